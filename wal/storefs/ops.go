@@ -1,0 +1,63 @@
+package storefs
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Truncater is a vfs.FS that can change the size of a file.
+type Truncater interface {
+	Truncate(name string, size int64) error
+}
+
+// Puncher is a vfs.FS that can deallocate part of a file.
+type Puncher interface {
+	PunchHole(name string, off, n int64) error
+}
+
+// Truncate makes the named file size bytes long, on fs or the first file system
+// that it wraps which can. Durable after a sync of the file. Without one that
+// can: errors.ErrUnsupported.
+func Truncate(fs vfs.FS, name string, size int64) error {
+	t, ok := find[Truncater](fs)
+	if !ok {
+		return fmt.Errorf("truncate %s: %w", name, errors.ErrUnsupported)
+	}
+	return t.Truncate(name, size)
+}
+
+// PunchHole deallocates bytes [off, off+n) of the named file: they read as
+// zeros, the size stays. It finds its way as Truncate does.
+func PunchHole(fs vfs.FS, name string, off, n int64) error {
+	p, ok := find[Puncher](fs)
+	if !ok {
+		return fmt.Errorf("punch hole in %s: %w", name, errors.ErrUnsupported)
+	}
+	return p.PunchHole(name, off, n)
+}
+
+// find returns the outermost of fs and what it wraps that is a T.
+func find[T any](fs vfs.FS) (T, bool) {
+	for fs != nil {
+		if t, ok := fs.(T); ok {
+			return t, true
+		}
+		fs = fs.Unwrap()
+	}
+	var none T
+	return none, false
+}
+
+// SyncDir makes the names in dir durable: creations, renames, removals.
+func SyncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return fmt.Errorf("sync directory %s: %w", dir, err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("sync directory %s: %w", dir, err)
+	}
+	return nil
+}
