@@ -1,0 +1,666 @@
+package layers
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"stemma/wal"
+	"stemma/wal/storefs"
+)
+
+// versionTest builds Versions whose records it remembers as a flat list: the
+// oracle looks at every record for every question.
+type versionTest struct {
+	t       testing.TB
+	fs      vfs.FS
+	cache   *BlockCache
+	next    FileNum
+	points  []Record
+	stones  []Record
+	dropped []error
+}
+
+func newVersionTest(t testing.TB) *versionTest {
+	vt := &versionTest{t: t, fs: storefs.NewMem(), cache: NewBlockCache(8 << 20)}
+	if err := vt.fs.MkdirAll("layers", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return vt
+}
+
+// layer writes records, in any order, as one layer.
+func (vt *versionTest) layer(level int, points, stones []Record) *Layer {
+	vt.t.Helper()
+	vt.next++
+	w, err := NewDeltaWriter(vt.fs, "layers", vt.next, WriterOptions{Level: level})
+	if err != nil {
+		vt.t.Fatal(err)
+	}
+	points = slices.Clone(points)
+	sortRecords(points)
+	for i := range points {
+		if err := w.Add(&points[i]); err != nil {
+			vt.t.Fatal(err)
+		}
+	}
+	for i := range stones {
+		if err := w.AddRangeTombstone(&stones[i]); err != nil {
+			vt.t.Fatal(err)
+		}
+	}
+	d, err := w.Finish()
+	if err != nil {
+		vt.t.Fatal(err)
+	}
+	l, err := OpenLayer(vt.fs, "layers", d, vt.cache)
+	if err != nil {
+		vt.t.Fatal(err)
+	}
+	return l
+}
+
+func (vt *versionTest) version(mem []*Memlayer, l0 []*Layer, levels [NumLevels][]*Layer) *Version {
+	return NewVersion(mem, l0, levels, 0, func(err error) { vt.dropped = append(vt.dropped, err) })
+}
+
+// close ends v and checks that its layers could be closed.
+func (vt *versionTest) close(v *Version) {
+	v.Release()
+	if len(vt.dropped) > 0 {
+		vt.t.Fatal(vt.dropped)
+	}
+}
+
+const testNS = NamespaceObjects
+
+func testUser(rng *rand.Rand, keys int) []byte {
+	n := rng.IntN(keys)
+	return []byte(strings.Repeat("d/", n%3) + fmt.Sprintf("%03d", n))
+}
+
+// randomRecords makes a history: every commit has its own LSN.
+func (vt *versionTest) randomRecords(rng *rand.Rand, n, timelines, keys int) {
+	for lsn := wal.LSN(10); n > 0; lsn += wal.LSN(1 + rng.IntN(2)) {
+		t := TimelineID(1 + rng.IntN(timelines))
+		for range 1 + rng.IntN(3) {
+			n--
+			ns := testNS
+			if rng.IntN(10) == 0 {
+				ns = NamespacePages
+			}
+			r := Record{Key: MakeKey(t, ns, testUser(rng, keys)), LSN: lsn, Kind: KindValue}
+			r.Meta = []byte(fmt.Sprintf("%s@%d", r.Key, lsn))
+			r.Body = AppendInlineBody(nil, bytes.Repeat([]byte{byte(lsn)}, rng.IntN(40)))
+			switch rng.IntN(12) {
+			case 0, 1:
+				r.Kind, r.Meta, r.Body = KindTombstone, nil, nil
+			case 2:
+				r.Kind = KindDelta
+			case 3:
+				end := MakeKey(t, ns, testUser(rng, keys))
+				if c := end.Compare(r.Key); c < 0 {
+					r.Key, end = end, r.Key
+				} else if c == 0 {
+					end = append(end, 0)
+				}
+				vt.stones = append(vt.stones, Record{Key: r.Key, LSN: lsn, Kind: KindRangeTombstone, End: end})
+				continue
+			}
+			if !slices.ContainsFunc(vt.points, func(o Record) bool { return sameKey(&o, &r) }) {
+				vt.points = append(vt.points, r)
+			}
+		}
+	}
+}
+
+// scatter puts the records into sources at random, whatever their LSNs: a
+// Version takes no order for granted, and adopted LSNs will break the usual one.
+func (vt *versionTest) scatter(rng *rand.Rand, points, stones []Record) *Version {
+	mems, l0s := 1+rng.IntN(3), rng.IntN(4)
+	mem := make([]*Memlayer, mems)
+	for i := range mem {
+		mem[i] = NewMemlayer()
+	}
+	type file struct{ points, stones []Record }
+	l0 := make([]file, l0s)
+	cuts := make(map[int][]Key) // per level: where files begin
+	files := make(map[int][]file)
+	for _, level := range []int{1, 2, 5} {
+		if rng.IntN(4) == 0 {
+			continue
+		}
+		for range rng.IntN(4) {
+			cuts[level] = append(cuts[level], points[rng.IntN(len(points))].Key)
+		}
+		slices.SortFunc(cuts[level], Key.Compare)
+		cuts[level] = slices.CompactFunc(cuts[level], func(a, b Key) bool { return a.Compare(b) == 0 })
+		files[level] = make([]file, len(cuts[level])+1)
+	}
+	pick := func() (kind, i int) {
+		if n := rng.IntN(mems + l0s + 3); n < mems {
+			return 0, n
+		} else if n < mems+l0s {
+			return 1, n - mems
+		}
+		level := []int{1, 2, 5}[rng.IntN(3)]
+		if files[level] == nil {
+			return 0, 0
+		}
+		return 2, level
+	}
+	for _, r := range points {
+		switch kind, i := pick(); kind {
+		case 0:
+			mem[i].Add(&r)
+		case 1:
+			l0[i].points = append(l0[i].points, r)
+		case 2:
+			f := sort.Search(len(cuts[i]), func(j int) bool { return cuts[i][j].Compare(r.Key) > 0 })
+			files[i][f].points = append(files[i][f].points, r)
+		}
+	}
+	for _, r := range stones {
+		switch kind, i := pick(); kind {
+		case 0:
+			mem[i].Add(&r)
+		case 1:
+			l0[i].stones = append(l0[i].stones, r)
+		case 2:
+			for f := range files[i] {
+				var b KeyRange
+				if f > 0 {
+					b.Start = cuts[i][f-1]
+				}
+				if f < len(cuts[i]) {
+					b.End = cuts[i][f]
+				}
+				if c, ok := ClipTombstone(r, b); ok {
+					files[i][f].stones = append(files[i][f].stones, c)
+				}
+			}
+		}
+	}
+	var open []*Layer
+	var levels [NumLevels][]*Layer
+	for _, f := range l0 {
+		if len(f.points)+len(f.stones) > 0 {
+			open = append(open, vt.layer(0, f.points, f.stones))
+		}
+	}
+	for level, fs := range files {
+		for _, f := range fs {
+			if len(f.points)+len(f.stones) > 0 {
+				levels[level] = append(levels[level], vt.layer(level, f.points, f.stones))
+			}
+		}
+	}
+	return vt.version(mem, open, levels)
+}
+
+// walk is what Walk must visit of one hop.
+func (vt *versionTest) walk(h Hop, ns Namespace, user []byte) []Record {
+	key := MakeKey(h.Timeline, ns, user)
+	var got []Record
+	for _, r := range vt.points {
+		if r.Key.Compare(key) == 0 && r.LSN <= h.UpTo {
+			got = append(got, r)
+		}
+	}
+	seen := make(map[wal.LSN]bool)
+	for _, r := range vt.stones {
+		if (KeyRange{r.Key, r.End}).Contains(key) && r.LSN <= h.UpTo && !seen[r.LSN] {
+			seen[r.LSN] = true
+			got = append(got, Record{Key: key, LSN: r.LSN, Kind: KindRangeTombstone, End: append(slices.Clone(key), 0)})
+		}
+	}
+	slices.SortFunc(got, func(a, b Record) int {
+		if a.LSN != b.LSN {
+			return int(b.LSN) - int(a.LSN)
+		}
+		return int(a.Kind) - int(b.Kind)
+	})
+	return got
+}
+
+// visible is what Get must return.
+func (vt *versionTest) visible(chain []Hop, ns Namespace, user []byte) (Record, int, bool) {
+	for i, h := range chain {
+		if all := vt.walk(h, ns, user); len(all) > 0 {
+			if k := all[0].Kind; k == KindValue || k == KindDelta {
+				return all[0], i, true
+			}
+			break
+		}
+	}
+	return Record{}, 0, false
+}
+
+// scan is what a Scan must show.
+func (vt *versionTest) scan(chain []Hop, ns Namespace, lower, upper []byte) (recs []Record) {
+	users := make(map[string]bool)
+	for _, r := range vt.points {
+		u := r.Key.User()
+		if r.Key.Namespace() == ns && bytes.Compare(u, lower) >= 0 && (upper == nil || bytes.Compare(u, upper) < 0) {
+			users[string(u)] = true
+		}
+	}
+	for u := range users {
+		if r, _, ok := vt.visible(chain, ns, []byte(u)); ok {
+			recs = append(recs, r)
+		}
+	}
+	slices.SortFunc(recs, func(a, b Record) int { return bytes.Compare(a.Key.User(), b.Key.User()) })
+	return recs
+}
+
+func randomChain(rng *rand.Rand, timelines int, maxLSN wal.LSN) []Hop {
+	var chain []Hop
+	for _, t := range rng.Perm(timelines)[:1+rng.IntN(timelines)] {
+		upTo := maxLSN + 5
+		if rng.IntN(4) > 0 {
+			upTo = wal.LSN(rng.Uint64N(uint64(maxLSN) + 5))
+		}
+		chain = append(chain, Hop{Timeline: TimelineID(1 + t), UpTo: upTo})
+	}
+	return chain
+}
+
+// Random histories of many timelines in random sources, asked at random.
+func TestVersionModel(t *testing.T) {
+	rng := testRNG(t)
+	for range 60 {
+		vt := newVersionTest(t)
+		timelines, keys := 1+rng.IntN(8), 1+rng.IntN(40)
+		vt.randomRecords(rng, 1+rng.IntN(400), timelines, keys)
+		if len(vt.points) == 0 {
+			continue
+		}
+		v := vt.scatter(rng, vt.points, vt.stones)
+		maxLSN := vt.points[len(vt.points)-1].LSN
+		for range 30 {
+			chain := randomChain(rng, timelines, maxLSN)
+			vt.checkGet(v, chain, testUser(rng, keys))
+		}
+		for range 6 {
+			vt.checkScan(rng, v, randomChain(rng, timelines, maxLSN), keys)
+			vt.checkHistory(rng, v, TimelineID(1+rng.IntN(timelines)), keys, maxLSN)
+		}
+		vt.close(v)
+	}
+}
+
+func (vt *versionTest) checkGet(v *Version, chain []Hop, user []byte) {
+	vt.t.Helper()
+	for _, ns := range []Namespace{testNS, NamespacePages} {
+		want, wantHop, wantOK := vt.visible(chain, ns, user)
+		got, hop, ok, err := v.Get(chain, ns, user)
+		if err != nil || ok != wantOK || ok && (hop != wantHop || !sameRecord(&got, &want)) {
+			vt.t.Fatalf("get %q in %v: %s@%d hop %d, %v, %v; want %s@%d hop %d, %v", user, chain, got.Key, got.LSN, hop, ok, err, want.Key, want.LSN, wantHop, wantOK)
+		}
+		var all []Record
+		var hops []int
+		for i, h := range chain {
+			for _, r := range vt.walk(h, ns, user) {
+				all, hops = append(all, r), append(hops, i)
+			}
+		}
+		stop, n := len(all)+1, 0
+		if len(all) > 0 && len(all)%2 == 0 {
+			stop = len(all) / 2
+		}
+		err = v.Walk(chain, ns, user, func(r *Record, hop int) bool {
+			if n == len(all) || hop != hops[n] || !sameRecord(r, &all[n]) || r.End.Compare(all[n].End) != 0 {
+				vt.t.Fatalf("walk %q in %v, visit %d: %s@%d kind %d of hop %d; want %v", user, chain, n, r.Key, r.LSN, r.Kind, hop, all)
+			}
+			n++
+			return n < stop
+		})
+		if want := min(stop, len(all)); err != nil || n != want {
+			vt.t.Fatalf("walk %q in %v: %d visits, want %d, %v", user, chain, n, want, err)
+		}
+	}
+}
+
+func randomBounds(rng *rand.Rand, keys int) (lower, upper []byte) {
+	if rng.IntN(3) > 0 {
+		lower = testUser(rng, keys)
+	}
+	if rng.IntN(3) > 0 {
+		upper = testUser(rng, keys)
+	}
+	return lower, upper
+}
+
+// checkScan moves over a scan at random, comparing with the list.
+func (vt *versionTest) checkScan(rng *rand.Rand, v *Version, chain []Hop, keys int) {
+	vt.t.Helper()
+	lower, upper := randomBounds(rng, keys)
+	want := vt.scan(chain, testNS, lower, upper)
+	s := v.NewScan(chain, testNS, lower, upper, ScanOptions{NoFillCache: rng.IntN(2) == 0})
+	i := -1 // -1 and len(want) are the ends
+	for move := range 80 {
+		var ok bool
+		var what string
+		user := testUser(rng, keys)
+		search := sort.Search(len(want), func(i int) bool { return bytes.Compare(want[i].Key.User(), user) >= 0 })
+		switch n := rng.IntN(16); {
+		case n == 0 || move == 0 && n < 8:
+			what, ok, i = "first", s.First(), 0
+		case n == 1 || move == 0:
+			what, ok, i = "last", s.Last(), len(want)-1
+		case n == 2:
+			what, ok, i = fmt.Sprintf("seekGE %q", user), s.SeekGE(user), search
+		case n == 3:
+			what, ok, i = fmt.Sprintf("seekLT %q", user), s.SeekLT(user), search-1
+		case n < 11:
+			what, ok, i = "next", s.Next(), min(i+1, len(want))
+		default:
+			what, ok, i = "prev", s.Prev(), max(i-1, -1)
+		}
+		if on := i >= 0 && i < len(want); ok != on || s.Err() != nil {
+			vt.t.Fatalf("scan [%q, %q) of %v, move %d %s: %v, want %v; err %v", lower, upper, chain, move, what, ok, on, s.Err())
+		}
+		if ok && (!sameRecord(s.Record(), &want[i]) || chain[s.Hop()].Timeline != want[i].Key.Timeline()) {
+			vt.t.Fatalf("scan [%q, %q) of %v, move %d %s: on %s@%d, want %s@%d", lower, upper, chain, move, what, s.Record().Key, s.Record().LSN, want[i].Key, want[i].LSN)
+		}
+	}
+	if err := s.Close(); err != nil {
+		vt.t.Fatal(err)
+	}
+}
+
+func (vt *versionTest) checkHistory(rng *rand.Rand, v *Version, timeline TimelineID, keys int, maxLSN wal.LSN) {
+	vt.t.Helper()
+	lower, upper := randomBounds(rng, keys)
+	low := wal.LSN(rng.Uint64N(uint64(maxLSN) + 2))
+	high := low + wal.LSN(rng.Uint64N(uint64(maxLSN)))
+	bounds := userRange(timeline, testNS, lower, upper)
+	var want []Record
+	for _, r := range vt.points {
+		if bounds.Contains(r.Key) && r.LSN >= low && r.LSN <= high {
+			want = append(want, r)
+		}
+	}
+	sortRecords(want)
+	h := v.NewHistory(timeline, testNS, lower, upper, low, high)
+	randomMoves(vt.t.(*testing.T), rng, h, want, 60)
+	// Every key of the range is covered by the same LSNs as in the oracle.
+	covered := func(stones []Record, key Key) (lsns []wal.LSN) {
+		for _, r := range stones {
+			if (KeyRange{r.Key, r.End}).Contains(key) && r.LSN >= low && r.LSN <= high {
+				lsns = append(lsns, r.LSN)
+			}
+		}
+		slices.Sort(lsns)
+		return slices.Compact(lsns)
+	}
+	for n := range keys {
+		key := MakeKey(timeline, testNS, []byte(strings.Repeat("d/", n%3)+fmt.Sprintf("%03d", n)))
+		var want []wal.LSN
+		if bounds.Contains(key) {
+			want = covered(vt.stones, key)
+		}
+		if got := covered(h.RangeTombstones(), key); !slices.Equal(got, want) {
+			vt.t.Fatalf("history [%q, %q) of %d, %d to %d: tombstones over %s at %v, want %v", lower, upper, timeline, low, high, key, got, want)
+		}
+	}
+	if err := h.Close(); err != nil {
+		vt.t.Fatal(err)
+	}
+}
+
+// Real orders too: memlayers frozen, flushed, compacted, over a chain of many forks.
+func TestLongChain(t *testing.T) {
+	rng := testRNG(t)
+	vt := newVersionTest(t)
+	const hops = 150
+	var chain []Hop
+	lsn := wal.LSN(1)
+	for i := range hops {
+		id := TimelineID(1 + i)
+		for range 4 {
+			r := Record{Key: MakeKey(id, testNS, testUser(rng, 300)), LSN: lsn, Kind: KindValue, Meta: []byte(fmt.Sprint(lsn))}
+			if rng.IntN(6) == 0 {
+				r.Kind, r.Meta = KindTombstone, nil
+			}
+			vt.points = append(vt.points, r)
+			lsn++
+		}
+		if i%40 == 7 {
+			vt.stones = append(vt.stones, Record{Key: MakeKey(id, testNS, []byte("1")), End: MakeKey(id, testNS, []byte("2")), LSN: lsn, Kind: KindRangeTombstone})
+			lsn++
+		}
+		chain = append(chain, Hop{Timeline: id, UpTo: lsn - wal.LSN(rng.IntN(3))})
+	}
+	slices.Reverse(chain)
+	v := vt.scatter(rng, vt.points, vt.stones)
+	for range 100 {
+		vt.checkGet(v, chain, testUser(rng, 300))
+	}
+	for range 5 {
+		vt.checkScan(rng, v, chain, 300)
+	}
+	vt.close(v)
+}
+
+// countingIterator counts the moves over a source.
+type countingIterator struct {
+	Iterator
+	moves *int
+}
+
+func (c countingIterator) Next() bool { *c.moves++; return c.Iterator.Next() }
+func (c countingIterator) Prev() bool { *c.moves++; return c.Iterator.Prev() }
+func (c countingIterator) SeekGE(key Key, lsn wal.LSN) bool {
+	*c.moves++
+	return c.Iterator.SeekGE(key, lsn)
+}
+func (c countingIterator) SeekLT(key Key, lsn wal.LSN) bool {
+	*c.moves++
+	return c.Iterator.SeekLT(key, lsn)
+}
+
+// countMoves walks a scan both ways and returns its keys and what it cost.
+func countMoves(t *testing.T, s *Scan) (keys, moves int) {
+	t.Helper()
+	defer s.Close()
+	for _, src := range s.all {
+		src.it = countingIterator{src.it, &moves}
+	}
+	for ok := s.First(); ok; ok = s.Next() {
+		keys++
+	}
+	back := 0
+	for ok := s.Last(); ok; ok = s.Prev() {
+		back++
+	}
+	if s.Err() != nil || back != keys {
+		t.Fatalf("%d keys forward, %d back, %v", keys, back, s.Err())
+	}
+	return keys, moves
+}
+
+// A key with very many versions, and very many keys under one range tombstone,
+// are passed with few moves.
+func TestScanSkips(t *testing.T) {
+	vt := newVersionTest(t)
+	const many = 20_000
+	var versions, dead []Record
+	for i := range many {
+		versions = append(versions, Record{Key: MakeKey(1, testNS, []byte("m")), LSN: wal.LSN(10 + i), Kind: KindValue})
+		dead = append(dead, Record{Key: MakeKey(1, testNS, []byte(fmt.Sprintf("p%08d", i))), LSN: 5, Kind: KindValue})
+	}
+	ends := []Record{
+		{Key: MakeKey(1, testNS, []byte("a")), LSN: 5, Kind: KindValue},
+		{Key: MakeKey(1, testNS, []byte("z")), LSN: 5, Kind: KindValue},
+	}
+	old := vt.layer(1, append(append(dead, ends...), versions...), nil)
+	stone := Record{Key: MakeKey(1, testNS, []byte("p")), End: MakeKey(1, testNS, []byte("q")), LSN: many + 10, Kind: KindRangeTombstone}
+	child := Record{Key: MakeKey(2, testNS, []byte("p")), End: MakeKey(2, testNS, []byte("q")), LSN: 3, Kind: KindRangeTombstone}
+	mem := NewMemlayer()
+	mem.Add(&stone)
+	mem.Add(&Record{Key: MakeKey(1, testNS, []byte("p1")), LSN: many + 11, Kind: KindValue})
+	l0 := vt.layer(0, nil, []Record{child})
+	v := vt.version([]*Memlayer{mem}, []*Layer{l0}, [NumLevels][]*Layer{1: {old}})
+	defer vt.close(v)
+	for _, c := range []struct {
+		what  string
+		chain []Hop
+		keys  int
+		full  bool // every dead key must be looked at
+	}{
+		{"own tombstone", []Hop{{1, wal.MaxLSN}}, 4, false},
+		{"old reading point", []Hop{{1, 20}}, 3 + many, true},
+		{"tombstone of a child", []Hop{{2, wal.MaxLSN}, {1, 20}}, 3, false},
+	} {
+		keys, moves := countMoves(t, v.NewScan(c.chain, testNS, nil, nil, ScanOptions{}))
+		if keys != c.keys {
+			t.Errorf("%s: %d keys, want %d", c.what, keys, c.keys)
+		}
+		if (moves > 2*many) != c.full || !c.full && moves > 500 {
+			t.Errorf("%s: %d moves", c.what, moves)
+		}
+	}
+	// Within the history an LSN range far from most versions of a key.
+	h := v.NewHistory(1, testNS, []byte("m"), []byte("n"), 100, 101)
+	defer h.Close()
+	n := 0
+	for ok := h.First(); ok; ok = h.Next() {
+		n++
+	}
+	for ok := h.Last(); ok; ok = h.Prev() {
+		n++
+	}
+	if n != 4 || h.Err() != nil {
+		t.Errorf("history: %d records, %v", n, h.Err())
+	}
+}
+
+// A layer lives as long as a Version has it; then it is closed, and unlinked if
+// it is obsolete. What fails is told.
+func TestVersionLifetime(t *testing.T) {
+	vt := newVersionTest(t)
+	one := Record{Key: MakeKey(1, testNS, []byte("a")), LSN: 1, Kind: KindValue}
+	a, b := vt.layer(0, []Record{one}, nil), vt.layer(0, []Record{one}, nil)
+	names := func() string {
+		list, err := vt.fs.List("layers")
+		if err != nil {
+			t.Fatal(err)
+		}
+		sort.Strings(list)
+		return strings.Join(list, " ")
+	}
+	both := LayerName(1) + " " + LayerName(2)
+	v1 := vt.version([]*Memlayer{NewMemlayer()}, []*Layer{b, a}, [NumLevels][]*Layer{})
+	v2 := vt.version([]*Memlayer{NewMemlayer()}, []*Layer{b}, [NumLevels][]*Layer{})
+	a.MarkObsolete()
+	if !v1.Acquire() {
+		t.Fatal("a live version was refused")
+	}
+	v1.Release()
+	if got := names(); got != both {
+		t.Fatalf("files %q while a version has the layer", got)
+	}
+	if _, _, ok, err := v1.Get([]Hop{{1, 5}}, testNS, []byte("a")); !ok || err != nil {
+		t.Fatalf("get: %v, %v", ok, err)
+	}
+	v1.Release()
+	if got := names(); got != LayerName(2) {
+		t.Fatalf("files %q after the last version", got)
+	}
+	if v1.Acquire() {
+		t.Fatal("a dead version was acquired")
+	}
+	if _, _, ok, err := v2.Get([]Hop{{1, 5}}, testNS, []byte("a")); !ok || err != nil {
+		t.Fatalf("get: %v, %v", ok, err)
+	}
+	v2.Release()
+	if got := names(); got != LayerName(2) || len(vt.dropped) > 0 {
+		t.Fatalf("files %q, dropped %v", got, vt.dropped)
+	}
+	if n := len(versionRefs.mu.n); n != 0 {
+		t.Fatalf("%d layers still counted", n)
+	}
+}
+
+// Readers run while the active memlayer grows and Versions are swapped.
+func TestVersionConcurrent(t *testing.T) {
+	vt := newVersionTest(t)
+	mem := NewMemlayer()
+	key := func(i int) []byte { return []byte(fmt.Sprintf("%04d", i%100)) }
+	var mu sync.Mutex
+	var visible wal.LSN
+	current := vt.version([]*Memlayer{mem}, nil, [NumLevels][]*Layer{})
+	acquire := func() (*Version, wal.LSN) {
+		mu.Lock()
+		defer mu.Unlock()
+		current.Acquire()
+		return current, visible
+	}
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	for g := range 3 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(g), 1))
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				v, at := acquire()
+				chain := []Hop{{2, at}, {1, at}}
+				if at >= 100 {
+					// The newest record of a key at or below at is one of the last 100.
+					i := rng.IntN(100)
+					rec, _, ok, err := v.Get(chain, testNS, key(i))
+					if err != nil || !ok || rec.LSN > at || rec.LSN+100 <= at {
+						t.Errorf("get at %d: %d, %v, %v", at, rec.LSN, ok, err)
+					}
+					n := 0
+					s := v.NewScan(chain, testNS, nil, nil, ScanOptions{})
+					for ok := s.First(); ok; ok = s.Next() {
+						n++
+					}
+					for ok := s.Last(); ok; ok = s.Prev() {
+						n++
+					}
+					if s.Err() != nil || n != 200 {
+						t.Errorf("scan at %d: %d keys, %v", at, n, s.Err())
+					}
+					s.Close()
+				}
+				v.Release()
+			}
+		})
+	}
+	var recent []Record
+	for i := range 3000 {
+		r := Record{Key: MakeKey(1, testNS, key(i)), LSN: wal.LSN(i + 1), Kind: KindValue}
+		mem.Add(&r)
+		recent = append(recent, r)
+		mu.Lock()
+		visible = r.LSN
+		mu.Unlock()
+		if len(recent) == 500 {
+			l := vt.layer(0, recent, nil)
+			recent, mem = nil, NewMemlayer()
+			mu.Lock()
+			old := current
+			current = vt.version([]*Memlayer{mem}, append([]*Layer{l}, old.L0...), old.Levels)
+			mu.Unlock()
+			old.Release()
+		}
+	}
+	close(done)
+	wg.Wait()
+	vt.close(current)
+}
