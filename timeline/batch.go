@@ -1,0 +1,127 @@
+package timeline
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"stemma/layers"
+)
+
+// Batch gathers the records of one commit to one timeline. A later write of a
+// key replaces an earlier one; a range delete hides nothing that the same batch
+// writes. The zero Batch is empty and ready. Slices are kept until the commit
+// returns. Not safe for concurrent use.
+type Batch struct {
+	ops   []batchOp
+	index map[string]int // point ops by namespace and key, made once a batch has several
+	bytes int
+}
+
+type batchOp struct {
+	kind layers.Kind
+	ns   layers.Namespace
+	key  []byte // range delete: first key
+	end  []byte // range delete: exclusive end
+	meta []byte
+	body layers.Body
+}
+
+// Put writes the full value of a key.
+func (b *Batch) Put(ns layers.Namespace, key, meta []byte, body layers.Body) {
+	b.add(batchOp{kind: layers.KindValue, ns: ns, key: key, meta: meta, body: body})
+}
+
+// Delete writes a tombstone for a key.
+func (b *Batch) Delete(ns layers.Namespace, key []byte) {
+	b.add(batchOp{kind: layers.KindTombstone, ns: ns, key: key})
+}
+
+// DeleteRange hides every older record of [lower, upper) in one namespace.
+// Both bounds must be set, lower below upper.
+func (b *Batch) DeleteRange(ns layers.Namespace, lower, upper []byte) {
+	if string(lower) >= string(upper) {
+		panic(fmt.Sprintf("BUG: DeleteRange of [%q, %q)", lower, upper))
+	}
+	b.ops = append(b.ops, batchOp{kind: layers.KindRangeTombstone, ns: ns, key: lower, end: upper})
+	b.bytes += len(lower) + len(upper) + opOverhead
+}
+
+// Len returns the number of records.
+func (b *Batch) Len() int { return len(b.ops) }
+
+// Reset empties the batch for another use.
+func (b *Batch) Reset() {
+	clear(b.ops)
+	b.ops, b.index, b.bytes = b.ops[:0], nil, 0
+}
+
+// indexFrom is the batch size from which repeated keys are found by a map.
+const indexFrom = 8
+
+func (b *Batch) add(op batchOp) {
+	if i := b.find(op.ns, op.key); i >= 0 {
+		b.bytes += len(op.meta) + len(op.body) - len(b.ops[i].meta) - len(b.ops[i].body)
+		b.ops[i] = op
+		return
+	}
+	b.ops = append(b.ops, op)
+	b.bytes += len(op.key) + len(op.meta) + len(op.body) + opOverhead
+	switch {
+	case b.index != nil:
+		b.index[indexKey(op.ns, op.key)] = len(b.ops) - 1
+	case len(b.ops) == indexFrom:
+		b.index = make(map[string]int, 4*indexFrom)
+		for i := range b.ops {
+			if b.ops[i].kind != layers.KindRangeTombstone {
+				b.index[indexKey(b.ops[i].ns, b.ops[i].key)] = i
+			}
+		}
+	}
+}
+
+func (b *Batch) find(ns layers.Namespace, key []byte) int {
+	if b.index != nil {
+		if i, ok := b.index[indexKey(ns, key)]; ok {
+			return i
+		}
+		return -1
+	}
+	for i := range b.ops {
+		if o := &b.ops[i]; o.ns == ns && o.kind != layers.KindRangeTombstone && string(o.key) == string(key) {
+			return i
+		}
+	}
+	return -1
+}
+
+func indexKey(ns layers.Namespace, key []byte) string {
+	return string(append([]byte{byte(ns)}, key...))
+}
+
+// opOverhead bounds the bytes of an encoded record beside its key, meta and body.
+const opOverhead = 1 + 4*binary.MaxVarintLen32 + 2*9
+
+// encode returns the payload of a commit of b to timeline t, in a new slice
+// that the memlayer will alias.
+func (b *Batch) encode(t layers.TimelineID) []byte {
+	p := make([]byte, 0, b.bytes+2*binary.MaxVarintLen64)
+	p = appendPayloadHeader(p, len(b.ops))
+	for i := range b.ops {
+		o := &b.ops[i]
+		p = appendRecord(p, t, o)
+	}
+	return p
+}
+
+// check refuses what no layer could hold.
+func (b *Batch) check(maxBytes int) error {
+	if b.bytes > maxBytes {
+		return fmt.Errorf("commit of %d bytes, at most %d: %w", b.bytes, maxBytes, ErrBatchTooLarge)
+	}
+	for i := range b.ops {
+		if o := &b.ops[i]; len(o.key) > layers.MaxUserKeyBytes || len(o.end) > layers.MaxUserKeyBytes {
+			return fmt.Errorf("key of %d bytes, at most %d: %w", max(len(o.key), len(o.end)), layers.MaxUserKeyBytes, ErrBatchTooLarge)
+		}
+	}
+	return nil
+}

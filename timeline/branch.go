@@ -1,0 +1,291 @@
+package timeline
+
+import (
+	"context"
+	"fmt"
+
+	"stemma/layers"
+	"stemma/wal"
+)
+
+// CreateBucket makes an empty bucket on a new root timeline. first holds
+// records that the same commit writes to it, or is nil.
+//
+// Errors: ErrBucketExists, and those of Commit.
+func (s *Store) CreateBucket(ctx context.Context, name string, first *Batch) (Info, error) {
+	if err := s.admit(ctx, first); err != nil {
+		return Info{}, err
+	}
+	s.treeMu.Lock()
+	if s.tree.sequencedName(name) != nil {
+		s.treeMu.Unlock()
+		return Info{}, fmt.Errorf("create bucket %q: %w", name, ErrBucketExists)
+	}
+	op := treeOp{tag: opCreate, bucket: s.tree.lastBucket + 1, timeline: s.tree.lastTimeline + 1, name: name}
+	lsn, err := s.changeTree(ctx, []treeOp{op}, op.timeline, first)
+	if err != nil {
+		return Info{}, fmt.Errorf("create bucket %q: %w", name, err)
+	}
+	return s.infoOf(op.bucket, lsn), nil
+}
+
+// ForkOptions say what to fork.
+type ForkOptions struct {
+	Source string
+	At     wal.LSN  // zero: the tip
+	Names  []string // of the forks, all made in one commit
+}
+
+// Fork makes one new bucket per name, each a fork of the source at one LSN.
+// It copies nothing and creates no file.
+//
+// Errors: ErrNoSuchBucket, ErrBucketExists, ErrFuture, *BelowHorizonError, and
+// those of Commit.
+func (s *Store) Fork(ctx context.Context, o ForkOptions) ([]Info, error) {
+	if err := s.admit(ctx, nil); err != nil {
+		return nil, err
+	}
+	if o.At != 0 {
+		if err := s.settle(ctx, o.At); err != nil {
+			return nil, fmt.Errorf("fork %q: %w", o.Source, err)
+		}
+	}
+	s.treeMu.Lock()
+	ops, err := s.planForkLocked(&o)
+	if err != nil {
+		s.treeMu.Unlock()
+		return nil, fmt.Errorf("fork %q: %w", o.Source, err)
+	}
+	lsn, err := s.changeTree(ctx, ops, 0, nil)
+	if err != nil {
+		return nil, fmt.Errorf("fork %q: %w", o.Source, err)
+	}
+	infos := make([]Info, len(ops))
+	for i := range ops {
+		infos[i] = s.infoOf(ops[i].bucket, lsn)
+	}
+	return infos, nil
+}
+
+// planForkLocked validates a fork against the sequenced tree.
+func (s *Store) planForkLocked(o *ForkOptions) ([]treeOp, error) {
+	src := s.tree.sequencedName(o.Source)
+	if src == nil {
+		return nil, ErrNoSuchBucket
+	}
+	n, branch := src.sequenced(), wal.LSN(0)
+	if o.At != 0 {
+		if n, branch = src.at(o.At).node.resolve(o.At); n == nil {
+			return nil, fmt.Errorf("it was created at %d, after %d: %w", src.created, o.At, ErrNoSuchBucket)
+		}
+		if err := s.checkReadable(s.cutoff(), n, branch); err != nil {
+			return nil, err
+		}
+	}
+	if len(o.Names) == 0 {
+		return nil, fmt.Errorf("no names for the forks: %w", ErrNoSuchBucket)
+	}
+	seen := make(map[string]bool, len(o.Names))
+	ops := make([]treeOp, len(o.Names))
+	for i, name := range o.Names {
+		if seen[name] || s.tree.sequencedName(name) != nil {
+			return nil, fmt.Errorf("bucket %q: %w", name, ErrBucketExists)
+		}
+		seen[name] = true
+		ops[i] = treeOp{
+			tag: opFork, ancestor: n.id, lsn: branch, source: src.id, name: name,
+			bucket: s.tree.lastBucket + 1 + BucketID(i), timeline: s.tree.lastTimeline + 1 + layers.TimelineID(i),
+		}
+	}
+	return ops, nil
+}
+
+// DeleteOptions say when a bucket may be deleted.
+type DeleteOptions struct {
+	// Force deletes a bucket that holds objects.
+	Force bool
+}
+
+// DeleteBucket takes the bucket's name away. Forks of it live on.
+//
+// Errors: ErrNoSuchBucket, ErrBucketNotEmpty, and those of Commit.
+func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) (wal.LSN, error) {
+	if err := s.admit(ctx, nil); err != nil {
+		return 0, err
+	}
+	lsn, err := s.retryMoved(ctx, name, func(bk *bucket, n *node) (wal.LSN, error) {
+		n.gate.Lock()
+		defer n.gate.Unlock()
+		s.treeMu.Lock()
+		if s.tree.sequencedName(name) != bk || bk.sequenced() != n {
+			s.treeMu.Unlock()
+			return 0, errMoved
+		}
+		if !o.Force {
+			if err := s.checkEmpty(bk, n); err != nil {
+				s.treeMu.Unlock()
+				return 0, err
+			}
+		}
+		return s.changeTree(ctx, []treeOp{{tag: opDelete, bucket: bk.id}}, 0, nil)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("delete bucket %q: %w", name, err)
+	}
+	s.treeMu.Lock()
+	s.tree.forgetName(name, lsn)
+	s.treeMu.Unlock()
+	return lsn, nil
+}
+
+// checkEmpty refuses a timeline with objects. The caller holds its gate.
+func (s *Store) checkEmpty(bk *bucket, n *node) error {
+	version, visible, err := s.acquire()
+	if err != nil {
+		return err
+	}
+	v := s.newView(version, bk, n, visible)
+	defer v.Close()
+	for _, ns := range []layers.Namespace{layers.NamespaceObjects, layers.NamespaceVersions} {
+		scan := v.Scan(ns, nil, nil)
+		found := scan.First()
+		if err := firstError(scan.Err(), scan.Close()); err != nil {
+			return err
+		}
+		if found {
+			return ErrBucketNotEmpty
+		}
+	}
+	return nil
+}
+
+// RenameBucket gives a bucket another name, with its history and forks.
+//
+// Errors: ErrNoSuchBucket, ErrBucketExists, and those of Commit.
+func (s *Store) RenameBucket(ctx context.Context, from, to string) (wal.LSN, error) {
+	if err := s.admit(ctx, nil); err != nil {
+		return 0, err
+	}
+	s.treeMu.Lock()
+	b := s.tree.sequencedName(from)
+	var err error
+	switch {
+	case b == nil:
+		err = ErrNoSuchBucket
+	case s.tree.sequencedName(to) != nil:
+		err = ErrBucketExists
+	}
+	if err != nil {
+		s.treeMu.Unlock()
+		return 0, fmt.Errorf("rename bucket %q to %q: %w", from, to, err)
+	}
+	lsn, err := s.changeTree(ctx, []treeOp{{tag: opRename, bucket: b.id, name: to}}, 0, nil)
+	if err != nil {
+		return 0, fmt.Errorf("rename bucket %q to %q: %w", from, to, err)
+	}
+	s.treeMu.Lock()
+	s.tree.forgetName(from, lsn)
+	s.treeMu.Unlock()
+	return lsn, nil
+}
+
+// changeTree logs operations that were validated under treeMu, with the first
+// records of timeline t, changes the sequenced tree as they take their place in
+// the order, lets go of treeMu, and waits until they are visible.
+func (s *Store) changeTree(ctx context.Context, ops []treeOp, t layers.TimelineID, first *Batch) (wal.LSN, error) {
+	c := wal.Commit{
+		Payload: encodeTree(ops, t, first),
+		Reserve: func(lsn wal.LSN) error {
+			visible := s.log.Visible()
+			for i := range ops {
+				if err := s.tree.change(&ops[i], lsn, visible); err != nil {
+					panic("BUG: " + err.Error()) // validated just now, under treeMu
+				}
+			}
+			return nil
+		},
+	}
+	err := error(nil)
+	if len(c.Payload) > s.opts.maxCommitBytes() {
+		err = fmt.Errorf("%d operations in %d bytes: %w", len(ops), len(c.Payload), ErrBatchTooLarge)
+	} else {
+		err = s.log.Append(ctx, &c)
+	}
+	s.treeMu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	if err := s.log.Wait(&c); err != nil {
+		return 0, err
+	}
+	return c.LSN, nil
+}
+
+// encodeTree returns the payload of a commit of tree operations, and of the
+// first records of timeline t. A fresh slice: the memlayer aliases it.
+func encodeTree(ops []treeOp, t layers.TimelineID, first *Batch) []byte {
+	n := len(ops)
+	if first != nil {
+		n += len(first.ops)
+	}
+	p := appendPayloadHeader(nil, n)
+	for i := range ops {
+		p = ops[i].append(p)
+	}
+	if first != nil {
+		for i := range first.ops {
+			p = appendRecord(p, t, &first.ops[i])
+		}
+	}
+	return p
+}
+
+// infoOf describes a bucket that the caller has just made.
+func (s *Store) infoOf(id BucketID, lsn wal.LSN) Info {
+	b := s.tree.bucket(id)
+	return s.info(b, b.at(lsn).node)
+}
+
+// Bucket describes the bucket of a name, as of an LSN (zero: now).
+// Errors: ErrNoSuchBucket, ErrFuture.
+func (s *Store) Bucket(name string, at wal.LSN) (Info, error) {
+	visible := s.log.Visible()
+	b := s.tree.lookup(name, visible)
+	if b == nil {
+		return Info{}, fmt.Errorf("bucket %q: %w", name, ErrNoSuchBucket)
+	}
+	if at == 0 {
+		return s.info(b, b.at(visible).node), nil
+	}
+	if err := s.checkNotFuture(at); err != nil {
+		return Info{}, err
+	}
+	n, _ := b.at(at).node.resolve(at)
+	if n == nil {
+		return Info{}, fmt.Errorf("bucket %q was created at %d, after %d: %w", name, b.created, at, ErrNoSuchBucket)
+	}
+	return s.info(b, b.at(at).node), nil
+}
+
+// Buckets returns up to limit visible buckets whose names begin with prefix and
+// sort after after, by name. A limit of zero or less means all.
+func (s *Store) Buckets(prefix, after string, limit int) []Info {
+	visible := s.log.Visible()
+	var found []*bucket
+	s.tree.mu.RLock()
+	s.tree.mu.names.Ascend(max(prefix, after), func(name string, st *nameState) bool {
+		if len(name) < len(prefix) || name[:len(prefix)] != prefix {
+			return name < prefix
+		}
+		if b := st.at(visible); b != nil && name > after {
+			found = append(found, b)
+		}
+		return limit <= 0 || len(found) < limit
+	})
+	s.tree.mu.RUnlock()
+	infos := make([]Info, len(found))
+	for i, b := range found {
+		infos[i] = s.info(b, b.at(visible).node)
+	}
+	return infos
+}

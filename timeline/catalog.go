@@ -1,0 +1,391 @@
+package timeline
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"stemma/layers"
+	"stemma/wal"
+)
+
+// The catalog holds the rows that the log alone cannot tell after its segments
+// were recycled. Keys are a letter and an 8-byte big-endian id; numbers in
+// values are uvarints, after a version byte (docs/format.md):
+//
+//	'a'            applied: LSN up to which the rows derived from the log are here,
+//	               then the last timeline, bucket and pin ids given out
+//	'h'            the horizon
+//	'f'            flushed: LSN up to which records are in layers, then the last file number
+//	't' timeline   ancestor, branch LSN, read ancestor, read LSN, birth, source bucket, LSN it was dropped at
+//	'w' timeline   the timeline has records of its own; no value
+//	'b' bucket     created, deleted, name, count, then per binding: since, timeline
+//	'p' pin        bucket, timeline, LSN, created, name
+//	'l' layer      layers.Desc
+//	's' segment    a value segment that layers refer to: bytes
+//
+// Rows under t, b, p and the applied mark are derived from the log; rows under
+// l, s, w and the flushed mark are written by flush and compaction.
+type catalog struct {
+	db *pebble.DB
+}
+
+const catalogVersion = 1
+
+const (
+	rowApplied  = 'a'
+	rowFlushed  = 'f'
+	rowHorizon  = 'h'
+	rowTimeline = 't'
+	rowWritten  = 'w'
+	rowBucket   = 'b'
+	rowPin      = 'p'
+	rowLayer    = 'l'
+	rowSegment  = 's'
+)
+
+func openCatalog(fs vfs.FS, dir string, logger *slog.Logger) (*catalog, error) {
+	cache := pebble.NewCache(16 << 20)
+	defer cache.Unref()
+	db, err := pebble.Open(dir, &pebble.Options{
+		FS:                 fs,
+		Cache:              cache,
+		FormatMajorVersion: pebble.FormatNewest,
+		MemTableSize:       8 << 20,
+		MaxOpenFiles:       64,
+		Logger:             pebbleLogger{logger},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open catalog: %w", err)
+	}
+	return &catalog{db: db}, nil
+}
+
+func (c *catalog) close() error {
+	if err := c.db.Close(); err != nil {
+		return fmt.Errorf("close catalog: %w", err)
+	}
+	return nil
+}
+
+// pebbleLogger passes on what Pebble reports as an error. Pebble calls Fatalf
+// when its own log cannot be written; it must not return, and going on without
+// a catalog is no choice: the log has everything for the next start.
+type pebbleLogger struct{ *slog.Logger }
+
+func (l pebbleLogger) Infof(string, ...any) {}
+func (l pebbleLogger) Errorf(format string, args ...any) {
+	l.Error("catalog", "err", fmt.Sprintf(format, args...))
+}
+func (l pebbleLogger) Fatalf(format string, args ...any) {
+	l.Error("catalog failed, the process ends", "err", fmt.Sprintf(format, args...))
+	panic("catalog: " + fmt.Sprintf(format, args...))
+}
+
+func rowKey(letter byte, id uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{letter}, id)
+}
+
+func row(nums ...uint64) []byte {
+	p := []byte{catalogVersion}
+	for _, n := range nums {
+		p = binary.AppendUvarint(p, n)
+	}
+	return p
+}
+
+// appliedMark is the row under 'a'.
+type appliedMark struct {
+	lsn      wal.LSN
+	timeline layers.TimelineID
+	bucket   BucketID
+	pin      PinID
+}
+
+func (m *appliedMark) row() []byte {
+	return row(uint64(m.lsn), uint64(m.timeline), uint64(m.bucket), uint64(m.pin))
+}
+
+// flushedMark is the row under 'f'.
+type flushedMark struct {
+	lsn     wal.LSN
+	fileNum layers.FileNum
+}
+
+func (m *flushedMark) row() []byte { return row(uint64(m.lsn), uint64(m.fileNum)) }
+
+// rowBatch gathers rows for one atomic Pebble batch.
+type rowBatch struct{ b *pebble.Batch }
+
+func (c *catalog) newBatch() rowBatch { return rowBatch{c.db.NewBatch()} }
+
+func (r rowBatch) set(key, value []byte) {
+	if err := r.b.Set(key, value, nil); err != nil {
+		panic("BUG: " + err.Error()) // only a closed batch refuses
+	}
+}
+
+func (r rowBatch) delete(key []byte) {
+	if err := r.b.Delete(key, nil); err != nil {
+		panic("BUG: " + err.Error())
+	}
+}
+
+func (r rowBatch) empty() bool { return r.b.Empty() }
+
+// commit writes the batch; synced, it and every batch before it survive a crash.
+func (r rowBatch) commit(sync bool) error {
+	o := pebble.NoSync
+	if sync {
+		o = pebble.Sync
+	}
+	err := r.b.Commit(o)
+	if err = firstError(err, r.b.Close()); err != nil {
+		return fmt.Errorf("commit to catalog: %w", err)
+	}
+	return nil
+}
+
+// setTimeline writes the row of n, dropped at an LSN or, if zero, not.
+func (r rowBatch) setTimeline(n *node, dropped wal.LSN) {
+	var ancestor, readAncestor layers.TimelineID
+	if n.ancestor != nil {
+		ancestor = n.ancestor.id
+	}
+	if n.readAncestor != nil {
+		readAncestor = n.readAncestor.id
+	}
+	r.set(rowKey(rowTimeline, uint64(n.id)), row(uint64(ancestor), uint64(n.branchLSN),
+		uint64(readAncestor), uint64(n.readLSN), uint64(n.birth), uint64(n.source), uint64(dropped)))
+}
+
+// setBucket writes the row of b as of lsn, under the name that it had then.
+func (r rowBatch) setBucket(b *bucket, lsn wal.LSN, name string) {
+	l := *b.bindings.Load()
+	for l[len(l)-1].since > lsn {
+		l = l[:len(l)-1]
+	}
+	deleted := b.deleted.Load()
+	if deleted > uint64(lsn) {
+		deleted = 0
+	}
+	p := row(uint64(b.created), deleted)
+	p = appendBytes(p, name)
+	p = binary.AppendUvarint(p, uint64(len(l)))
+	for i := range l {
+		p = binary.AppendUvarint(p, uint64(l[i].since))
+		p = binary.AppendUvarint(p, uint64(l[i].node.id))
+	}
+	r.set(rowKey(rowBucket, uint64(b.id)), p)
+}
+
+func (r rowBatch) setPin(p *Pin) {
+	v := row(uint64(p.Bucket), uint64(p.Timeline), uint64(p.LSN), uint64(p.Created))
+	r.set(rowKey(rowPin, uint64(p.ID)), appendBytes(v, p.Name))
+}
+
+func (r rowBatch) setLayer(d *layers.Desc) {
+	r.set(rowKey(rowLayer, uint64(d.Num)), d.Append([]byte{catalogVersion}))
+}
+
+// rowDecoder checks a row's version byte.
+func rowDecoder(v []byte) *decoder {
+	d := &decoder{p: v}
+	if ver := d.byte(); d.err == nil && ver != catalogVersion {
+		d.fail(fmt.Sprintf("version %d, want %d", ver, catalogVersion))
+	}
+	return d
+}
+
+func (d *decoder) end(what string) error {
+	if d.err == nil && len(d.p) != 0 {
+		d.fail("bytes left over")
+	}
+	if d.err != nil {
+		return fmt.Errorf("decode catalog row of %s: %w", what, d.err)
+	}
+	return nil
+}
+
+// marks reads both marks and the horizon; a new catalog has none of them.
+func (c *catalog) marks() (a appliedMark, f flushedMark, h wal.LSN, err error) {
+	err = c.get([]byte{rowApplied}, func(v []byte) error {
+		d := rowDecoder(v)
+		a.lsn, a.timeline, a.bucket = d.lsn(), layers.TimelineID(d.uvarint()), BucketID(d.uvarint())
+		a.pin = PinID(d.uvarint())
+		return d.end("the applied mark")
+	})
+	if err != nil {
+		return a, f, h, err
+	}
+	err = c.get([]byte{rowHorizon}, func(v []byte) error {
+		d := rowDecoder(v)
+		h = d.lsn()
+		return d.end("the horizon")
+	})
+	if err != nil {
+		return a, f, h, err
+	}
+	err = c.get([]byte{rowFlushed}, func(v []byte) error {
+		d := rowDecoder(v)
+		f.lsn, f.fileNum = d.lsn(), layers.FileNum(d.uvarint())
+		return d.end("the flushed mark")
+	})
+	return a, f, h, err
+}
+
+func (c *catalog) get(key []byte, fn func(v []byte) error) error {
+	v, closer, err := c.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read catalog: %w", err)
+	}
+	return firstError(fn(v), closer.Close())
+}
+
+// each calls fn for every row under letter, by id.
+func (c *catalog) each(letter byte, fn func(id uint64, v []byte) error) error {
+	it, err := c.db.NewIter(&pebble.IterOptions{LowerBound: []byte{letter, 0}, UpperBound: []byte{letter + 1}})
+	if err != nil {
+		return fmt.Errorf("read catalog: %w", err)
+	}
+	for it.First(); it.Valid(); it.Next() {
+		k := it.Key()
+		v, err := it.ValueAndErr()
+		if err == nil && len(k) != 9 {
+			err = fmt.Errorf("catalog key %x: %w", k, ErrCorrupt)
+		}
+		if err == nil {
+			err = fn(binary.BigEndian.Uint64(k[1:]), v)
+		}
+		if err != nil {
+			return firstError(err, it.Close())
+		}
+	}
+	return firstError(it.Error(), it.Close())
+}
+
+// loadTree reads timelines, buckets, names and pins.
+func (c *catalog) loadTree(t *tree) error {
+	type lineage struct {
+		n                      *node
+		ancestor, readAncestor layers.TimelineID
+	}
+	var lines []lineage
+	err := c.each(rowTimeline, func(id uint64, v []byte) error {
+		d := rowDecoder(v)
+		l := lineage{n: &node{id: layers.TimelineID(id)}}
+		l.ancestor, l.n.branchLSN = layers.TimelineID(d.uvarint()), d.lsn()
+		l.readAncestor, l.n.readLSN = layers.TimelineID(d.uvarint()), d.lsn()
+		l.n.birth, l.n.source = d.lsn(), BucketID(d.uvarint())
+		l.n.dropped.Store(uint64(d.lsn()))
+		t.mu.nodes[l.n.id] = l.n
+		lines = append(lines, l)
+		return d.end(fmt.Sprintf("timeline %d", id))
+	})
+	if err != nil {
+		return err
+	}
+	// An ancestor's id is always lower: rows come in the order of depth.
+	for _, l := range lines {
+		l.n.ancestor, l.n.readAncestor = t.mu.nodes[l.ancestor], t.mu.nodes[l.readAncestor]
+		if (l.n.ancestor == nil) != (l.ancestor == 0) || (l.n.readAncestor == nil) != (l.readAncestor == 0) {
+			return fmt.Errorf("timeline %d: ancestor %d or %d is missing: %w", l.n.id, l.ancestor, l.readAncestor, ErrCorrupt)
+		}
+		if a := l.n.ancestor; a != nil {
+			l.n.depth = a.depth + 1
+			if l.n.dropped.Load() == 0 {
+				a.forks.Add(1)
+			}
+		}
+	}
+	if err := c.loadBuckets(t); err != nil {
+		return err
+	}
+	err = c.each(rowWritten, func(id uint64, _ []byte) error {
+		n := t.mu.nodes[layers.TimelineID(id)]
+		if n == nil {
+			return fmt.Errorf("written mark of timeline %d, which does not exist: %w", id, ErrCorrupt)
+		}
+		n.written.Store(true)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return c.each(rowPin, func(id uint64, v []byte) error {
+		d := rowDecoder(v)
+		p := &Pin{ID: PinID(id), Bucket: BucketID(d.uvarint()), Timeline: layers.TimelineID(d.uvarint()), LSN: d.lsn(), Created: d.lsn(), Name: d.name()}
+		t.mu.pins[p.ID] = p
+		return d.end(fmt.Sprintf("pin %d", id))
+	})
+}
+
+func (c *catalog) loadBuckets(t *tree) error {
+	return c.each(rowBucket, func(id uint64, v []byte) error {
+		d := rowDecoder(v)
+		b := &bucket{id: BucketID(id), created: d.lsn()}
+		b.deleted.Store(uint64(d.lsn()))
+		name := d.name()
+		b.name.Store(&name)
+		count := d.uvarint()
+		if count == 0 || count > uint64(len(d.p)) {
+			d.fail("bad count of bindings")
+			return d.end(fmt.Sprintf("bucket %d", id))
+		}
+		l := make([]binding, count)
+		for i := range l {
+			l[i].since = d.lsn()
+			if l[i].node = t.mu.nodes[layers.TimelineID(d.uvarint())]; l[i].node == nil {
+				d.fail("bound to a timeline that does not exist")
+				break
+			}
+			l[i].node.bucket = b
+		}
+		if err := d.end(fmt.Sprintf("bucket %d", id)); err != nil {
+			return err
+		}
+		b.bindings.Store(&l)
+		t.mu.buckets[b.id] = b
+		if b.deleted.Load() == 0 {
+			t.mu.names.Set(name, &nameState{since: b.created, bucket: b})
+		}
+		return nil
+	})
+}
+
+// layers reads the rows of the layer files.
+func (c *catalog) layers() ([]layers.Desc, error) {
+	var descs []layers.Desc
+	err := c.each(rowLayer, func(id uint64, v []byte) error {
+		if len(v) == 0 || v[0] != catalogVersion {
+			return fmt.Errorf("catalog row of layer %d: bad version: %w", id, ErrCorrupt)
+		}
+		d, err := layers.DecodeDesc(v[1:])
+		if err != nil {
+			return fmt.Errorf("catalog row of layer %d: %w", id, err)
+		}
+		if uint64(d.Num) != id {
+			return fmt.Errorf("catalog row of layer %d names layer %d: %w", id, d.Num, ErrCorrupt)
+		}
+		descs = append(descs, d)
+		return nil
+	})
+	return descs, err
+}
+
+// segments reads which value segments the layers refer to.
+func (c *catalog) segments() (map[layers.FileNum]bool, error) {
+	segs := make(map[layers.FileNum]bool)
+	err := c.each(rowSegment, func(id uint64, _ []byte) error {
+		segs[layers.FileNum(id)] = true
+		return nil
+	})
+	return segs, err
+}

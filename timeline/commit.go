@@ -1,0 +1,233 @@
+package timeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"stemma/layers"
+	"stemma/wal"
+)
+
+// Lock names a key that Update reads or writes. Writers of a key that was not
+// read need no exclusive lock.
+type Lock struct {
+	NS        layers.Namespace
+	Key       []byte
+	Exclusive bool
+}
+
+// Tx reads the newest visible state under the locks of Update and gathers what
+// to write.
+type Tx struct {
+	Batch
+	view *View
+}
+
+// Get reads one key; see View.Get. The key must be among the locks.
+func (tx *Tx) Get(ns layers.Namespace, key []byte) (layers.Record, error) {
+	return tx.view.Get(ns, key)
+}
+
+// Scan walks a range; see View.Scan. Only under Exclusive, or when the locks
+// make the answer stable, does it still hold at the commit.
+func (tx *Tx) Scan(ns layers.Namespace, lower, upper []byte) *layers.Scan {
+	return tx.view.Scan(ns, lower, upper)
+}
+
+// LSN returns the LSN that the Tx reads at.
+func (tx *Tx) LSN() wal.LSN { return tx.view.lsn }
+
+// Info describes the bucket.
+func (tx *Tx) Info() Info { return tx.view.Info() }
+
+// Commit writes a batch without looking at what was there. On return the
+// records are durable and visible, at the LSN returned.
+//
+// Errors: ErrNoSuchBucket, ErrBatchTooLarge, ErrSlowDown, storefs.ErrDiskFull
+// and ctx's before anything was written; *wal.ReadOnlyError, after which the
+// commit is indeterminate: whole or absent, never half.
+func (s *Store) Commit(ctx context.Context, name string, b *Batch) (wal.LSN, error) {
+	if err := s.admit(ctx, b); err != nil {
+		return 0, err
+	}
+	return s.retryMoved(ctx, name, func(bk *bucket, n *node) (wal.LSN, error) {
+		var few [8]uint32
+		set := stripeSet(few[:0])
+		for i := range b.ops {
+			set = set.add(n.id, b.ops[i].ns, b.ops[i].key, false)
+		}
+		n.gate.RLock()
+		defer n.gate.RUnlock()
+		set = set.sorted()
+		s.stripes.lock(set)
+		defer s.stripes.unlock(set)
+		return s.append(ctx, bk, n, b)
+	})
+}
+
+// Update runs fn while it holds the stripes of locks, and commits what fn
+// wrote. Every key that fn writes must be among the locks, range deletes
+// excepted. fn may run again when the bucket's name has moved meanwhile. When
+// fn writes nothing, the LSN returned is the one that it read at.
+//
+// Errors: those of fn and of Commit.
+func (s *Store) Update(ctx context.Context, name string, locks []Lock, fn func(tx *Tx) error) (wal.LSN, error) {
+	if err := s.admit(ctx, nil); err != nil {
+		return 0, err
+	}
+	return s.retryMoved(ctx, name, func(bk *bucket, n *node) (wal.LSN, error) {
+		var few [8]uint32
+		set := stripeSet(few[:0])
+		for i := range locks {
+			set = set.add(n.id, locks[i].NS, locks[i].Key, locks[i].Exclusive)
+		}
+		n.gate.RLock()
+		defer n.gate.RUnlock()
+		set = set.sorted()
+		s.stripes.lock(set)
+		defer s.stripes.unlock(set)
+		return s.transact(ctx, bk, n, fn)
+	})
+}
+
+// Exclusive is Update with the timeline's gate held exclusively: no other
+// commit to the timeline runs meanwhile, so scans hold at the commit.
+func (s *Store) Exclusive(ctx context.Context, name string, fn func(tx *Tx) error) (wal.LSN, error) {
+	if err := s.admit(ctx, nil); err != nil {
+		return 0, err
+	}
+	return s.retryMoved(ctx, name, func(bk *bucket, n *node) (wal.LSN, error) {
+		n.gate.Lock()
+		defer n.gate.Unlock()
+		return s.transact(ctx, bk, n, fn)
+	})
+}
+
+// transact runs fn on the newest visible state of n and commits its batch.
+func (s *Store) transact(ctx context.Context, bk *bucket, n *node, fn func(tx *Tx) error) (wal.LSN, error) {
+	if bk.sequenced() != n {
+		return 0, errMoved
+	}
+	version, visible, err := s.acquire()
+	if err != nil {
+		return 0, err
+	}
+	tx := &Tx{view: s.newView(version, bk, n, visible)}
+	err = fn(tx)
+	tx.view.Close()
+	if err != nil {
+		return 0, err
+	}
+	if tx.Len() == 0 {
+		return visible, nil
+	}
+	if err := tx.check(s.opts.maxCommitBytes()); err != nil {
+		return 0, err
+	}
+	return s.append(ctx, bk, n, &tx.Batch)
+}
+
+// append encodes and logs a batch whose locks are held, and waits until it is
+// visible.
+func (s *Store) append(ctx context.Context, bk *bucket, n *node, b *Batch) (wal.LSN, error) {
+	c := wal.Commit{
+		Payload: b.encode(n.id),
+		Reserve: func(wal.LSN) error {
+			if bk.sequenced() != n {
+				return errMoved
+			}
+			return nil
+		},
+	}
+	return s.logCommit(ctx, &c)
+}
+
+// logCommit puts a commit into the log's order and waits until it is visible.
+func (s *Store) logCommit(ctx context.Context, c *wal.Commit) (wal.LSN, error) {
+	if err := s.log.Append(ctx, c); err != nil {
+		return 0, s.logError(err)
+	}
+	if err := s.log.Wait(c); err != nil {
+		return 0, s.logError(err)
+	}
+	return c.LSN, nil
+}
+
+func (s *Store) logError(err error) error {
+	if errors.Is(err, errMoved) {
+		return err
+	}
+	return fmt.Errorf("commit: %w", err)
+}
+
+// retryMoved runs try on the timeline that the name leads to, again for as
+// long as the name moves before the commit has its place in the order.
+func (s *Store) retryMoved(ctx context.Context, name string, try func(*bucket, *node) (wal.LSN, error)) (wal.LSN, error) {
+	for {
+		visible := s.log.Visible()
+		bk := s.tree.lookup(name, visible)
+		if bk == nil {
+			return 0, fmt.Errorf("bucket %q: %w", name, ErrNoSuchBucket)
+		}
+		lsn, err := try(bk, bk.at(visible).node)
+		if !errors.Is(err, errMoved) {
+			return lsn, err
+		}
+		// What moved the name is in the order but maybe not visible yet.
+		if err := s.log.Settle(ctx, s.log.LastReserved()); err != nil {
+			return 0, fmt.Errorf("wait for bucket %q to settle: %w", name, err)
+		}
+	}
+}
+
+// admit refuses a write that could not be finished: too large, store closing or
+// read-only, disk full, flush too far behind.
+func (s *Store) admit(ctx context.Context, b *Batch) error {
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	if b != nil {
+		if err := b.check(s.opts.maxCommitBytes()); err != nil {
+			return err
+		}
+	}
+	if err := s.admitFS(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return s.waitForFlush(ctx)
+}
+
+// waitForFlush lets a commit pass while flush and compaction keep up. Otherwise
+// it waits for them for up to slowDownAfter, then refuses.
+func (s *Store) waitForFlush(ctx context.Context) error {
+	var timeout *time.Timer
+	for {
+		s.mu.Lock()
+		err, changed := s.mu.failed, s.mu.changed
+		behind := len(s.mu.frozen) >= maxFrozen
+		s.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		behind = behind || s.log.Size() >= s.opts.WALStopBytes || s.level0.Load() >= maxL0Layers
+		if !behind {
+			return nil
+		}
+		if timeout == nil {
+			timeout = time.NewTimer(slowDownAfter)
+			defer timeout.Stop()
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			s.metrics.slowDowns.Add(1)
+			return ErrSlowDown
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.closing.Done():
+			return ErrClosed
+		}
+	}
+}

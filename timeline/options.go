@@ -1,0 +1,104 @@
+package timeline
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"stemma/layers"
+)
+
+// Options of a store. Zero values take the defaults named.
+type Options struct {
+	// FS holds every file of the store, the catalog's included. Required.
+	FS vfs.FS
+	// Dir is the data directory; it is made if it does not exist. Required.
+	Dir string
+	// Logger receives what an operator should see. Default: discard.
+	Logger *slog.Logger
+
+	// Now is the wall clock. Default time.Now.
+	Now func() time.Time
+	// Uptime is a monotonic clock that runs while the machine sleeps. Default CLOCK_BOOTTIME.
+	Uptime func() time.Duration
+
+	// CacheBytes bounds the block cache. Default 128 MiB.
+	CacheBytes int64
+	// MemlayerBytes is the size at which the active memlayer is frozen and flushed. Default 64 MiB.
+	MemlayerBytes int64
+	// WALSegmentBytes is the size of a log segment. Default 32 MiB.
+	WALSegmentBytes int64
+	// WALFlushBytes is the unreleased log at which a flush starts. Default 256 MiB.
+	WALFlushBytes int64
+	// WALStopBytes is the unreleased log at which commits are refused with ErrSlowDown. Default 512 MiB.
+	WALStopBytes int64
+	// PartBytes is the size from which a flush moves inline bodies to value segments. Default 1 KiB.
+	PartBytes int
+	// LayerBytes is the size at which compaction cuts its outputs. Default 16 MiB.
+	LayerBytes int64
+	// L0Layers is the number of level-0 layers that starts a compaction. Default 4.
+	L0Layers int
+	// Level1Bytes is the target size of level 1; every further level may be 8 times larger. Default 64 MiB.
+	Level1Bytes int64
+	// HorizonEvery is how often the horizon is advanced while commits arrive. Default 5 s.
+	HorizonEvery time.Duration
+	// Values configures the value segments.
+	Values layers.ValuesOptions
+}
+
+func (o *Options) setDefaults() error {
+	if o.FS == nil || o.Dir == "" {
+		return errors.New("timeline: options need FS and Dir")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Uptime == nil {
+		o.Uptime = bootTime
+	}
+	def := func(v *int64, d int64) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&o.CacheBytes, 128<<20)
+	def(&o.MemlayerBytes, 64<<20)
+	def(&o.WALSegmentBytes, 32<<20)
+	def(&o.WALFlushBytes, 256<<20)
+	def(&o.WALStopBytes, 512<<20)
+	def(&o.LayerBytes, 16<<20)
+	def(&o.Level1Bytes, 64<<20)
+	if o.PartBytes == 0 {
+		o.PartBytes = 1 << 10
+	}
+	if o.L0Layers == 0 {
+		o.L0Layers = 4
+	}
+	if o.HorizonEvery == 0 {
+		o.HorizonEvery = 5 * time.Second
+	}
+	return nil
+}
+
+// maxCommitBytes bounds the payload of one commit.
+func (o *Options) maxCommitBytes() int {
+	return int(min(8<<20, o.WALSegmentBytes/2))
+}
+
+// maxFrozen bounds the memlayers that wait for their flush.
+const maxFrozen = 4
+
+// maxL0Layers is the number of level-0 layers at which commits are refused
+// until compaction has caught up.
+const maxL0Layers = 48
+
+// slowDownAfter is how long a commit waits for flush before it is refused.
+const slowDownAfter = time.Second
+
+// levelFanout is the growth of target sizes from level to level.
+const levelFanout = 8

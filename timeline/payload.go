@@ -1,0 +1,273 @@
+package timeline
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"stemma/layers"
+	"stemma/wal"
+)
+
+// A commit's payload in the log, version 1 (docs/format.md):
+//
+//	version      byte, 1
+//	count        uvarint, operations that follow
+//	operation    tag byte, then its fields; byte strings are uvarint length + bytes
+//
+//	tag 1..3     record: composite key, meta, body (value, page delta, tombstone)
+//	tag 4        range tombstone: first composite key, exclusive end
+//	tag 16       create bucket: bucket, timeline, name
+//	tag 17       fork: ancestor, branch LSN (0: this commit's LSN - 1), source bucket, bucket, timeline, name
+//	tag 18       delete bucket: bucket
+//	tag 19       rename bucket: bucket, new name
+//	tag 20       pin: pin, bucket, timeline, LSN (0: this commit's), name
+//	tag 21       unpin: pin
+//	tag 22       horizon: LSN
+//
+// Numbers are uvarints. The LSN of an operation is that of its commit.
+const payloadVersion = 1
+
+type opTag byte
+
+// Tags 1 to 4 are layers.Kind.
+const (
+	opCreate  opTag = 16
+	opFork    opTag = 17
+	opDelete  opTag = 18
+	opRename  opTag = 19
+	opPin     opTag = 20
+	opUnpin   opTag = 21
+	opHorizon opTag = 22
+)
+
+// maxNameBytes bounds bucket and pin names in the log.
+const maxNameBytes = 1024
+
+// treeOp is one decoded operation on the tree.
+type treeOp struct {
+	tag      opTag
+	bucket   BucketID
+	source   BucketID
+	timeline layers.TimelineID
+	ancestor layers.TimelineID
+	pin      PinID
+	lsn      wal.LSN
+	name     string
+}
+
+func appendPayloadHeader(p []byte, ops int) []byte {
+	return binary.AppendUvarint(append(p, payloadVersion), uint64(ops))
+}
+
+func appendRecord(p []byte, t layers.TimelineID, o *batchOp) []byte {
+	p = append(p, byte(o.kind))
+	p = appendKey(p, t, o.ns, o.key)
+	if o.kind == layers.KindRangeTombstone {
+		return appendKey(p, t, o.ns, o.end)
+	}
+	p = appendBytes(p, o.meta)
+	return appendBytes(p, o.body)
+}
+
+func appendKey(p []byte, t layers.TimelineID, ns layers.Namespace, user []byte) []byte {
+	p = binary.AppendUvarint(p, uint64(9+len(user)))
+	return layers.AppendKey(p, t, ns, user)
+}
+
+func appendBytes[T ~[]byte | ~string](p []byte, b T) []byte {
+	p = binary.AppendUvarint(p, uint64(len(b)))
+	return append(p, b...)
+}
+
+func (o *treeOp) append(p []byte) []byte {
+	p = append(p, byte(o.tag))
+	num := func(n uint64) { p = binary.AppendUvarint(p, n) }
+	switch o.tag {
+	case opCreate:
+		num(uint64(o.bucket))
+		num(uint64(o.timeline))
+		p = appendBytes(p, o.name)
+	case opFork:
+		num(uint64(o.ancestor))
+		num(uint64(o.lsn))
+		num(uint64(o.source))
+		num(uint64(o.bucket))
+		num(uint64(o.timeline))
+		p = appendBytes(p, o.name)
+	case opDelete:
+		num(uint64(o.bucket))
+	case opRename:
+		num(uint64(o.bucket))
+		p = appendBytes(p, o.name)
+	case opPin:
+		num(uint64(o.pin))
+		num(uint64(o.bucket))
+		num(uint64(o.timeline))
+		num(uint64(o.lsn))
+		p = appendBytes(p, o.name)
+	case opUnpin:
+		num(uint64(o.pin))
+	case opHorizon:
+		num(uint64(o.lsn))
+	default:
+		panic(fmt.Sprintf("BUG: append of tree operation %d", o.tag))
+	}
+	return p
+}
+
+// payloadVisitor receives the operations of a payload in order. Records and
+// their slices alias the payload; rec is reused between calls.
+type payloadVisitor struct {
+	record func(rec *layers.Record) error
+	tree   func(op *treeOp) error
+}
+
+// decodePayload walks the payload of the commit at lsn. Errors wrap ErrCorrupt,
+// or come from the visitor.
+func decodePayload(p []byte, lsn wal.LSN, v payloadVisitor) error {
+	d := decoder{p: p}
+	if ver := d.byte(); d.err == nil && ver != payloadVersion {
+		return fmt.Errorf("decode commit %d: version %d, want %d: %w", lsn, ver, payloadVersion, ErrCorrupt)
+	}
+	n := d.uvarint()
+	for i := uint64(0); i < n && d.err == nil; i++ {
+		tag := d.byte()
+		var err error
+		if tag <= byte(layers.KindRangeTombstone) {
+			rec := d.record(layers.Kind(tag), lsn)
+			if d.err == nil && v.record != nil {
+				err = v.record(&rec)
+			}
+		} else {
+			op := d.treeOp(opTag(tag))
+			if d.err == nil && v.tree != nil {
+				err = v.tree(&op)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if d.err == nil && len(d.p) != 0 {
+		d.fail("bytes left over")
+	}
+	if d.err != nil {
+		return fmt.Errorf("decode commit %d: %w", lsn, d.err)
+	}
+	return nil
+}
+
+// decoder reads the fields of payloads and rows; after the first error every
+// read returns zero.
+type decoder struct {
+	p   []byte
+	err error
+}
+
+func (d *decoder) fail(what string) {
+	if d.err == nil {
+		d.err = fmt.Errorf("%s, %d bytes from the end: %w", what, len(d.p), ErrCorrupt)
+	}
+	d.p = nil
+}
+
+func (d *decoder) byte() byte {
+	if len(d.p) == 0 {
+		d.fail("truncated")
+		return 0
+	}
+	b := d.p[0]
+	d.p = d.p[1:]
+	return b
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.p)
+	if n <= 0 || (n > 1 && d.p[n-1] == 0) {
+		d.fail("bad number")
+		return 0
+	}
+	d.p = d.p[n:]
+	return v
+}
+
+func (d *decoder) lsn() wal.LSN {
+	v := d.uvarint()
+	if wal.LSN(v) > wal.MaxLSN {
+		d.fail("LSN out of range")
+		return 0
+	}
+	return wal.LSN(v)
+}
+
+func (d *decoder) bytes() []byte {
+	n := d.uvarint()
+	if n > uint64(len(d.p)) {
+		d.fail("truncated bytes")
+		return nil
+	}
+	b := d.p[:n:n]
+	d.p = d.p[n:]
+	return b
+}
+
+func (d *decoder) name() string {
+	b := d.bytes()
+	if len(b) > maxNameBytes {
+		d.fail("name too long")
+		return ""
+	}
+	return string(b)
+}
+
+func (d *decoder) key() layers.Key {
+	k := layers.Key(d.bytes())
+	if d.err == nil && !k.Valid() {
+		d.fail("bad key")
+	}
+	return k
+}
+
+func (d *decoder) record(kind layers.Kind, lsn wal.LSN) layers.Record {
+	r := layers.Record{Kind: kind, LSN: lsn}
+	r.Key = d.key()
+	switch kind {
+	case layers.KindRangeTombstone:
+		r.End = d.key()
+		if d.err == nil && (r.Key.Compare(r.End) >= 0 || r.Key.Timeline() != r.End.Timeline() || r.Key.Namespace() != r.End.Namespace()) {
+			d.fail("bad range tombstone")
+		}
+	case layers.KindValue, layers.KindDelta, layers.KindTombstone:
+		r.Meta = d.bytes()
+		r.Body = layers.Body(d.bytes())
+	default:
+		d.fail("unknown record kind")
+	}
+	return r
+}
+
+func (d *decoder) treeOp(tag opTag) treeOp {
+	o := treeOp{tag: tag}
+	switch tag {
+	case opCreate:
+		o.bucket, o.timeline, o.name = BucketID(d.uvarint()), layers.TimelineID(d.uvarint()), d.name()
+	case opFork:
+		o.ancestor, o.lsn = layers.TimelineID(d.uvarint()), d.lsn()
+		o.source = BucketID(d.uvarint())
+		o.bucket, o.timeline, o.name = BucketID(d.uvarint()), layers.TimelineID(d.uvarint()), d.name()
+	case opDelete:
+		o.bucket = BucketID(d.uvarint())
+	case opRename:
+		o.bucket, o.name = BucketID(d.uvarint()), d.name()
+	case opPin:
+		o.pin, o.bucket = PinID(d.uvarint()), BucketID(d.uvarint())
+		o.timeline, o.lsn, o.name = layers.TimelineID(d.uvarint()), d.lsn(), d.name()
+	case opUnpin:
+		o.pin = PinID(d.uvarint())
+	case opHorizon:
+		o.lsn = d.lsn()
+	default:
+		d.fail(fmt.Sprintf("unknown operation %d", tag))
+	}
+	return o
+}

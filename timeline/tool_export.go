@@ -1,0 +1,321 @@
+package timeline
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"stemma/layers"
+	"stemma/wal"
+)
+
+// Offline is a stopped store, opened for reading by the tools. It changes
+// nothing on disk and starts no goroutine of its own.
+type Offline struct {
+	fs      vfs.FS
+	dir     string
+	lock    io.Closer
+	catalog *catalog
+}
+
+// OpenOffline opens the store in dir. Errors: no store is there; a process has
+// it open; the catalog cannot be read.
+func OpenOffline(fs vfs.FS, dir string) (_ *Offline, err error) {
+	o := &Offline{fs: fs, dir: dir}
+	for _, name := range []string{lockFile, catalogDir, walDir, layersDir, valuesDir} {
+		if _, err := fs.Stat(o.path(name)); err != nil {
+			return nil, fmt.Errorf("%s holds no store: %w", dir, err)
+		}
+	}
+	if o.lock, err = fs.Lock(o.path(lockFile)); err != nil {
+		return nil, fmt.Errorf("lock %s (is another process using it?): %w", dir, err)
+	}
+	db, err := pebble.Open(o.path(catalogDir), &pebble.Options{FS: fs, ReadOnly: true, Logger: pebbleLogger{slog.New(slog.DiscardHandler)}})
+	if err != nil {
+		return nil, firstError(fmt.Errorf("open catalog: %w", err), o.lock.Close())
+	}
+	o.catalog = &catalog{db: db}
+	return o, nil
+}
+
+// Close lets go of the store.
+func (o *Offline) Close() error {
+	return errors.Join(o.catalog.close(), o.lock.Close())
+}
+
+func (o *Offline) path(name string) string { return o.fs.PathJoin(o.dir, name) }
+
+// WALDir, LayersDir and ValuesDir are the folders of the store.
+func (o *Offline) WALDir() string    { return o.path(walDir) }
+func (o *Offline) LayersDir() string { return o.path(layersDir) }
+func (o *Offline) ValuesDir() string { return o.path(valuesDir) }
+
+// Layers returns the rows of the layer files, by number.
+func (o *Offline) Layers() ([]layers.Desc, error) { return o.catalog.layers() }
+
+// Segments returns the numbers of the value segments that have a row, ascending.
+func (o *Offline) Segments() ([]layers.FileNum, error) {
+	segs, err := o.catalog.segments()
+	if err != nil {
+		return nil, err
+	}
+	nums := make([]layers.FileNum, 0, len(segs))
+	for n := range segs {
+		nums = append(nums, n)
+	}
+	slices.Sort(nums)
+	return nums, nil
+}
+
+// OfflineTimeline describes a timeline.
+type OfflineTimeline struct {
+	ID, Ancestor, ReadAncestor layers.TimelineID // zero: none
+	BranchLSN, ReadLSN, Birth  wal.LSN
+	Dropped                    wal.LSN // zero: not
+	Depth                      int
+	Written                    bool   // has records of its own
+	Bucket                     string // name of the bucket that it belongs to
+}
+
+// OfflineState is what a start of the store would find.
+type OfflineState struct {
+	Applied, Flushed, Horizon wal.LSN
+	Log                       wal.Recovery
+	Timelines                 []OfflineTimeline // by id
+	Pins                      []Pin             // by id
+}
+
+// Recover reads the catalog and replays the log as Open does, in memory. It
+// calls record, if not nil, for every record that is in the log only.
+func (o *Offline) Recover(record func(*layers.Record) error) (OfflineState, error) {
+	var st OfflineState
+	applied, flushed, horizon, err := o.catalog.marks()
+	if err != nil {
+		return st, err
+	}
+	st.Applied, st.Flushed, st.Horizon = max(applied.lsn, flushed.lsn), flushed.lsn, horizon
+	t := newTree()
+	if err := o.catalog.loadTree(t); err != nil {
+		return st, err
+	}
+	st.Log, err = o.checkLog(applied, flushed, func(lsn wal.LSN, payload []byte) error {
+		v := payloadVisitor{record: func(r *layers.Record) error {
+			n := t.mu.nodes[r.Key.Timeline()]
+			if n == nil {
+				return fmt.Errorf("record of timeline %d, which does not exist: %w", r.Key.Timeline(), ErrCorrupt)
+			}
+			n.written.Store(true)
+			if record == nil {
+				return nil
+			}
+			return record(r)
+		}}
+		if lsn > st.Applied {
+			v.tree = func(op *treeOp) error {
+				if op.tag == opHorizon {
+					st.Horizon = op.lsn
+				}
+				return t.change(op, lsn, lsn)
+			}
+		}
+		return decodePayload(payload, lsn, v)
+	})
+	if err != nil {
+		return st, err
+	}
+	st.Timelines, st.Pins = describeTree(t)
+	return st, nil
+}
+
+// Commits calls visit with every commit that a start would replay, in order. It
+// does not look into the payloads, which alias a buffer.
+func (o *Offline) Commits(visit func(lsn wal.LSN, payload []byte) error) error {
+	applied, flushed, _, err := o.catalog.marks()
+	if err != nil {
+		return err
+	}
+	_, err = o.checkLog(applied, flushed, visit)
+	return err
+}
+
+func (o *Offline) checkLog(applied appliedMark, flushed flushedMark, visit func(lsn wal.LSN, payload []byte) error) (wal.Recovery, error) {
+	return wal.Check(wal.Options{
+		FS: o.fs, Dir: o.WALDir(),
+		NextLSN: func(last wal.LSN) wal.LSN { return last + 1 }, Apply: func([]*wal.Commit) {}, // not called: nothing is written
+		ReplayFrom: flushed.lsn, DurableLSN: max(applied.lsn, flushed.lsn),
+	}, visit)
+}
+
+func describeTree(t *tree) (lines []OfflineTimeline, pins []Pin) {
+	for _, n := range t.mu.nodes {
+		l := OfflineTimeline{ID: n.id, BranchLSN: n.branchLSN, ReadLSN: n.readLSN, Birth: n.birth,
+			Dropped: wal.LSN(n.dropped.Load()), Depth: int(n.depth), Written: n.written.Load()}
+		if n.ancestor != nil {
+			l.Ancestor = n.ancestor.id
+		}
+		if n.readAncestor != nil {
+			l.ReadAncestor = n.readAncestor.id
+		}
+		if n.bucket != nil {
+			l.Bucket = *n.bucket.name.Load()
+		}
+		lines = append(lines, l)
+	}
+	slices.SortFunc(lines, func(a, b OfflineTimeline) int { return int(a.ID) - int(b.ID) })
+	for _, p := range t.mu.pins {
+		pins = append(pins, *p)
+	}
+	slices.SortFunc(pins, func(a, b Pin) int { return int(a.ID) - int(b.ID) })
+	return lines, pins
+}
+
+// Rows calls visit with the text of every row of the catalog in key order, and
+// with what is wrong with it, if anything.
+func (o *Offline) Rows(visit func(text string, err error) error) error {
+	it, err := o.catalog.db.NewIter(nil)
+	if err != nil {
+		return fmt.Errorf("read catalog: %w", err)
+	}
+	for it.First(); it.Valid(); it.Next() {
+		v, err := it.ValueAndErr()
+		if err == nil {
+			err = visit(describeRow(it.Key(), v))
+		}
+		if err != nil {
+			return firstError(err, it.Close())
+		}
+	}
+	return firstError(it.Error(), it.Close())
+}
+
+// describeRow returns one row as a line of text. The text of a bad row is its key.
+func describeRow(key, v []byte) (string, error) {
+	bad := fmt.Sprintf("row %x", key)
+	if len(key) != 1 && len(key) != 9 {
+		return bad, fmt.Errorf("key of %d bytes: %w", len(key), ErrCorrupt)
+	}
+	var id uint64
+	if len(key) == 9 {
+		id = binary.BigEndian.Uint64(key[1:])
+	}
+	if (len(key) == 1) != slices.Contains([]byte{rowApplied, rowFlushed, rowHorizon}, key[0]) {
+		return bad, fmt.Errorf("key of %d bytes: %w", len(key), ErrCorrupt)
+	}
+	switch key[0] {
+	case rowWritten:
+		return fmt.Sprintf("written timeline=%d", id), nil
+	case rowSegment:
+		return fmt.Sprintf("segment %d", id), nil
+	case rowLayer:
+		if len(v) == 0 || v[0] != catalogVersion {
+			return bad, fmt.Errorf("bad version: %w", ErrCorrupt)
+		}
+		d, err := layers.DecodeDesc(v[1:])
+		if err != nil {
+			return bad, err
+		}
+		return fmt.Sprintf("layer %d level=%d lsn=%d..%d bytes=%d entries=%d deletes=%d range_tombstones=%d from=%s",
+			id, d.Level, d.MinLSN, d.MaxLSN, d.Bytes, d.Entries, d.Deletes, d.RangeTombstones, d.Range.Start), nil
+	}
+	d := rowDecoder(v)
+	text := describeNumbers(key[0], id, d)
+	if err := d.end(bad); err != nil {
+		return bad, err
+	}
+	return text, nil
+}
+
+// describeNumbers reads the fields of rows that are numbers and names.
+func describeNumbers(letter byte, id uint64, d *decoder) string {
+	num := d.uvarint
+	switch letter {
+	case rowApplied:
+		return fmt.Sprintf("applied lsn=%d timeline=%d bucket=%d pin=%d", num(), num(), num(), num())
+	case rowFlushed:
+		return fmt.Sprintf("flushed lsn=%d file=%d", num(), num())
+	case rowHorizon:
+		return fmt.Sprintf("horizon lsn=%d", num())
+	case rowTimeline:
+		return fmt.Sprintf("timeline %d ancestor=%d branch=%d read_ancestor=%d read_lsn=%d birth=%d source=%d dropped=%d",
+			id, num(), num(), num(), num(), num(), num(), num())
+	case rowBucket:
+		var s strings.Builder
+		fmt.Fprintf(&s, "bucket %d created=%d deleted=%d name=%q", id, num(), num(), d.name())
+		for n := num(); n > 0 && d.err == nil; n-- {
+			fmt.Fprintf(&s, " since=%d:timeline=%d", num(), num())
+		}
+		return s.String()
+	case rowPin:
+		return fmt.Sprintf("pin %d bucket=%d timeline=%d lsn=%d created=%d name=%q", id, num(), num(), num(), num(), d.name())
+	}
+	d.fail("unknown row")
+	return ""
+}
+
+// DescribeCommit calls visit with the text of every operation in the payload of
+// the commit at lsn. Errors wrap ErrCorrupt, or are those of visit.
+func DescribeCommit(lsn wal.LSN, payload []byte, visit func(text string) error) error {
+	return decodePayload(payload, lsn, payloadVisitor{
+		record: func(r *layers.Record) error { return visit(DescribeRecord(r)) },
+		tree:   func(o *treeOp) error { return visit(o.describe()) },
+	})
+}
+
+// DescribeRecord returns a record as a line of text.
+func DescribeRecord(r *layers.Record) string {
+	kind := map[layers.Kind]string{layers.KindValue: "value", layers.KindDelta: "delta", layers.KindTombstone: "tombstone",
+		layers.KindRangeTombstone: "range-tombstone"}[r.Kind]
+	switch r.Kind {
+	case layers.KindTombstone:
+		return fmt.Sprintf("%s %s", kind, r.Key)
+	case layers.KindRangeTombstone:
+		return fmt.Sprintf("%s %s to %s", kind, r.Key, r.End)
+	}
+	s := fmt.Sprintf("%s %s meta=%d", kind, r.Key, len(r.Meta))
+	n, err := r.Body.Len()
+	if err != nil {
+		return fmt.Sprintf("%s body: %v", s, err)
+	}
+	switch r.Body.Tag() {
+	case layers.BodyExtents:
+		ext, err := r.Body.Extents(nil)
+		if err != nil {
+			return fmt.Sprintf("%s body: %v", s, err)
+		}
+		s = fmt.Sprintf("%s extents=%d", s, n)
+		for _, e := range ext {
+			s += fmt.Sprintf(" %d@%d:%d", e.Segment, e.Offset, e.Len)
+		}
+		return s
+	case layers.BodySpilled:
+		return fmt.Sprintf("%s spilled=%d", s, n)
+	}
+	return fmt.Sprintf("%s inline=%d", s, n)
+}
+
+func (o *treeOp) describe() string {
+	switch o.tag {
+	case opCreate:
+		return fmt.Sprintf("create bucket=%d timeline=%d name=%q", o.bucket, o.timeline, o.name)
+	case opFork:
+		return fmt.Sprintf("fork bucket=%d timeline=%d name=%q ancestor=%d branch=%d source=%d", o.bucket, o.timeline, o.name, o.ancestor, o.lsn, o.source)
+	case opDelete:
+		return fmt.Sprintf("delete bucket=%d", o.bucket)
+	case opRename:
+		return fmt.Sprintf("rename bucket=%d name=%q", o.bucket, o.name)
+	case opPin:
+		return fmt.Sprintf("pin %d bucket=%d timeline=%d lsn=%d name=%q", o.pin, o.bucket, o.timeline, o.lsn, o.name)
+	case opUnpin:
+		return fmt.Sprintf("unpin %d", o.pin)
+	case opHorizon:
+		return fmt.Sprintf("horizon lsn=%d", o.lsn)
+	}
+	return fmt.Sprintf("operation %d", o.tag)
+}

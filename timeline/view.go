@@ -1,0 +1,166 @@
+package timeline
+
+import (
+	"context"
+	"fmt"
+
+	"stemma/layers"
+	"stemma/wal"
+)
+
+// Info describes a bucket as of the LSN it was looked up at.
+type Info struct {
+	Name     string
+	Bucket   BucketID
+	Timeline layers.TimelineID
+	Created  wal.LSN
+	// Of a fork; zero for a root.
+	SourceName   string // the source's present name; empty when it was deleted
+	SourceBucket BucketID
+	Ancestor     layers.TimelineID
+	BranchLSN    wal.LSN
+	// HasForks says that living timelines branch from this one.
+	HasForks bool
+	// Depth is the number of ancestors.
+	Depth int
+}
+
+func (s *Store) info(b *bucket, n *node) Info {
+	i := Info{
+		Name: *b.name.Load(), Bucket: b.id, Timeline: n.id, Created: b.created,
+		HasForks: n.forks.Load() > 0, Depth: int(n.depth),
+	}
+	if n.ancestor != nil {
+		i.Ancestor, i.BranchLSN, i.SourceBucket = n.ancestor.id, n.branchLSN, n.source
+		if src := s.tree.bucket(n.source); src != nil && src.deleted.Load() == 0 {
+			i.SourceName = *src.name.Load()
+		}
+	}
+	return i
+}
+
+// View reads one bucket at one LSN. It keeps the layers that it reads from
+// being removed until it is closed. A View is not safe for concurrent use.
+type View struct {
+	store   *Store
+	version *layers.Version
+	bucket  *bucket
+	node    *node // the bucket's timeline at lsn
+	lsn     wal.LSN
+	chain   []layers.Hop
+	few     [8]layers.Hop
+}
+
+// View opens the bucket as of an LSN; zero means the newest visible state. It
+// waits until everything at or below the LSN is visible, or ctx ends.
+//
+// Errors: ErrNoSuchBucket, ErrFuture, *BelowHorizonError.
+func (s *Store) View(ctx context.Context, name string, at wal.LSN) (*View, error) {
+	if at != 0 && at > s.log.Visible() {
+		if err := s.settle(ctx, at); err != nil {
+			return nil, err
+		}
+	}
+	version, visible, err := s.acquire()
+	if err != nil {
+		return nil, err
+	}
+	b := s.tree.lookup(name, visible)
+	if b == nil {
+		version.Release()
+		return nil, fmt.Errorf("bucket %q: %w", name, ErrNoSuchBucket)
+	}
+	if at == 0 {
+		at = visible
+	}
+	n, lsn := b.at(at).node.resolve(at)
+	if n == nil {
+		version.Release()
+		return nil, fmt.Errorf("bucket %q was created at %d, after %d: %w", name, b.created, at, ErrNoSuchBucket)
+	}
+	if err := s.checkReadable(version.Horizon, n, lsn); err != nil {
+		version.Release()
+		return nil, err
+	}
+	return s.newView(version, b, n, lsn), nil
+}
+
+// settle waits until what is at or below a future-looking LSN cannot change.
+func (s *Store) settle(ctx context.Context, at wal.LSN) error {
+	if err := s.checkNotFuture(at); err != nil {
+		return err
+	}
+	if err := s.log.Settle(ctx, at); err != nil {
+		return fmt.Errorf("wait for LSN %d: %w", at, err)
+	}
+	return nil
+}
+
+// newView takes over the caller's count on version.
+func (s *Store) newView(version *layers.Version, b *bucket, n *node, lsn wal.LSN) *View {
+	v := &View{store: s, version: version, bucket: b, node: n, lsn: lsn}
+	v.chain = n.appendChain(v.few[:0], lsn)
+	return v
+}
+
+// checkReadable refuses an LSN below the cutoff that a Version was collected
+// at, unless a pin or lease keeps it.
+func (s *Store) checkReadable(cutoff wal.LSN, n *node, lsn wal.LSN) error {
+	if lsn < cutoff && !s.pinned(n, lsn) {
+		return &BelowHorizonError{LSN: lsn, Cutoff: cutoff}
+	}
+	return nil
+}
+
+// cutoff returns the LSN that the current Version was collected at.
+func (s *Store) cutoff() wal.LSN {
+	if v := s.version.Load(); v != nil {
+		return v.Horizon // a plain field: no count is needed to read it
+	}
+	return 0 // closed: the operation will be refused further on
+}
+
+// LSN returns what the view reads at.
+func (v *View) LSN() wal.LSN { return v.lsn }
+
+// Info describes the bucket.
+func (v *View) Info() Info { return v.store.info(v.bucket, v.node) }
+
+// hops returns the ancestry for one namespace: uploads are not inherited.
+func (v *View) hops(ns layers.Namespace) []layers.Hop {
+	if ns != layers.NamespaceUploads || len(v.chain) == 0 {
+		return v.chain
+	}
+	if v.chain[0].Timeline != v.node.id {
+		return nil
+	}
+	return v.chain[:1]
+}
+
+// Get returns the newest record of a key. Its slices may be kept after Close.
+// Errors: ErrNotFound, layers.ErrCorrupt.
+func (v *View) Get(ns layers.Namespace, key []byte) (layers.Record, error) {
+	rec, _, ok, err := v.version.Get(v.hops(ns), ns, key)
+	if err != nil {
+		return layers.Record{}, fmt.Errorf("read %q of timeline %d at %d: %w", key, v.node.id, v.lsn, err)
+	}
+	if !ok {
+		return layers.Record{}, ErrNotFound
+	}
+	return rec, nil
+}
+
+// Scan walks the keys of [lower, upper) that have a value; a nil bound is
+// none. The scan must be closed before the view.
+func (v *View) Scan(ns layers.Namespace, lower, upper []byte) *layers.Scan {
+	return v.version.NewScan(v.hops(ns), ns, lower, upper, layers.ScanOptions{})
+}
+
+// Close lets go of the layers. It may be called twice.
+func (v *View) Close() {
+	if v.version == nil {
+		return
+	}
+	v.version.Release()
+	*v = View{}
+}
