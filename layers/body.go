@@ -45,10 +45,14 @@ const (
 // MaxExtents bounds one extents body; longer lists are refused by decoders.
 const MaxExtents = 1 << 20
 
-// Tag returns the form of b.
+// Tag returns the form of b. Only a body without bytes is empty: a zero byte in
+// the tag's place is no form at all.
 func (b Body) Tag() BodyTag {
-	if len(b) == 0 {
+	switch {
+	case len(b) == 0:
 		return BodyEmpty
+	case b[0] == 0:
+		return 0xff
 	}
 	return BodyTag(b[0])
 }

@@ -119,6 +119,10 @@ func (c *concatIterator) Record() *Record { return c.cur.Record() }
 func (c *concatIterator) Err() error      { return c.err }
 
 func (c *concatIterator) Close() error {
-	c.closeCurrent()
-	return c.err
+	if c.cur == nil {
+		return nil
+	}
+	err := c.cur.Close()
+	c.cur = nil
+	return err
 }

@@ -19,6 +19,7 @@ import (
 // for Close, which comes when nobody uses it any more. Errors of its methods are
 // those of the file system, or wrap ErrCorrupt and name file and offset.
 type Layer struct {
+	num      FileNum
 	fs       vfs.FS
 	path     string
 	file     vfs.File
@@ -52,12 +53,12 @@ func OpenLayer(fs vfs.FS, dir string, d Desc, c *BlockCache) (*Layer, error) {
 	if d.Kind != DeltaLayer {
 		return nil, fmt.Errorf("open layer: %w", &UnsupportedKindError{d.Num, d.Kind})
 	}
-	l := &Layer{fs: fs, path: fs.PathJoin(dir, LayerName(d.Num)), cache: c}
+	l := &Layer{num: d.Num, fs: fs, path: fs.PathJoin(dir, LayerName(d.Num)), cache: c}
 	var err error
 	if l.file, err = fs.Open(l.path); err != nil {
 		return nil, fmt.Errorf("open layer: %w", err)
 	}
-	contents, err := l.load(d.Num)
+	contents, err := l.load()
 	if err == nil {
 		err = contents.accept(&d)
 	}
@@ -74,12 +75,12 @@ func OpenLayer(fs vfs.FS, dir string, d Desc, c *BlockCache) (*Layer, error) {
 // ReadDesc reads the description that lies in a layer file: for tools, and for
 // when the catalog does not know the file. Level is that of the writer.
 func ReadDesc(fs vfs.FS, dir string, num FileNum) (Desc, error) {
-	l := &Layer{path: fs.PathJoin(dir, LayerName(num))}
+	l := &Layer{num: num, path: fs.PathJoin(dir, LayerName(num))}
 	var err error
 	if l.file, err = fs.Open(l.path); err != nil {
 		return Desc{}, fmt.Errorf("open layer: %w", err)
 	}
-	c, err := l.load(num)
+	c, err := l.load()
 	if err = errors.Join(err, l.file.Close()); err != nil {
 		return Desc{}, fmt.Errorf("read description of layer %s: %w", l.path, err)
 	}
@@ -87,8 +88,7 @@ func ReadDesc(fs vfs.FS, dir string, num FileNum) (Desc, error) {
 }
 
 // load reads and verifies footer, header, description and top indexes.
-func (l *Layer) load(num FileNum) (*layerContents, error) {
-	l.desc.Num = num // checksums take it in
+func (l *Layer) load() (*layerContents, error) {
 	st, err := l.file.Stat()
 	if err != nil {
 		return nil, err
@@ -108,14 +108,14 @@ func (l *Layer) load(num FileNum) (*layerContents, error) {
 	if p, err = l.readAt(section{0, layerHeaderBytes}, nil); err != nil {
 		return nil, err
 	}
-	kind, err := checkLayerHeader(p, num)
+	kind, err := checkLayerHeader(p, l.num)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("at 0: %w", err)
-	case kind != c.foot.kind || c.foot.num != num:
-		return nil, fmt.Errorf("at 0: layer %d of kind %s, footer of layer %d of kind %s: %w", num, kind, c.foot.num, c.foot.kind, ErrCorrupt)
+	case kind != c.foot.kind || c.foot.num != l.num:
+		return nil, fmt.Errorf("at 0: layer %d of kind %s, footer of layer %d of kind %s: %w", l.num, kind, c.foot.num, c.foot.kind, ErrCorrupt)
 	case kind == ImageLayer || kind == HistoryLayer:
-		return nil, &UnsupportedKindError{num, kind}
+		return nil, &UnsupportedKindError{l.num, kind}
 	case kind != DeltaLayer:
 		return nil, fmt.Errorf("at 0: %s: %w", kind, ErrCorrupt)
 	}
@@ -237,13 +237,13 @@ func (l *Layer) MayContain(h uint64) (bool, error) {
 		return false, nil
 	}
 	off := l.foot.filter.off + uint64(filterBlockOf(h, l.foot.filterBlocks))*filterBlockBytes
-	b := l.cache.get(l.desc.Num, off)
+	b := l.cache.get(l.num, off)
 	if b == nil {
 		var err error
 		if b, err = l.readFilterBlock(off); err != nil {
 			return false, err
 		}
-		l.cache.put(l.desc.Num, off, b)
+		l.cache.put(l.num, off, b)
 	}
 	return filterHas(b, h), nil
 }
@@ -255,7 +255,7 @@ func (l *Layer) readFilterBlock(off uint64) ([]byte, error) {
 		return nil, err
 	}
 	n := filterBlockBytes - filterTrailerBytes
-	if got, want := placedCRC(b[:n], l.desc.Num, off), binary.LittleEndian.Uint32(b[n:]); got != want {
+	if got, want := placedCRC(b[:n], l.num, off), binary.LittleEndian.Uint32(b[n:]); got != want {
 		return nil, l.at(off, fmt.Errorf("filter checksum %08x, want %08x: %w", got, want, ErrCorrupt))
 	}
 	return b[:n], nil
@@ -345,12 +345,12 @@ func (l *Layer) openBlock(it *blockIter, ref blockRef, fill bool) error {
 
 // cachedBlock returns the bytes of a block of point records or of their index.
 func (l *Layer) cachedBlock(ref blockRef, fill bool) ([]byte, error) {
-	if raw := l.cache.get(l.desc.Num, ref.off); raw != nil {
+	if raw := l.cache.get(l.num, ref.off); raw != nil {
 		return raw, nil
 	}
 	raw, err := l.readBlock(ref, l.foot.points.off, true)
 	if err == nil && fill {
-		l.cache.put(l.desc.Num, ref.off, raw)
+		l.cache.put(l.num, ref.off, raw)
 	}
 	return raw, err
 }
@@ -379,7 +379,7 @@ func (l *Layer) readBlock(ref blockRef, limit uint64, pooled bool) ([]byte, erro
 		return nil, err
 	}
 	*buf = stored
-	raw, err := openBlock(stored, l.desc.Num, ref.off)
+	raw, err := openBlock(stored, l.num, ref.off)
 	if err != nil {
 		return nil, l.at(ref.off, err)
 	}

@@ -151,7 +151,7 @@ func (it *blockIter) checkRestart(n int) error {
 // order and number of records, every index entry, the filter, and the
 // description. It takes the time of a sequential read.
 func (l *Layer) Verify() error {
-	c, err := l.load(l.desc.Num)
+	c, err := l.load()
 	if err == nil {
 		err = c.accept(&l.desc)
 	}

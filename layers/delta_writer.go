@@ -1,10 +1,8 @@
 package layers
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"slices"
 
 	"github.com/cockroachdb/errors/oserror"
@@ -45,15 +43,15 @@ type DeltaWriter struct {
 	closed  bool
 	err     error // first failure
 
-	points      tree
-	lastKey     Key
-	lastLSN     wal.LSN
-	hashes      []uint64
-	tombstones  []Record
-	tombstoneBy int64 // bytes
-	segments    segmentCounter
-	value       []byte
-	desc        Desc
+	points         tree
+	lastKey        Key
+	lastLSN        wal.LSN
+	hashes         []uint64
+	tombstones     []Record
+	tombstoneBytes int64 // bytes
+	segments       segmentCounter
+	value          []byte
+	desc           Desc
 }
 
 // NewDeltaWriter creates the file of layer num in dir. An existing one is replaced.
@@ -160,7 +158,7 @@ func (w *DeltaWriter) AddRangeTombstone(r *Record) error {
 		w.err = fmt.Errorf("write layer %s: range tombstone [%s, %s): LSN %d", w.path, r.Key, r.End, lsn)
 	default:
 		w.tombstones = append(w.tombstones, Record{Key: slices.Clone(r.Key), End: slices.Clone(r.End), LSN: lsn, Kind: KindRangeTombstone})
-		w.tombstoneBy += int64(len(r.Key) + len(r.End) + 16)
+		w.tombstoneBytes += int64(len(r.Key) + len(r.End) + 16)
 		w.coverLSN(lsn)
 	}
 	return w.err
@@ -168,7 +166,7 @@ func (w *DeltaWriter) AddRangeTombstone(r *Record) error {
 
 // EstimatedBytes returns about how large the file would be if it ended now.
 func (w *DeltaWriter) EstimatedBytes() int64 {
-	return int64(w.out.offset()) + w.points.pendingBytes() + w.tombstoneBy +
+	return int64(w.out.offset()) + w.points.pendingBytes() + w.tombstoneBytes +
 		int64(filterBlocks(len(w.hashes)))*filterBlockBytes
 }
 
@@ -233,8 +231,7 @@ func (w *DeltaWriter) writeFilter() (section, error) {
 	w.hashes = nil
 	for i := range n {
 		b := blocks[i*filterBlockBytes:][:filterBlockBytes]
-		bits := b[:filterBlockBytes-filterTrailerBytes]
-		binary.LittleEndian.PutUint32(b[len(bits):], placedCRC(bits, w.out.num, w.out.offset()))
+		sealFilter(b, w.out.num, w.out.offset())
 		if err := w.out.write(b); err != nil {
 			return s, err
 		}
@@ -284,9 +281,7 @@ func (w *DeltaWriter) writeProperties() (section, error) {
 	s := section{off: w.out.offset()}
 	s.length = uint64(len(w.desc.Append(nil)) + 4)
 	w.desc.Bytes = int64(s.end() + layerFooterBytes)
-	p := w.desc.Append(nil)
-	p = binary.LittleEndian.AppendUint32(p, crc32.Checksum(p, castagnoli))
-	return s, w.out.write(p)
+	return s, w.out.write(appendCRC(w.desc.Append(nil)))
 }
 
 // Abort closes and removes the file; it may be called at any time, again too.

@@ -40,7 +40,21 @@ func checkLayerHeader(p []byte, num FileNum) (LayerKind, error) {
 	if n := FileNum(binary.LittleEndian.Uint64(p[16:])); n != num {
 		return 0, fmt.Errorf("header: of layer %d, want %d: %w", n, num, ErrCorrupt)
 	}
+	if p[13]|p[14]|p[15] != 0 || binary.LittleEndian.Uint32(p[24:]) != 0 {
+		return 0, fmt.Errorf("header: bytes that should be zero are not: %w", ErrCorrupt)
+	}
 	return LayerKind(p[12]), nil
+}
+
+// appendCRC appends the checksum of p to it.
+func appendCRC(p []byte) []byte {
+	return binary.LittleEndian.AppendUint32(p, crc32.Checksum(p, castagnoli))
+}
+
+// sealFilter puts the checksum of a filter block, which will lie at off, at its end.
+func sealFilter(b []byte, num FileNum, off uint64) {
+	bits := b[:filterBlockBytes-filterTrailerBytes]
+	binary.LittleEndian.PutUint32(b[len(bits):], placedCRC(bits, num, off))
 }
 
 // section is a byte range of a file; without bytes it is absent.

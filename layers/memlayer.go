@@ -78,10 +78,7 @@ func (m *Memlayer) Add(r *Record) {
 		m.addTombstone(r)
 	} else {
 		m.insert(r)
-		if t := r.Key.Timeline(); t != m.lastTime {
-			m.filter.add(HashTimeline(t))
-			m.lastTime = t
-		}
+		m.filter.add(HashTimeline(r.Key.Timeline()))
 		m.filter.add(HashSuffix(r.Key.Suffix()))
 		m.filter.add(HashKey(r.Key))
 	}

@@ -17,15 +17,6 @@ const (
 	// 0x10 is kept for a death LSN behind the flags, in history layers.
 )
 
-// recordValueLen returns the length of what appendRecordValue appends.
-func recordValueLen(r *Record) int {
-	n := 2
-	for l := len(r.Meta); l >= 0x80; l >>= 7 {
-		n++
-	}
-	return n + len(r.Meta) + len(r.Body)
-}
-
 // appendRecordValue appends what follows the key in an entry of a data block.
 func appendRecordValue(dst []byte, r *Record, adopted bool) []byte {
 	flags := byte(r.Kind)
@@ -48,14 +39,13 @@ func decodeRecord(r *Record, key Key, lsn wal.LSN, value []byte, adopted bool) e
 	if kind < KindValue || kind > KindTombstone || flags&^(entryKindMask|entryAdopted) != 0 || (flags&entryAdopted != 0) != adopted {
 		return fmt.Errorf("record with flags %02x: %w", flags, ErrCorrupt)
 	}
-	metaLen, n := uint64(value[1]), 1
+	metaLen, meta, ok := uint64(value[1]), value[2:], true
 	if metaLen >= 0x80 {
-		metaLen, n = binary.Uvarint(value[1:])
+		metaLen, meta, ok = uvarint(value[1:])
 	}
-	if n <= 0 || metaLen > uint64(len(value)-1-n) {
+	if !ok || metaLen > uint64(len(meta)) {
 		return fmt.Errorf("record with a meta of %d bytes in %d: %w", metaLen, len(value), ErrCorrupt)
 	}
-	meta := value[1+n:]
 	r.Key, r.LSN, r.Kind, r.Adopted, r.End = key, lsn, kind, adopted, nil
 	r.Meta, r.Body = meta[:metaLen:metaLen], Body(meta[metaLen:])
 	return nil

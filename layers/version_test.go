@@ -2,6 +2,7 @@ package layers
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"stemma/wal"
 	"stemma/wal/storefs"
@@ -663,4 +665,134 @@ func TestVersionConcurrent(t *testing.T) {
 	close(done)
 	wg.Wait()
 	vt.close(current)
+}
+
+// The layers of a level as one iterator, with and without bounds of LSN.
+func TestConcatIterator(t *testing.T) {
+	rng := testRNG(t)
+	for range 30 {
+		vt := newVersionTest(t)
+		var all []Record
+		for n := 1 + rng.IntN(60); n > 0; n-- {
+			r := Record{Key: MakeKey(TimelineID(1+rng.IntN(4)), 0x20, []byte(fmt.Sprintf("k%02d", rng.IntN(40)))), LSN: wal.LSN(1 + rng.IntN(50)), Kind: KindValue}
+			if !slices.ContainsFunc(all, func(o Record) bool { return sameKey(&o, &r) }) {
+				all = append(all, r)
+			}
+		}
+		sortRecords(all)
+		var ls []*Layer
+		for rest := all; len(rest) > 0; {
+			n := 1 + rng.IntN(len(rest))
+			for n < len(rest) && rest[n].Key.Compare(rest[n-1].Key) == 0 {
+				n++
+			}
+			ls = append(ls, vt.layer(1, rest[:n], nil))
+			rest = rest[n:]
+		}
+		v := vt.version(nil, nil, [NumLevels][]*Layer{1: ls})
+		low := wal.LSN(rng.IntN(50))
+		for _, o := range []IterOptions{{}, {MinLSN: low, MaxLSN: low + wal.LSN(1+rng.IntN(10)), FillCache: true}} {
+			want := slices.DeleteFunc(slices.Clone(all), func(r Record) bool {
+				return r.LSN < o.MinLSN || o.MaxLSN > 0 && r.LSN > o.MaxLSN
+			})
+			it := NewConcatIterator(ls, o)
+			randomMoves(t, rng, it, want, 80)
+			if err := it.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		vt.close(v)
+	}
+}
+
+// Whatever read fails, the answer is that failure or right; and the next one is right.
+func TestVersionReadFaults(t *testing.T) {
+	rng := testRNG(t)
+	var reads, failAt int
+	inj := errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind != errorfs.OpFileReadAt {
+			return nil
+		}
+		if reads++; reads == failAt {
+			return errorfs.ErrInjected
+		}
+		return nil
+	})
+	vt := newVersionTest(t)
+	vt.cache = nil // every block is read again
+	vt.randomRecords(rng, 300, 4, 20)
+	vt.fs = errorfs.Wrap(vt.fs, inj)
+	v := vt.scatter(rng, vt.points, vt.stones)
+	defer vt.close(v)
+	chain := randomChain(rng, 4, vt.points[len(vt.points)-1].LSN)
+	want := vt.scan(chain, testNS, nil, nil)
+	user := vt.points[0].Key.User()
+	wantGet, _, wantOK := vt.visible(chain, testNS, user)
+	wantWalk := 0
+	for _, h := range chain {
+		wantWalk += len(vt.walk(h, testNS, user))
+	}
+	sameUsers := func(got []Record) bool {
+		return slices.EqualFunc(got, want, func(a, b Record) bool { return sameRecord(&a, &b) })
+	}
+	collect := func(first, next func(*Scan) bool) (got []Record, err error) {
+		s := v.NewScan(chain, testNS, nil, nil, ScanOptions{})
+		for ok := first(s); ok; ok = next(s) {
+			r := *s.Record()
+			r.Key = slices.Clone(r.Key)
+			got = append(got, r)
+		}
+		err = s.Err()
+		if cerr := s.Close(); cerr != nil {
+			t.Fatal(cerr)
+		}
+		return got, err
+	}
+	ops := map[string]func() (right bool, err error){
+		"get": func() (bool, error) {
+			r, _, ok, err := v.Get(chain, testNS, user)
+			return ok == wantOK && (!ok || sameRecord(&r, &wantGet)), err
+		},
+		"walk": func() (bool, error) {
+			n := 0
+			err := v.Walk(chain, testNS, user, func(*Record, int) bool { n++; return true })
+			return n == wantWalk, err
+		},
+		"scan": func() (bool, error) {
+			got, err := collect((*Scan).First, (*Scan).Next)
+			return sameUsers(got), err
+		},
+		"reverse": func() (bool, error) {
+			got, err := collect((*Scan).Last, (*Scan).Prev)
+			slices.Reverse(got)
+			return sameUsers(got), err
+		},
+		"history": func() (bool, error) {
+			h := v.NewHistory(1, testNS, nil, nil, 1, wal.MaxLSN)
+			defer h.Close()
+			n := 0
+			for ok := h.First(); ok; ok = h.Next() {
+				n++
+			}
+			own := 0
+			for _, r := range vt.points {
+				if r.Key.Timeline() == 1 && r.Key.Namespace() == testNS {
+					own++
+				}
+			}
+			return n == own, h.Err()
+		},
+	}
+	for name, op := range ops {
+		for k := 1; ; k++ {
+			reads, failAt = 0, k
+			right, err := op()
+			if hit := reads >= k; err != nil && !errors.Is(err, errorfs.ErrInjected) || err == nil && (hit || !right) {
+				t.Fatalf("%s, failure at read %d (hit %v): right %v, err %v", name, k, hit, right, err)
+			}
+			if err == nil {
+				break
+			}
+		}
+	}
 }

@@ -76,15 +76,25 @@ func (s *Store) pickCompaction(v *layers.Version) *compaction {
 	return s.compactionOf(v, best, []*layers.Layer{oldest})
 }
 
-// compactionOf merges inputs of one level with what overlaps them in the next.
+// compactionOf merges inputs of one level with all that lies in the next between
+// their first and last key.
 func (s *Store) compactionOf(v *layers.Version, level int, inputs []*layers.Layer) *compaction {
+	// An output may reach from one input across a gap to the next: what lies in
+	// the gap is merged too, or the level would not stay disjoint.
+	hull := inputs[0].Desc().Range
+	for _, in := range inputs[1:] {
+		r := in.Desc().Range
+		if r.Start.Compare(hull.Start) < 0 {
+			hull.Start = r.Start
+		}
+		if r.End.Compare(hull.End) > 0 {
+			hull.End = r.End
+		}
+	}
 	c := &compaction{level: level + 1, inputs: inputs}
 	for _, l := range v.Levels[level+1] {
-		for _, in := range inputs {
-			if l.Desc().Range.Overlaps(in.Desc().Range) {
-				c.inputs = append(c.inputs, l)
-				break
-			}
+		if l.Desc().Range.Overlaps(hull) {
+			c.inputs = append(c.inputs, l)
 		}
 	}
 	return c

@@ -90,6 +90,9 @@ func (s *Store) work(wake <-chan struct{}, name string, failures interface{ Add(
 	pause := retryMin
 	for s.closing.Err() == nil {
 		again, err := do()
+		if err != nil && s.closing.Err() != nil {
+			return // it gave way to Close
+		}
 		if err != nil {
 			failures.Add(1)
 			s.opts.Logger.Warn(name+" failed, trying again", "err", err, "pause", pause)

@@ -48,7 +48,7 @@ func (l *Log) Append(ctx context.Context, c *Commit) error {
 	}
 	last := max(l.mu.last, l.mu.floor)
 	lsn := l.o.NextLSN(last)
-	if lsn <= last || lsn > MaxLSN {
+	if lsn <= last || lsn >= MaxLSN {
 		panic(fmt.Sprintf("wal: NextLSN(%d) = %d", last, lsn))
 	}
 	if c.Reserve != nil {
@@ -202,7 +202,7 @@ func (l *Log) Wait(c *Commit) error {
 // The floor stays in either case.
 func (l *Log) Settle(ctx context.Context, lsn LSN) error {
 	l.mu.Lock()
-	l.mu.floor = max(l.mu.floor, min(lsn, MaxLSN-1))
+	l.mu.floor = max(l.mu.floor, min(lsn, MaxLSN-2))
 	var g *group
 	for _, p := range l.mu.pending {
 		if p.first <= lsn {

@@ -25,6 +25,10 @@ const (
 
 	flagEnd = 1
 
+	// maxCounter bounds segment numbers, incarnations and sequences: no log gets
+	// there, and what adds one to them need not look.
+	maxCounter = 1 << 62
+
 	firstBlockPayload = blockBytes - groupHeaderBytes
 	nextBlockPayload  = blockBytes - tagBytes
 )
@@ -84,8 +88,9 @@ func decodeSegmentHeader(p []byte) (segmentHeader, error) {
 		firstLSN:        LSN(le.Uint64(p[48:])),
 		prevCRC:         le.Uint32(p[56:]),
 	}
-	first := h.firstSequence == 1 && (h.prevIncarnation != 0 || h.prevCRC != 0)
-	if h.number == 0 || h.incarnation == 0 || h.prevIncarnation > h.incarnation || h.firstSequence == 0 || first ||
+	first := h.firstSequence == 1 && (h.prevIncarnation != 0 || h.prevCRC != 0) // after no group
+	if h.number == 0 || h.number > maxCounter || h.incarnation == 0 || h.incarnation > maxCounter ||
+		h.prevIncarnation > h.incarnation || h.firstSequence == 0 || h.firstSequence > maxCounter || first ||
 		h.firstLSN == 0 || h.firstLSN > MaxLSN || !isZero(p[10:16]) || !isZero(p[60:]) {
 		return segmentHeader{}, fmt.Errorf("impossible segment header %+v: %w", h, ErrCorrupt)
 	}
@@ -180,8 +185,9 @@ func (h *groupHeader) verify(p []byte) error {
 	if v := le.Uint16(p[8:]); v != formatVersion {
 		return fmt.Errorf("group of version %d, want %d: %w", v, formatVersion, ErrCorrupt)
 	}
-	bad := le.Uint16(p[10:])&^flagEnd != 0 || h.incarnation == 0 || h.sequence == 0 || h.durable >= h.sequence ||
-		(h.sequence == 1 && h.prevCRC != 0) || h.first > h.last || h.last > MaxLSN
+	bad := le.Uint16(p[10:])&^flagEnd != 0 || h.incarnation == 0 || h.incarnation > maxCounter ||
+		h.sequence == 0 || h.sequence > maxCounter-1 || h.durable >= h.sequence ||
+		(h.sequence == 1 && h.prevCRC != 0) || h.first > h.last || h.last >= MaxLSN
 	if h.end {
 		bad = bad || h.commits != 0 || h.payload != 0 || h.first != h.last
 	} else {

@@ -77,6 +77,9 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("wal: commits of %d bytes: want at most %d in segments of %d",
 			o.MaxCommitBytes, fits, o.SegmentBytes)
 	}
+	if o.ReplayFrom >= MaxLSN {
+		return o, fmt.Errorf("wal: replay from LSN %d: want one below %d", o.ReplayFrom, MaxLSN)
+	}
 	return o, nil
 }
 

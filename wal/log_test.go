@@ -61,7 +61,7 @@ func testRoundTrip(t *testing.T, o Options) {
 }
 
 func TestRoundTrip(t *testing.T) {
-	for _, segment := range []int64{minSegmentBytes, 64 << 10, 1 << 20, 5 << 20} {
+	for _, segment := range []int64{minSegmentBytes, 64 << 10, 1 << 20, 3 << 20} {
 		t.Run(fmt.Sprint(segment), func(t *testing.T) {
 			testRoundTrip(t, Options{FS: storefs.NewMem(), Dir: "wal", SegmentBytes: segment, Logger: testLogger(t)})
 		})
@@ -97,7 +97,7 @@ func TestRoundTripOnTmpfs(t *testing.T) {
 func TestOptions(t *testing.T) {
 	for _, o := range []Options{
 		{SegmentBytes: minSegmentBytes - blockBytes}, {SegmentBytes: minSegmentBytes + 1}, {SegmentBytes: maxSegmentBytes + blockBytes},
-		{SegmentBytes: minSegmentBytes, MaxCommitBytes: minSegmentBytes}, {MaxCommitBytes: -1},
+		{SegmentBytes: minSegmentBytes, MaxCommitBytes: minSegmentBytes}, {MaxCommitBytes: -1}, {ReplayFrom: MaxLSN},
 	} {
 		o.FS, o.Dir = storefs.NewMem(), "wal"
 		if l, _, err := Open(o, nil); err == nil {

@@ -26,5 +26,5 @@ func parseName(name, suffix string) (uint64, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(hex, 16, 64)
-	return n, err == nil && n != 0
+	return n, err == nil && n != 0 && n < maxCounter
 }

@@ -25,9 +25,7 @@ func Open(o Options, replay func(lsn LSN, payload []byte) error) (*Log, Recovery
 	if err := makeDir(o.FS, o.Dir); err != nil {
 		return nil, Recovery{}, fmt.Errorf("make log directory: %w", asDiskFull(err))
 	}
-	r := recovery{o: o, replay: replay, open: func(name string) (vfs.File, error) {
-		return o.FS.OpenReadWrite(name, storefs.Direct)
-	}}
+	r := recovery{o: o, replay: replay, open: openDirect(o.FS)}
 	if err := r.run(); err != nil {
 		return nil, r.result, fmt.Errorf("recover log: %w", err)
 	}
@@ -46,6 +44,12 @@ func Open(o Options, replay func(lsn LSN, payload []byte) error) (*Log, Recovery
 	o.Logger.Info("log opened", "lsn", r.result.LastLSN, "commits", r.result.Commits, "bytes", r.result.Bytes,
 		"incarnation", r.result.Incarnation, "clean", r.result.Clean, "torn_at", r.result.TornAt)
 	return l, r.result, nil
+}
+
+// openDirect returns a function that opens files so that they can be read past
+// the page cache, and synced.
+func openDirect(vfsys vfs.FS) func(name string) (vfs.File, error) {
+	return func(name string) (vfs.File, error) { return vfsys.OpenReadWrite(name, storefs.Direct) }
 }
 
 // makeDir makes dir durably.
@@ -84,14 +88,18 @@ func (r *recovery) newSegment() (*segment, []spare, error) {
 			r.o.Logger.Warn("cannot remove an unfinished log segment", "err", err)
 		}
 	}
+	// Of the segments in use, the last one keeps the chain until the new header
+	// is durable. Of those before it, some are released, and in some a run wrote
+	// nothing: the chain goes past them.
+	var last *foundSegment
+	if len(r.used) > 0 {
+		last = r.used[len(r.used)-1]
+	}
 	var spares []spare
 	for _, f := range r.files {
-		if !f.used {
+		if f != last && f.bytes == 0 {
 			spares = append(spares, spare{name: f.name, size: f.size})
 		}
-	}
-	for _, f := range r.used[:r.start] {
-		spares = append(spares, spare{name: f.name, size: f.size})
 	}
 	r.maxNumber++
 	for i, s := range spares {
@@ -138,14 +146,13 @@ func newLog(r *recovery, first *segment, spares []spare) *Log {
 	l.mu.released = r.o.ReplayFrom
 	l.visible.Store(uint64(r.tail.last))
 	for _, f := range r.used[r.start:] {
-		if f.bytes == 0 {
-			// Nothing was written in this run. The chain goes past it.
+		if f.bytes > 0 {
+			l.mu.segments = append(l.mu.segments, &segment{number: f.number, name: f.name, size: f.size,
+				next: f.size, last: f.last, bytes: f.bytes, started: true})
+			l.size.Add(f.bytes)
+		} else if f == r.used[len(r.used)-1] {
 			l.mu.retired = append(l.mu.retired, spare{name: f.name, size: f.size})
-			continue
 		}
-		l.mu.segments = append(l.mu.segments, &segment{number: f.number, name: f.name, size: f.size,
-			next: f.size, last: f.last, bytes: f.bytes, started: true})
-		l.size.Add(f.bytes)
 	}
 	l.mu.segments = append(l.mu.segments, first)
 	l.releaseLocked() // nobody else has the log yet

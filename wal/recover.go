@@ -29,7 +29,7 @@ type foundSegment struct {
 	size   int64
 	used   bool // header is valid for it
 	header segmentHeader
-	// Of the segments that were read:
+	// Of the segments that were read, else zero:
 	last  LSN   // of its last commit, or the last before it
 	bytes int64 // of accepted groups
 }

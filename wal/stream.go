@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// chunkBytes is the size of the reads of replay.
+	// chunkBytes is the size of the reads of replay, unless all files are smaller.
 	chunkBytes = 1 << 20
 	// chunksAhead is how many chunks are read ahead of replay.
 	chunksAhead = 4
@@ -23,6 +23,7 @@ type stream struct {
 	free   chan []byte
 	stop   chan struct{}
 	done   chan struct{}
+	chunk  int64 // bytes of a buffer
 
 	file  int    // index of the current file; -1 before the first
 	off   int64  // offset in it
@@ -50,6 +51,9 @@ func newStream(names []string, sizes []int64, open func(name string) (vfs.File, 
 		stop:   make(chan struct{}),
 		done:   make(chan struct{}),
 		file:   -1,
+	}
+	for _, size := range sizes {
+		s.chunk = max(s.chunk, min(chunkBytes, size))
 	}
 	go func() {
 		defer close(s.done)
@@ -83,9 +87,9 @@ func (s *stream) readFile(i int, name string, size int64, open func(name string)
 		select {
 		case buf = <-s.free:
 		default:
-			buf = storefs.AlignedBlock(chunkBytes)
+			buf = storefs.AlignedBlock(int(s.chunk))
 		}
-		n, err := f.ReadAt(buf[:min(chunkBytes, size-off)], off)
+		n, err := f.ReadAt(buf[:min(s.chunk, size-off)], off)
 		if err != nil && !errors.Is(err, io.EOF) {
 			s.send(chunk{file: i, err: fmt.Errorf("read log segment %s at offset %d: %w", name, off, err)})
 			return false

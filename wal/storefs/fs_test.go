@@ -332,3 +332,54 @@ func TestMemTruncate(t *testing.T) {
 		t.Fatalf("after sync and crash: %d bytes, want %d", got, BlockSize)
 	}
 }
+
+// TestTornClone has a synced file with unsynced blocks over it: of each sector
+// the clone has the old bytes, the new ones or others, and of the synced rest
+// what it was.
+func TestTornClone(t *testing.T) {
+	fs := NewMem()
+	if err := fs.MkdirAll("d", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := fs.Create("d/f", User)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	old, now := bytes.Repeat([]byte{1}, 64<<10), bytes.Repeat([]byte{2}, 32<<10)
+	if _, err := f.WriteAt(bytes.Clone(old), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt(bytes.Clone(now), 0); err != nil {
+		t.Fatal(err)
+	}
+	clone := fs.TornClone(rand.New(rand.NewPCG(1, 1)))
+	for _, fs := range []*MemFS{clone, clone.CrashClone(vfs.CrashCloneCfg{})} {
+		g, err := fs.Open("d/f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(g)
+		g.Close()
+		if err != nil || len(got) != len(old) {
+			t.Fatal(len(got), err)
+		}
+		kinds := map[string]int{}
+		for off := 0; off < len(now); off += sectorBytes {
+			switch sector := got[off : off+sectorBytes]; {
+			case bytes.Equal(sector, old[:sectorBytes]):
+				kinds["old"]++
+			case bytes.Equal(sector, now[:sectorBytes]):
+				kinds["new"]++
+			default:
+				kinds["garbage"]++
+			}
+		}
+		if kinds["old"] == 0 || kinds["new"] == 0 || kinds["garbage"] == 0 || !bytes.Equal(got[len(now):], old[len(now):]) {
+			t.Fatalf("sectors %v", kinds)
+		}
+	}
+}

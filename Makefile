@@ -1,0 +1,78 @@
+# The two commands to begin with: make run, make test. make help lists all.
+
+GO          ?= go
+STATICCHECK ?= $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# make run: STEMMA_* variables and ARGS="--listen ..." configure the server.
+ARGS ?=
+# make fuzz: seconds for each fuzz target at most, and for all of them together.
+FUZZ_SECONDS       ?= 10
+FUZZ_TOTAL_SECONDS ?= 600
+# make crash: rounds of kill -9.
+CRASH_ROUNDS ?= 100
+# make bench: which benchmarks, and how often.
+BENCH       ?= .
+BENCH_COUNT ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test race soak lint fmt tidy vet staticcheck fuzz crash bench golden check clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/stemma
+	$(GO) build -o bin/stemma ./cmd/stemma
+
+run: build ## build and serve ./stemma-data on 127.0.0.1:9000
+	./bin/stemma serve $(ARGS)
+
+test: ## all tests, with the race detector
+	$(GO) test -race -timeout 9m ./...
+
+race: ## all tests, the server binary that some of them start under the race detector too
+	STEMMA_TEST_RACE_BINARY=1 $(GO) test -race -count=1 -timeout 30m ./...
+
+soak: crash ## hours: crash rounds, then the randomised tests with many seeds
+	STEMMA_SOAK=1 $(GO) test -count=1 -timeout 6h ./wal/... ./layers/... ./timeline/... ./pageserver/...
+
+lint: fmt tidy vet staticcheck ## gofmt, go mod tidy, vet, staticcheck
+
+fmt:
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt -w needed:" $$files; exit 1; fi
+
+tidy:
+	$(GO) mod tidy -diff
+
+vet:
+	$(GO) vet ./...
+
+staticcheck:
+	$(STATICCHECK) ./...
+
+fuzz: ## every fuzz target for FUZZ_SECONDS, all within FUZZ_TOTAL_SECONDS
+	@set -e; targets=$$($(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/ { names[++n] = $$1 } \
+		/^ok/ { for (i = 1; i <= n; i++) print $$2 ":" names[i]; n = 0 }'); \
+	count=$$(echo $$targets | wc -w); [ $$count -gt 0 ] || { echo "no fuzz targets"; exit 1; }; \
+	each=$$(($(FUZZ_TOTAL_SECONDS) / count)); \
+	if [ $$each -gt $(FUZZ_SECONDS) ]; then each=$(FUZZ_SECONDS); fi; if [ $$each -lt 1 ]; then each=1; fi; \
+	echo "$$count fuzz targets, $${each}s each"; \
+	for t in $$targets; do \
+		echo "== $$t"; \
+		$(GO) test -run '^$$' -fuzz "^$${t##*:}$$" -fuzztime $${each}s "$${t%%:*}"; \
+	done
+
+crash: ## kill -9 the real server CRASH_ROUNDS times under load and check what it acknowledged
+	STEMMA_CRASH_ROUNDS=$(CRASH_ROUNDS) $(GO) test -count=1 -timeout 3h -v -run '^TestCrash$$' ./cmd/stemma
+
+bench: ## the Go benchmarks; for the workloads see go run ./benchmarks --help
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) ./...
+
+golden: ## rewrite the golden files from what the code does now; read the diff
+	@pkgs=$$(grep -rl --include='*_test.go' 'datadriven' . | xargs -n1 dirname | sort -u); \
+	[ -z "$$pkgs" ] || $(GO) test -count=1 $$pkgs -rewrite
+
+check: lint build test race fuzz ## what must pass before a merge
+
+clean: ## remove what make built
+	rm -rf bin
+	$(GO) clean -testcache

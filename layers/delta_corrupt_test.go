@@ -1,0 +1,465 @@
+package layers
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/pierrec/lz4/v4"
+
+	"stemma/wal"
+	"stemma/wal/storefs"
+)
+
+// smallLayer writes a layer with every part, in a few blocks.
+func smallLayer(t testing.TB, fs vfs.FS) (Desc, []Record, []Record) {
+	rng := testRNG(t)
+	var recs []Record
+	for i := range 300 {
+		r := Record{Key: MakeKey(TimelineID(1+i/150), 0x20, fmt.Appendf(nil, "k%03d", i/2)), LSN: wal.LSN(1000 - i), Kind: KindValue, Meta: randomBytes(rng, 40)}
+		if i%7 == 0 {
+			r.Body = AppendExtentsBody(nil, []Extent{{Handle: Handle{Segment: 5, Offset: 4096, Length: 9, Raw: 9}, Len: 9}})
+		} else {
+			r.Body = AppendInlineBody(nil, compressibleBytes(rng, 150))
+		}
+		recs = append(recs, r)
+	}
+	stones := layerTombstones(rng, 30)
+	return writeLayer(t, fs, WriterOptions{Level: 3}, recs, stones), recs, stones
+}
+
+// askAll asks a layer everything. Each answer must be right or ErrCorrupt with
+// the name of the file; it returns whether all were right.
+func askAll(t *testing.T, what string, fs vfs.FS, d Desc, recs, stones []Record) bool {
+	t.Helper()
+	sound := true
+	fail := func(err error) bool {
+		if err == nil {
+			return false
+		}
+		if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), LayerName(7)) {
+			t.Fatalf("%s: %v", what, err)
+		}
+		sound = false
+		return true
+	}
+	l, err := OpenLayer(fs, "layers", d, nil)
+	if fail(err) {
+		return false
+	}
+	defer l.Close()
+	if got := l.RangeTombstones(); !slices.EqualFunc(got, stones, sameTombstone) {
+		t.Fatalf("%s: other range tombstones", what)
+	}
+	it := l.NewIter(IterOptions{})
+	i := 0
+	for ok := it.First(); ok; ok = it.Next() {
+		if !sameRecord(it.Record(), &recs[i]) {
+			t.Fatalf("%s: record %d is %+v", what, i, it.Record())
+		}
+		i++
+	}
+	if !fail(it.Err()) && i != len(recs) {
+		t.Fatalf("%s: %d records", what, i)
+	}
+	it = l.NewIter(IterOptions{})
+	i = len(recs)
+	for ok := it.Last(); ok; ok = it.Prev() {
+		if i--; !sameRecord(it.Record(), &recs[i]) {
+			t.Fatalf("%s: backward, record %d is %+v", what, i, it.Record())
+		}
+	}
+	if !fail(it.Err()) && i != 0 {
+		t.Fatalf("%s: backward, %d records", what, i)
+	}
+	for i := 0; i < len(recs); i += 37 {
+		if r, ok, err := l.Get(recs[i].Key, recs[i].LSN, nil); !fail(err) && (!ok || !sameRecord(&r, &recs[i])) {
+			t.Fatalf("%s: get of record %d: %+v %v", what, i, r, ok)
+		}
+		if may, err := l.MayContain(HashKey(recs[i].Key)); !fail(err) && !may {
+			t.Fatalf("%s: filter misses record %d", what, i)
+		}
+	}
+	return !fail(l.Verify()) && sound
+}
+
+// No byte of a file can change, and none be cut off or added, without an answer
+// that is right or says ErrCorrupt; and Verify finds it.
+func TestLayerCorruption(t *testing.T) {
+	fs := storefs.NewMem()
+	d, recs, stones := smallLayer(t, fs)
+	stones = sortedTombstones(stones)
+	if !askAll(t, "sound file", fs, d, recs, stones) {
+		t.Fatal("a sound file is corrupt")
+	}
+	rng := testRNG(t)
+	path := "layers/" + LayerName(7)
+	for off := int64(0); off < d.Bytes; off++ {
+		if off > 100 && off < d.Bytes-600 && rng.IntN(11) != 0 {
+			continue
+		}
+		what := fmt.Sprintf("byte %d of %d", off, d.Bytes)
+		flip(t, fs, path, uint64(off))
+		if askAll(t, what, fs, d, recs, stones) {
+			t.Errorf("%s: a change goes unnoticed", what)
+		}
+		flip(t, fs, path, uint64(off))
+	}
+	file := readFile(t, fs, path)
+	for range 200 {
+		n := rng.IntN(len(file))
+		writeFile(t, fs, path, file[:n])
+		if askAll(t, fmt.Sprintf("%d of %d bytes", n, len(file)), fs, d, recs, stones) {
+			t.Errorf("the first %d of %d bytes pass", n, len(file))
+		}
+	}
+	writeFile(t, fs, path, append(slices.Clone(file), 0))
+	if askAll(t, "a byte more", fs, d, recs, stones) {
+		t.Error("a byte more passes")
+	}
+}
+
+func readFile(t testing.TB, fs vfs.FS, name string) []byte {
+	t.Helper()
+	f, err := fs.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	p, err := io.ReadAll(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Verify finds what checksums cannot: files that were written wrong.
+func TestVerifyFindsLies(t *testing.T) {
+	fs := storefs.NewMem()
+	d, _, _ := smallLayer(t, fs)
+	path := "layers/" + LayerName(7)
+	file := readFile(t, fs, path)
+	foot, err := decodeLayerFooter(file[len(file)-layerFooterBytes:], uint64(len(file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	relie := func(what string, change func(file []byte, d *Desc)) {
+		t.Helper()
+		p, lie := slices.Clone(file), d
+		change(p, &lie)
+		copy(p[foot.properties.off:], appendCRC(lie.Append(nil)))
+		writeFile(t, fs, path, p)
+		l, err := OpenLayer(fs, "layers", lie, nil)
+		if err == nil {
+			err = l.Verify()
+			l.Close()
+		}
+		if !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	relie("entries", func(_ []byte, d *Desc) { d.Entries-- })
+	relie("deletes", func(_ []byte, d *Desc) { d.Deletes++ })
+	relie("raw bytes", func(_ []byte, d *Desc) { d.RawBytes++ })
+	relie("range tombstones", func(_ []byte, d *Desc) { d.RangeTombstones++ })
+	relie("lowest LSN", func(_ []byte, d *Desc) { d.MinLSN++ })
+	relie("segments", func(_ []byte, d *Desc) { d.Segments = []SegmentRef{{5, 44}} })
+	relie("first key", func(_ []byte, d *Desc) { d.Range.Start = MakeKey(0, 0x20, []byte("kzzz")) })
+	relie("filter", func(p []byte, _ *Desc) {
+		b := p[foot.filter.off:][:filterBlockBytes]
+		for i := range 2000 {
+			b[i] = 0
+		}
+		sealFilter(b, 7, foot.filter.off)
+	})
+}
+
+// Failing at every call there is, the writer returns the error or a file that is
+// whole, also after a crash once the directory is synced; Abort leaves nothing.
+func TestDeltaWriterFaults(t *testing.T) {
+	rng := testRNG(t)
+	recs, stones := layerRecords(rng, 4000), layerTombstones(rng, 20)
+	for k := 0; ; k++ {
+		mem := storefs.NewMem()
+		if err := errors.Join(mem.MkdirAll("layers", 0o755), storefs.SyncDir(mem, "/"), storefs.SyncDir(mem, "layers")); err != nil {
+			t.Fatal(err)
+		}
+		calls, hit := 0, false
+		fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if calls++; calls-1 == k {
+				hit = true
+				return syscall.EIO
+			}
+			return nil
+		}))
+		d, err := writeAll(fs, recs, stones)
+		if err == nil {
+			err = storefs.SyncDir(fs, "layers")
+		}
+		if err != nil && !errors.Is(err, syscall.EIO) {
+			t.Fatalf("call %d: %v", k, err)
+		}
+		if err == nil {
+			crashed := mem.CrashClone(vfs.CrashCloneCfg{})
+			l := openLayer(t, crashed, d, nil)
+			if err := l.Verify(); err != nil {
+				t.Fatalf("call %d, after a crash: %v", k, err)
+			}
+			if !hit {
+				return
+			}
+			t.Logf("call %d failed and nobody was told", k)
+			t.Fail()
+		}
+	}
+}
+
+// writeAll writes layer 7; after a failure it aborts, and the file must be gone.
+func writeAll(fs vfs.FS, recs, stones []Record) (d Desc, err error) {
+	w, err := NewDeltaWriter(fs, "layers", 7, WriterOptions{})
+	if err != nil {
+		return d, err
+	}
+	defer func() {
+		if err == nil {
+			return
+		}
+		if aerr := w.Abort(); aerr != nil {
+			err = errors.Join(aerr, errors.New("abort failed"))
+		}
+		if names, lerr := fs.List("layers"); lerr != nil || len(names) > 0 {
+			err = fmt.Errorf("after an abort: %v %v", names, lerr)
+		}
+	}()
+	for i := range recs {
+		if err := w.Add(&recs[i]); err != nil {
+			return d, err
+		}
+	}
+	for i := range stones {
+		if err := w.AddRangeTombstone(&stones[i]); err != nil {
+			return d, err
+		}
+	}
+	return w.Finish()
+}
+
+// An unreadable disk is not a corrupt file; and a later read may succeed.
+func TestLayerReadFaults(t *testing.T) {
+	mem := storefs.NewMem()
+	d, recs, stones := smallLayer(t, mem)
+	for k := 0; ; k++ {
+		calls, hit := 0, false
+		fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind != errorfs.OpOpen && op.Kind != errorfs.OpFileReadAt && op.Kind != errorfs.OpFileStat {
+				return nil
+			}
+			if calls++; calls-1 == k {
+				hit = true
+				return syscall.EIO
+			}
+			return nil
+		}))
+		told := 0
+		tell := func(err error) {
+			if err == nil {
+				return
+			}
+			if told++; !errors.Is(err, syscall.EIO) || errors.Is(err, ErrCorrupt) {
+				t.Fatalf("call %d: %v", k, err)
+			}
+		}
+		l, err := OpenLayer(fs, "layers", d, NewBlockCache(1<<20))
+		if tell(err); err == nil {
+			_, _, err := l.Get(recs[5].Key, wal.MaxLSN, nil)
+			tell(err)
+			_, err = l.MayContain(HashKey(recs[5].Key))
+			tell(err)
+			it := l.NewIter(IterOptions{FillCache: true})
+			for it.First(); it.Next(); {
+			}
+			tell(it.Err())
+			tell(l.Verify())
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if hit && told != 1 || !hit && told != 0 {
+			t.Fatalf("call %d: told of %d failures", k, told)
+		}
+		if !hit {
+			break
+		}
+	}
+	if !askAll(t, "at last", mem, d, recs, sortedTombstones(stones)) {
+		t.Error("the file is corrupt")
+	}
+}
+
+// oneBlockFile makes a file whose tree is the one block raw, under indexes that
+// agree with it, whatever it is.
+func oneBlockFile(raw []byte) (file []byte, points section) {
+	var c lz4.Compressor
+	var it blockIter
+	x := level{}
+	if it.init(raw, 0) == nil {
+		for n := 0; it.step(); n++ {
+			if n == 0 {
+				x.minLSN, x.maxLSN = it.lsn, it.lsn
+			}
+			x.minLSN, x.maxLSN, x.lastLSN = min(x.minLSN, it.lsn), max(x.maxLSN, it.lsn), it.lsn
+			x.lastKey = append(x.lastKey[:0], it.key...)
+		}
+	}
+	file = appendLayerHeader(nil, 7, DeltaLayer)
+	block := func(raw []byte) section {
+		s := section{off: uint64(len(file))}
+		file = sealBlock(file, raw, 7, s.off, &c)
+		s.length = uint64(len(file)) - s.off
+		return s
+	}
+	above := func(s section) []byte {
+		ref := blockRef{off: s.off, length: s.length, minLSN: x.minLSN, maxLSN: x.maxLSN}
+		var up level
+		up.put(x.lastKey, x.lastLSN, ref.appendValue(nil, x.lastLSN), x.minLSN, x.maxLSN)
+		return bytes.Clone(up.finish())
+	}
+	return file, block(above(block(above(block(raw)))))
+}
+
+// layerOver opens a layer by hand over a file, skipping what OpenLayer checks.
+func layerOver(t testing.TB, file []byte, points section) *Layer {
+	fs := storefs.NewMem()
+	writeFile(t, fs, "f", file)
+	l := &Layer{num: 7, fs: fs, path: "f"}
+	var err error
+	if l.file, err = fs.Open("f"); err != nil {
+		t.Fatal(err)
+	}
+	l.foot = layerFooter{num: 7, points: points, fileBytes: uint64(len(file))}
+	l.desc = Desc{Num: 7, MaxLSN: wal.MaxLSN, Range: KeyRange{nil, nil}}
+	l.top, err = l.loadTop(points)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// walkLayer moves over a layer every way; errors must be ErrCorrupt.
+func walkLayer(t *testing.T, l *Layer) {
+	var keys []Key
+	it := l.NewIter(IterOptions{})
+	for ok := it.First(); ok; ok = it.Next() {
+		keys = append(keys, bytes.Clone(it.Record().Key))
+	}
+	errs := []error{it.Err()}
+	it = l.NewIter(IterOptions{MinLSN: 3, MaxLSN: 1 << 40})
+	for ok := it.Last(); ok; ok = it.Prev() {
+	}
+	errs = append(errs, it.Err())
+	for _, k := range append(keys, nil, Key("x"), MakeKey(1, 2, nil)) {
+		_, _, err := l.Get(k, 50, nil)
+		it := l.NewIter(IterOptions{})
+		it.SeekLT(k, 7)
+		it.Next()
+		errs = append(errs, err, it.Err())
+	}
+	w := treeWalk{l: l, top: l.top, topAt: l.foot.points}
+	errs = append(errs, w.walk(func(Key, wal.LSN, []byte) error { return nil }))
+	_, _, err := l.readTombstones(&layerContents{stoneTop: l.top, foot: layerFooter{tombstones: l.foot.points}})
+	errs = append(errs, err)
+	for _, err := range errs {
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Below the checksums: arbitrary bytes as a data block of a layer.
+func FuzzLayerData(f *testing.F) {
+	recs := []Record{
+		{Key: MakeKey(1, 0x20, []byte("a")), LSN: 9, Kind: KindValue, Meta: []byte("m")}, {Key: MakeKey(1, 0x20, []byte("a")), LSN: 7, Kind: KindDelta},
+		{Key: MakeKey(2, 0x20, []byte("b")), LSN: 8, Kind: KindTombstone},
+	}
+	f.Add(buildBlock(recs, false))
+	var b blockBuilder
+	stone := append([]byte{byte(KindRangeTombstone)}, recs[2].Key...)
+	b.begin(recs[0].Key, 9, len(stone))
+	b.buf = append(b.buf, stone...)
+	f.Add(b.finish())
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		file, points := oneBlockFile(raw)
+		walkLayer(t, layerOver(t, file, points))
+	})
+}
+
+// Below the checksums: arbitrary bytes as the top index, over a sound file.
+func FuzzLayerIndex(f *testing.F) {
+	recs := []Record{{Key: MakeKey(1, 0x20, []byte("a")), LSN: 9, Kind: KindValue}}
+	file, points := oneBlockFile(buildBlock(recs, false))
+	f.Add(layerOver(f, file, points).top)
+	f.Fuzz(func(t *testing.T, top []byte) {
+		l := layerOver(t, file, points)
+		l.top = top
+		walkLayer(t, l)
+	})
+}
+
+// Above and below the checksum: arbitrary bytes as a footer. What decodes
+// encodes to the same bytes.
+func FuzzLayerFooter(f *testing.F) {
+	fs := storefs.NewMem()
+	d, _, _ := smallLayer(f, fs)
+	file := readFile(f, fs, "layers/"+LayerName(7))
+	f.Add(file[len(file)-layerFooterBytes:], uint64(d.Bytes))
+	f.Fuzz(func(t *testing.T, p []byte, size uint64) {
+		if _, err := decodeLayerFooter(p, size); err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Fatal(err)
+		}
+		if len(p) != layerFooterBytes {
+			return
+		}
+		foot, err := parseLayerFooter(p[:layerFooterBytes-12], size)
+		if err != nil {
+			if !errors.Is(err, ErrCorrupt) {
+				t.Fatal(err)
+			}
+			return
+		}
+		again := foot.append(nil)
+		if !bytes.Equal(again[:layerFooterBytes-12], p[:layerFooterBytes-12]) {
+			t.Fatalf("%x again %x", p, again)
+		}
+		if got, err := decodeLayerFooter(again, size); err != nil || got != foot {
+			t.Fatalf("%+v again %+v, %v", foot, got, err)
+		}
+		for _, s := range []section{foot.points, foot.filter, foot.tombstones, foot.properties} {
+			if s.length > 0 && (s.off < layerHeaderBytes || s.off > size || s.length > size-s.off) {
+				t.Fatalf("section %+v of %d bytes", s, size)
+			}
+		}
+	})
+}
+
+func FuzzLayerHeader(f *testing.F) {
+	f.Add(appendLayerHeader(nil, 7, DeltaLayer))
+	f.Fuzz(func(t *testing.T, p []byte) {
+		kind, err := checkLayerHeader(p, 7)
+		if err != nil {
+			if !errors.Is(err, ErrCorrupt) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if got := appendLayerHeader(nil, 7, kind); !bytes.Equal(got, p) {
+			t.Fatalf("%x again %x", p, got)
+		}
+	})
+}

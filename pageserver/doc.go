@@ -1,0 +1,14 @@
+// Package pageserver is the server: it joins the store, the objects over it,
+// the S3 listener and the admin listener, and takes them apart again in order.
+//
+// Start first listens on both addresses, so that a taken port is known at
+// once, then answers /health/live while the store recovers, and at last serves
+// S3. Shutdown goes the other way: not ready, S3 drained, store closed, file
+// system closed, admin listener closed.
+//
+// # The admin listener
+//
+//	GET /health/live    200 as long as the process answers
+//	GET /health/ready   200 when S3 is served and the store takes writes; else 503 and why
+//	GET /metrics        Prometheus text: requests, store, log, process
+package pageserver

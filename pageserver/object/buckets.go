@@ -1,0 +1,104 @@
+package object
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"stemma/timeline"
+	"stemma/wal"
+)
+
+// ValidBucketName reports whether S3 lets a bucket have the name: 3 to 63 lower
+// case letters, digits, dots and hyphens; letters or digits at both ends and on
+// both sides of a dot; no IPv4 address; no prefix or suffix that S3 reserves.
+func ValidBucketName(name string) bool {
+	if len(name) < 3 || len(name) > 63 {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case 'a' <= c && c <= 'z' || '0' <= c && c <= '9':
+		case c != '.' && c != '-':
+			return false
+		case i == 0 || i == len(name)-1:
+			return false
+		case c == '.' && !isAlphanumeric(name[i-1]), name[i-1] == '.':
+			return false
+		}
+	}
+	for _, p := range []string{"xn--", "sthree-", "amzn-s3-demo-"} {
+		if strings.HasPrefix(name, p) {
+			return false
+		}
+	}
+	for _, p := range []string{"-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"} {
+		if strings.HasSuffix(name, p) {
+			return false
+		}
+	}
+	_, err := netip.ParseAddr(name)
+	return err != nil
+}
+
+func isAlphanumeric(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
+
+func checkBucketName(name string) error {
+	if !ValidBucketName(name) {
+		return fmt.Errorf("bucket name %q: %w", name, ErrInvalidBucketName)
+	}
+	return nil
+}
+
+// CreateBucket makes an empty bucket. Errors: ErrInvalidBucketName,
+// timeline.ErrBucketExists, and those of a commit.
+func (s *Service) CreateBucket(ctx context.Context, name string) (timeline.Info, error) {
+	if err := checkBucketName(name); err != nil {
+		return timeline.Info{}, err
+	}
+	return s.store.CreateBucket(ctx, name, nil)
+}
+
+// Fork makes one bucket per name in one commit, each a fork of source as of at;
+// zero is the tip. Nothing is copied. Errors: ErrInvalidBucketName,
+// timeline.ErrNoSuchBucket, ErrBucketExists, ErrFuture, *BelowHorizonError, and
+// those of a commit.
+func (s *Service) Fork(ctx context.Context, source string, at wal.LSN, names []string) ([]timeline.Info, error) {
+	for _, name := range names {
+		if err := checkBucketName(name); err != nil {
+			return nil, err
+		}
+	}
+	return s.store.Fork(ctx, timeline.ForkOptions{Source: source, At: at, Names: names})
+}
+
+// DeleteBucket deletes a bucket with its open uploads; forks of it live on. Unless force
+// is set it refuses one that holds objects or that living forks branch from.
+//
+// Errors: timeline.ErrNoSuchBucket, ErrBucketNotEmpty, ErrBucketHasForks, and
+// those of a commit.
+func (s *Service) DeleteBucket(ctx context.Context, name string, force bool) (wal.LSN, error) {
+	if !force {
+		info, err := s.store.Bucket(name, 0)
+		if err != nil {
+			return 0, err
+		}
+		if info.HasForks {
+			return 0, fmt.Errorf("delete bucket %q: %w", name, ErrBucketHasForks)
+		}
+	}
+	return s.store.DeleteBucket(ctx, name, timeline.DeleteOptions{Force: force})
+}
+
+// Bucket describes a bucket as of at; zero is the tip. Errors:
+// timeline.ErrNoSuchBucket.
+func (s *Service) Bucket(name string, at wal.LSN) (timeline.Info, error) {
+	return s.store.Bucket(name, at)
+}
+
+// Buckets lists at most limit buckets by name, those with the prefix and above after.
+func (s *Service) Buckets(prefix, after string, limit int) []timeline.Info {
+	return s.store.Buckets(prefix, after, limit)
+}

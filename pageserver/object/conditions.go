@@ -1,0 +1,136 @@
+package object
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"stemma/layers"
+	"stemma/timeline"
+	"stemma/wal"
+)
+
+func (c *Conditions) any() bool { return c.IfMatch != "" || c.IfNoneMatch != "" }
+
+// reader is a View or a Tx.
+type reader interface {
+	Get(ns layers.Namespace, key []byte) (layers.Record, error)
+}
+
+// emptyTag is the value of an If-Match that wants no object to be there.
+const emptyTag = `""`
+
+// checkWrite evaluates the conditions of a write against what is at the key.
+// Errors: ErrPreconditionFailed, ErrNotImplemented; ErrNoSuchKey when a tag was
+// to match and nothing is there.
+func (c *Conditions) checkWrite(r reader, key []byte) error {
+	if !c.any() {
+		return nil
+	}
+	if c.IfNoneMatch != "" && strings.TrimSpace(c.IfNoneMatch) != "*" {
+		return fmt.Errorf("If-None-Match %q of a write: %w", c.IfNoneMatch, ErrNotImplemented)
+	}
+	var h metaHead
+	rec, err := r.Get(layers.NamespaceObjects, key)
+	exists := err == nil
+	switch {
+	case exists:
+		if _, err := h.decode(rec.Meta, true); err != nil {
+			return err
+		}
+	case !errors.Is(err, timeline.ErrNotFound):
+		return err
+	}
+	switch {
+	case c.IfMatch == emptyTag:
+		if exists {
+			return ErrPreconditionFailed
+		}
+	case c.IfMatch != "":
+		if !exists {
+			return ErrNoSuchKey
+		}
+		if !matchTags(c.IfMatch, h.etag, false) {
+			return ErrPreconditionFailed
+		}
+	}
+	if c.IfNoneMatch != "" && exists {
+		return ErrPreconditionFailed
+	}
+	return nil
+}
+
+// checkRead evaluates the conditions of a read in the order of RFC 9110,
+// section 13.2.2, as S3 does: a tag that matches makes IfUnmodifiedSince moot, and a
+// tag that must not match makes IfModifiedSince moot. Dates have seconds.
+// Errors: ErrPreconditionFailed, ErrNotModified (bare).
+func (c *Conditions) checkRead(e *Entry) error {
+	modified := e.Modified().Truncate(time.Second)
+	switch {
+	case c.IfMatch != "":
+		if !matchTags(c.IfMatch, e.ETag, false) {
+			return ErrPreconditionFailed
+		}
+	case !c.IfUnmodifiedSince.IsZero():
+		if modified.After(c.IfUnmodifiedSince) {
+			return ErrPreconditionFailed
+		}
+	}
+	switch {
+	case c.IfNoneMatch != "":
+		if matchTags(c.IfNoneMatch, e.ETag, true) {
+			return ErrNotModified
+		}
+	case !c.IfModifiedSince.IsZero():
+		if !modified.After(c.IfModifiedSince) {
+			return ErrNotModified
+		}
+	}
+	return nil
+}
+
+// checkSource is checkRead for the source of a copy, where nothing can be not
+// modified.
+func (c *Conditions) checkSource(e *Entry) error {
+	if err := c.checkRead(e); err != nil {
+		return fmt.Errorf("source: %w", ErrPreconditionFailed)
+	}
+	return nil
+}
+
+// notModified puts the entry into a bare ErrNotModified.
+func notModified(err error, e *Entry, at wal.LSN) error {
+	if errors.Is(err, ErrNotModified) {
+		return &NotModifiedError{Entry: e, At: at}
+	}
+	return err
+}
+
+// matchTags reports whether a list of tags, or "*", has t. A weak tag matches
+// only when weak is set. Tags without quotes are taken as S3 takes them.
+func matchTags(list string, t ETag, weak bool) bool {
+	var few [64]byte
+	tag := t.AppendTo(few[:0])
+	for list != "" {
+		var item string
+		item, list, _ = strings.Cut(list, ",")
+		item = strings.TrimSpace(item)
+		if item == "*" {
+			return true
+		}
+		if rest, ok := strings.CutPrefix(item, "W/"); ok {
+			if !weak {
+				continue
+			}
+			item = rest
+		}
+		if n := len(item); n >= 2 && item[0] == '"' && item[n-1] == '"' {
+			item = item[1 : n-1]
+		}
+		if string(tag) == item {
+			return true
+		}
+	}
+	return false
+}

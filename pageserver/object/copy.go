@@ -1,0 +1,156 @@
+package object
+
+import (
+	"context"
+	"fmt"
+
+	"stemma/layers"
+)
+
+// source is a version of an object that is being copied from. Its segments are
+// held until close.
+type source struct {
+	entry   *Entry
+	body    layers.Body
+	ext     []layers.Extent // after load, of the whole body, parts table included; nil when inline
+	release func()
+}
+
+// openSource reads a version and holds its segments while a view still keeps
+// them. ctx bounds only the view. Call close when the commit that names the
+// extents has ended.
+func (s *Service) openSource(ctx context.Context, bucket, key string, in *GetInput) (*source, error) {
+	v, err := s.store.View(ctx, bucket, in.At)
+	if err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
+	defer v.Close()
+	e, rec, err := lookup(v, key)
+	if err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
+	if err := in.Cond.checkSource(e); err != nil {
+		return nil, err
+	}
+	src := &source{entry: e, body: rec.Body, release: func() {}}
+	if tag := rec.Body.Tag(); tag == layers.BodyInline || tag == layers.BodyEmpty {
+		return src, nil
+	}
+	segs, err := rec.Body.Segments(nil)
+	if err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
+	if src.release, err = s.values.Hold(segs); err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
+	return src, nil
+}
+
+func (src *source) close() { src.release() }
+
+// load fills src.ext.
+func (s *Service) load(src *source) (err error) {
+	if src.ext == nil && src.body.Tag() != layers.BodyInline {
+		if src.ext, err = s.values.LoadExtents(src.body, nil); err != nil {
+			err = fmt.Errorf("source: %w", err)
+		}
+	}
+	return err
+}
+
+// checksum reads bytes [off, off+n) of the source and returns their MD5 and
+// checksum.
+func (s *Service) checksum(ctx context.Context, src *source, off, n uint64, a Algorithm) ([16]byte, Checksum, error) {
+	if err := s.load(src); err != nil {
+		return [16]byte{}, Checksum{}, err
+	}
+	r, err := s.newReader(src.body, src.ext, off, n)
+	if err != nil {
+		return [16]byte{}, Checksum{}, err
+	}
+	defer r.Close()
+	sc := getScratch()
+	defer sc.put()
+	sc.digest.reset(a, NoChecksum)
+	if _, err := r.WriteTo(digestWriter{ctx, sc.digest}); err != nil {
+		return [16]byte{}, Checksum{}, fmt.Errorf("read source: %w", err)
+	}
+	return sc.digest.md5Sum(), sc.digest.checksum(a), nil
+}
+
+// digestWriter sums what is written to it until its context ends.
+type digestWriter struct {
+	ctx context.Context
+	d   *digest
+}
+
+// Write implements io.Writer.
+func (w digestWriter) Write(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	w.d.write(p)
+	return len(p), nil
+}
+
+// Copy makes a version of one object the object at another key, or the same.
+// The body is not copied: the new record has the handles of the old, or its
+// inline bytes. ETag, parts and checksum stay, unless another checksum is asked
+// for, which makes Copy read the body.
+//
+// Errors: those of Get for the source, all of its conditions as
+// ErrPreconditionFailed; ErrSelfCopy, ErrChecksumType, and those of Put for the
+// destination.
+func (s *Service) Copy(ctx context.Context, bucket, key string, in *CopyInput) (*CopyResult, error) {
+	if err := in.check(key); err != nil {
+		return nil, err
+	}
+	src, err := s.openSource(ctx, in.SrcBucket, in.SrcKey, &GetInput{At: in.SrcAt, Cond: in.SrcCond})
+	if err != nil {
+		return nil, fmt.Errorf("copy: %w", err)
+	}
+	defer src.close()
+	if bucket == in.SrcBucket && key == in.SrcKey && in.SrcAt == 0 && !in.changes(src.entry) {
+		return nil, fmt.Errorf("copy %q: %w", key, ErrSelfCopy)
+	}
+	e := *src.entry
+	e.uploadID = uploadID{}
+	e.StorageClass = in.StorageClass
+	if in.Replace {
+		e.Headers, e.UserMeta = in.Headers, in.UserMeta
+	} else {
+		e.Headers.WebsiteRedirect = in.Headers.WebsiteRedirect
+	}
+	if in.Algorithm != NoChecksum && in.Algorithm != e.Checksum.Algorithm {
+		if _, e.Checksum, err = s.checksum(ctx, src, 0, e.Size, in.Algorithm); err != nil {
+			return nil, fmt.Errorf("copy: %w", err)
+		}
+	}
+	sc := getScratch()
+	defer sc.put()
+	sc.key = append(sc.key[:0], key...)
+	if err := s.commitEntry(ctx, sc, bucket, &in.Cond, &e, src.body); err != nil {
+		return nil, fmt.Errorf("copy: %w", err)
+	}
+	return &CopyResult{Entry: e, SrcLSN: src.entry.LSN}, nil
+}
+
+func (in *CopyInput) check(key string) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	if in.StorageClass >= numStorageClasses {
+		return ErrInvalidStorageClass
+	}
+	if in.Algorithm >= numAlgorithms {
+		return ErrChecksumType
+	}
+	return checkDescription(&in.Headers, in.UserMeta)
+}
+
+// changes reports whether the copy differs from the source in what S3 lets a
+// copy onto itself change.
+func (in *CopyInput) changes(e *Entry) bool {
+	return in.Replace || in.StorageClass != e.StorageClass || in.Headers.WebsiteRedirect != e.Headers.WebsiteRedirect ||
+		in.Algorithm != NoChecksum && in.Algorithm != e.Checksum.Algorithm
+}

@@ -1,0 +1,344 @@
+package object
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"stemma/wal"
+)
+
+const metaVersion = 1
+
+// Flags of a meta. The rest is refused: delete markers, encryption and objects
+// of pages will need a bit each.
+const (
+	flagETagParts = 1 << 0 // the number of parts follows the MD5
+	flagComposite = 1 << 1 // the checksum is, or will be, of the parts' checksums
+	flagImplicit  = 1 << 2 // upload: the algorithm is the default, not asked for
+	flagsKnown    = flagETagParts | flagComposite | flagImplicit
+)
+
+// Tags of fields, in their order. See docs/format/object.md.
+const (
+	tagChecksum  = 0x01
+	tagUploadID  = 0x02
+	tagParts     = 0x03
+	tagPartsTail = 0x04
+	tagUserMeta  = 0x05
+	// One tag per field of Headers, in the order of Headers.list.
+	tagHeaders = 0x10
+)
+
+// maxMetaBytes bounds a meta: 8 KiB of headers, 2 KiB of user metadata, a short
+// parts table and lengths.
+const maxMetaBytes = 16 << 10
+
+func (h *Headers) list() [7]*string {
+	return [...]*string{
+		&h.ContentType, &h.ContentEncoding, &h.ContentDisposition, &h.ContentLanguage,
+		&h.CacheControl, &h.Expires, &h.WebsiteRedirect,
+	}
+}
+
+// metaHead is the part of a meta that a listing needs.
+type metaHead struct {
+	flags     byte
+	class     StorageClass
+	algorithm Algorithm
+	size      uint64
+	etag      ETag
+}
+
+func (h *metaHead) append(dst []byte, tagged bool) []byte {
+	if h.etag.Parts > 0 {
+		h.flags |= flagETagParts
+	}
+	dst = append(dst, metaVersion, h.flags, byte(h.class), byte(h.algorithm))
+	dst = binary.AppendUvarint(dst, h.size)
+	if !tagged {
+		return dst
+	}
+	dst = append(dst, h.etag.Sum[:]...)
+	if h.etag.Parts > 0 {
+		dst = binary.AppendUvarint(dst, uint64(h.etag.Parts))
+	}
+	return dst
+}
+
+// decode reads the head of p and returns what follows it. It allocates nothing
+// unless p is corrupt.
+func (h *metaHead) decode(p []byte, tagged bool) ([]byte, error) {
+	if len(p) > maxMetaBytes {
+		return nil, corrupt("meta of %d bytes, at most %d", len(p), maxMetaBytes)
+	}
+	if len(p) < 5 {
+		return nil, corrupt("meta of %d bytes", len(p))
+	}
+	if p[0] != metaVersion {
+		return nil, corrupt("meta of version %d, this build knows %d", p[0], metaVersion)
+	}
+	h.flags, h.class, h.algorithm = p[1], StorageClass(p[2]), Algorithm(p[3])
+	if h.flags&^flagsKnown != 0 || h.class >= numStorageClasses || h.algorithm >= numAlgorithms {
+		return nil, corrupt("meta begins with % x", p[:4])
+	}
+	if h.flags&flagComposite != 0 && !h.algorithm.composite() {
+		return nil, corrupt("composite checksum with algorithm %d", h.algorithm)
+	}
+	size, p, ok := takeUvarint(p[4:])
+	if !ok || size > maxObjectBytes {
+		return nil, corrupt("bad size")
+	}
+	h.size = size
+	if !tagged {
+		return p, nil
+	}
+	if len(p) < len(h.etag.Sum) {
+		return nil, corrupt("%d bytes left, want an MD5", len(p))
+	}
+	copy(h.etag.Sum[:], p)
+	p, h.etag.Parts = p[len(h.etag.Sum):], 0
+	if h.flags&flagETagParts != 0 {
+		n, rest, ok := takeUvarint(p)
+		if !ok || n == 0 || n > MaxPartNumber {
+			return nil, corrupt("bad number of parts")
+		}
+		p, h.etag.Parts = rest, int(n)
+	}
+	return p, nil
+}
+
+// maxObjectBytes bounds every size: all parts, each as long as it may be.
+const maxObjectBytes = uint64(MaxPartNumber) * MaxPartBytes
+
+func corrupt(format string, args ...any) error {
+	return fmt.Errorf("decode meta: "+format+": %w", append(args, ErrCorrupt)...)
+}
+
+// takeUvarint is binary.Uvarint that refuses overlong and truncated forms.
+func takeUvarint(p []byte) (uint64, []byte, bool) {
+	v, n := binary.Uvarint(p)
+	if n <= 0 || (n > 1 && p[n-1] == 0) {
+		return 0, nil, false
+	}
+	return v, p[n:], true
+}
+
+// takeBytes takes a length and as many bytes; they alias p.
+func takeBytes(p []byte) (b, rest []byte, ok bool) {
+	n, p, ok := takeUvarint(p)
+	if !ok || n > uint64(len(p)) {
+		return nil, nil, false
+	}
+	return p[:n], p[n:], true
+}
+
+func appendField(dst []byte, tag byte, value []byte) []byte {
+	dst = binary.AppendUvarint(append(dst, tag), uint64(len(value)))
+	return append(dst, value...)
+}
+
+func appendString(dst []byte, s string) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(s)))
+	return append(dst, s...)
+}
+
+// append appends the entry's meta.
+func (e *Entry) append(dst []byte) []byte {
+	h := metaHead{class: e.StorageClass, algorithm: e.Checksum.Algorithm, size: e.Size, etag: e.ETag}
+	if e.Checksum.Composite {
+		h.flags |= flagComposite
+	}
+	dst = h.append(dst, true)
+	dst = appendChecksumField(dst, &e.Checksum)
+	if e.uploadID != (uploadID{}) {
+		dst = appendField(dst, tagUploadID, e.uploadID[:])
+	}
+	if len(e.parts.inline) > 0 {
+		dst = appendField(dst, tagParts, e.parts.inline)
+	}
+	if e.parts.tail > 0 {
+		var few [binary.MaxVarintLen64]byte
+		dst = appendField(dst, tagPartsTail, binary.AppendUvarint(few[:0], e.parts.tail))
+	}
+	return appendDescription(dst, &e.Headers, e.UserMeta)
+}
+
+// appendChecksumField appends the sum, and the number of parts that it is made of.
+func appendChecksumField(dst []byte, c *Checksum) []byte {
+	if c.Algorithm == NoChecksum {
+		return dst
+	}
+	var few [32 + binary.MaxVarintLen64]byte
+	v := append(few[:0], c.Bytes()...)
+	if c.Composite {
+		v = binary.AppendUvarint(v, uint64(c.Parts))
+	}
+	return appendField(dst, tagChecksum, v)
+}
+
+// appendDescription appends what objects and uploads have in common.
+func appendDescription(dst []byte, h *Headers, user []Field) []byte {
+	if len(user) > 0 {
+		n := 0
+		for i := range user {
+			n += uvarintLen(len(user[i].Key)) + len(user[i].Key) + uvarintLen(len(user[i].Value)) + len(user[i].Value)
+		}
+		dst = binary.AppendUvarint(append(dst, tagUserMeta), uint64(n))
+		for i := range user {
+			dst = appendString(appendString(dst, user[i].Key), user[i].Value)
+		}
+	}
+	for i, s := range h.list() {
+		if *s != "" {
+			dst = appendString(append(dst, tagHeaders+byte(i)), *s)
+		}
+	}
+	return dst
+}
+
+func uvarintLen(n int) int {
+	l := 1
+	for ; n >= 0x80; n >>= 7 {
+		l++
+	}
+	return l
+}
+
+// decodeEntry decodes all of an object's meta. What it returns does not alias
+// the meta. Errors: ErrCorrupt.
+func decodeEntry(meta []byte, lsn wal.LSN) (*Entry, error) {
+	var h metaHead
+	p, err := h.decode(meta, true)
+	if err != nil {
+		return nil, err
+	}
+	if h.flags&flagImplicit != 0 {
+		return nil, corrupt("flags %#x of an object", h.flags)
+	}
+	e := &Entry{Size: h.size, ETag: h.etag, StorageClass: h.class, LSN: lsn, PartsCount: h.etag.Parts}
+	e.Checksum.Algorithm, e.Checksum.Composite = h.algorithm, h.flags&flagComposite != 0
+	summed := false
+	err = eachField(p, func(tag byte, v []byte) error {
+		switch tag {
+		case tagChecksum:
+			summed = true
+			return e.Checksum.decode(v)
+		case tagUploadID:
+			if len(v) != len(e.uploadID) || uploadID(v) == (uploadID{}) {
+				return corrupt("upload id of %d bytes", len(v))
+			}
+			e.uploadID = uploadID(v)
+		case tagParts:
+			if len(v) == 0 || len(v) > maxInlineParts {
+				return corrupt("parts table of %d bytes", len(v))
+			}
+			e.parts.inline = append([]byte(nil), v...)
+		case tagPartsTail:
+			n, rest, ok := takeUvarint(v)
+			if !ok || len(rest) > 0 || n == 0 || n > maxPartTable || e.parts.inline != nil {
+				return corrupt("bad length of the parts table")
+			}
+			e.parts.tail = n
+		default:
+			return decodeDescription(tag, v, &e.Headers, &e.UserMeta)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if summed != (h.algorithm != NoChecksum) {
+		return nil, corrupt("checksum algorithm %d, value present: %t", h.algorithm, summed)
+	}
+	return e, nil
+}
+
+// decode reads the value of a checksum whose algorithm and type are known.
+func (c *Checksum) decode(v []byte) error {
+	n := c.Algorithm.Size()
+	if c.Algorithm == NoChecksum || len(v) < n {
+		return corrupt("checksum of %d bytes for algorithm %d", len(v), c.Algorithm)
+	}
+	copy(c.Sum[:], v[:n])
+	v = v[n:]
+	if c.Composite {
+		parts, rest, ok := takeUvarint(v)
+		if !ok || parts > MaxPartNumber {
+			return corrupt("bad number of parts of a checksum")
+		}
+		c.Parts, v = int(parts), rest
+	}
+	if len(v) > 0 {
+		return corrupt("%d bytes behind a checksum", len(v))
+	}
+	return nil
+}
+
+// eachField visits the fields of p, whose tags must ascend.
+func eachField(p []byte, visit func(tag byte, v []byte) error) error {
+	last := byte(0)
+	for len(p) > 0 {
+		tag := p[0]
+		v, rest, ok := takeBytes(p[1:])
+		if !ok || tag <= last {
+			return corrupt("bad field %#x after %#x", tag, last)
+		}
+		if err := visit(tag, v); err != nil {
+			return err
+		}
+		p, last = rest, tag
+	}
+	return nil
+}
+
+// decodeDescription decodes a field that objects and uploads have in common.
+func decodeDescription(tag byte, v []byte, h *Headers, user *[]Field) error {
+	if tag == tagUserMeta {
+		return decodeUserMeta(v, user)
+	}
+	list := h.list()
+	if i := int(tag) - tagHeaders; i >= 0 && i < len(list) && len(v) > 0 {
+		*list[i] = string(v)
+		return nil
+	}
+	return corrupt("unknown or empty field %#x", tag)
+}
+
+func decodeUserMeta(p []byte, user *[]Field) error {
+	if len(p) == 0 {
+		return corrupt("empty user metadata")
+	}
+	for len(p) > 0 {
+		k, rest, ok := takeBytes(p)
+		if !ok {
+			return corrupt("bad key of user metadata")
+		}
+		v, rest, ok := takeBytes(rest)
+		if !ok {
+			return corrupt("bad value of user metadata")
+		}
+		*user = append(*user, Field{Key: string(k), Value: string(v)})
+		p = rest
+	}
+	return nil
+}
+
+// checkDescription bounds what becomes part of a meta. Errors: ErrMetadataTooLarge.
+func checkDescription(h *Headers, user []Field) error {
+	n := 0
+	for i := range user {
+		n += len(user[i].Key) + len(user[i].Value)
+	}
+	// Every pair costs a few bytes beside its own; so does one that is empty.
+	if n > MaxUserMetaBytes || len(user) > MaxUserMetaBytes/2 {
+		return fmt.Errorf("user metadata of %d bytes in %d pairs, at most %d bytes: %w", n, len(user), MaxUserMetaBytes, ErrMetadataTooLarge)
+	}
+	n = 0
+	for _, s := range h.list() {
+		n += len(*s)
+	}
+	if n > MaxHeaderBytes {
+		return fmt.Errorf("headers of %d bytes, at most %d: %w", n, MaxHeaderBytes, ErrMetadataTooLarge)
+	}
+	return nil
+}

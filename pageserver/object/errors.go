@@ -1,0 +1,123 @@
+package object
+
+import (
+	"errors"
+	"fmt"
+
+	"stemma/timeline"
+	"stemma/wal"
+)
+
+// Errors that callers map to S3 codes; each names its code. Those of timeline
+// (ErrNoSuchBucket, ErrBucketExists, ErrBucketNotEmpty, ErrFuture,
+// *BelowHorizonError, ErrSlowDown), storefs.ErrDiskFull, *wal.ReadOnlyError and
+// whatever a body's reader returns pass through, wrapped.
+var (
+	// ErrNoSuchKey: NoSuchKey.
+	ErrNoSuchKey = errors.New("object: no such key")
+	// ErrNoSuchUpload: NoSuchUpload. The upload never was, was aborted or was completed.
+	ErrNoSuchUpload = errors.New("object: no such upload")
+	// ErrPreconditionFailed: PreconditionFailed, 412.
+	ErrPreconditionFailed = errors.New("object: precondition failed")
+	// ErrNotModified: 304 without a body. It comes as *NotModifiedError.
+	ErrNotModified = errors.New("object: not modified")
+	// ErrInvalidRange: InvalidRange, 416. It comes as *RangeError.
+	ErrInvalidRange = errors.New("object: range not satisfiable")
+	// ErrInvalidCopyRange: InvalidArgument; a copy source range that is not bytes=first-last.
+	ErrInvalidCopyRange = errors.New("object: malformed range of a copy source")
+	// ErrInvalidPartNumber: InvalidPartNumber, 416; the object has no such part.
+	ErrInvalidPartNumber = errors.New("object: no such part of the object")
+	// ErrRangeAndPart: InvalidRequest; Range and partNumber exclude each other.
+	ErrRangeAndPart = errors.New("object: both a range and a part number")
+	// ErrBadDigest: BadDigest; the body does not have the MD5 or checksum that was promised.
+	ErrBadDigest = errors.New("object: digest of the body differs")
+	// ErrInvalidDigest: InvalidDigest; a Content-MD5 that is no MD5.
+	ErrInvalidDigest = errors.New("object: Content-MD5 is malformed")
+	// ErrInvalidChecksum: InvalidRequest; a checksum value that cannot be one.
+	ErrInvalidChecksum = errors.New("object: checksum value is malformed")
+	// ErrChecksumType: InvalidRequest; algorithm and type that do not go together,
+	// or another algorithm than the upload's.
+	ErrChecksumType = errors.New("object: checksum algorithm or type does not fit")
+	// ErrIncompleteBody: IncompleteBody; fewer or more bytes than promised.
+	ErrIncompleteBody = errors.New("object: body is not as long as promised")
+	// ErrEntityTooLarge: EntityTooLarge.
+	ErrEntityTooLarge = errors.New("object: body too large")
+	// ErrEntityTooSmall: EntityTooSmall; comes as *PartError.
+	ErrEntityTooSmall = errors.New("object: part too small")
+	// ErrInvalidPart: InvalidPart; comes as *PartError.
+	ErrInvalidPart = errors.New("object: part missing or with another ETag or checksum")
+	// ErrInvalidPartOrder: InvalidPartOrder.
+	ErrInvalidPartOrder = errors.New("object: parts not in ascending order")
+	// ErrMalformedParts: MalformedXML; no parts, or more than 10,000.
+	ErrMalformedParts = errors.New("object: bad list of parts")
+	// ErrMissingPartChecksum: InvalidRequest; comes as *PartError. A complete of an
+	// upload with composite checksums must give one for each part.
+	ErrMissingPartChecksum = errors.New("object: part without its checksum")
+	// ErrObjectSize: InvalidRequest; the parts do not add up to the size promised.
+	ErrObjectSize = errors.New("object: parts do not add up to the size promised")
+	// ErrPartNumber: InvalidArgument; part numbers go from 1 to 10,000.
+	ErrPartNumber = errors.New("object: part number out of range")
+	// ErrSelfCopy: InvalidRequest; a copy onto itself that changes nothing.
+	ErrSelfCopy = errors.New("object: copy onto itself without a change")
+	// ErrTooManyKeys: MalformedXML; more than 1,000 keys in one DeleteMany.
+	ErrTooManyKeys = errors.New("object: too many keys")
+	// ErrKeyTooLong: KeyTooLongError; also of an empty key.
+	ErrKeyTooLong = errors.New("object: key is empty or longer than 1,024 bytes")
+	// ErrMetadataTooLarge: MetadataTooLarge.
+	ErrMetadataTooLarge = errors.New("object: metadata too large")
+	// ErrInvalidStorageClass: InvalidStorageClass.
+	ErrInvalidStorageClass = errors.New("object: no such storage class")
+	// ErrInvalidToken: InvalidArgument; a continuation token that no listing gave.
+	ErrInvalidToken = errors.New("object: bad continuation token")
+	// ErrInvalidMarker: InvalidArgument; an upload id marker that is no upload id.
+	ErrInvalidMarker = errors.New("object: bad upload id marker")
+	// ErrInvalidBucketName: InvalidBucketName.
+	ErrInvalidBucketName = errors.New("object: invalid bucket name")
+	// ErrBucketHasForks: BucketNotEmpty; living forks branch from the bucket. It is
+	// also timeline.ErrBucketNotEmpty.
+	ErrBucketHasForks = fmt.Errorf("object: bucket has forks: %w", timeline.ErrBucketNotEmpty)
+	// ErrNotImplemented: NotImplemented; a condition that S3 does not know for the operation.
+	ErrNotImplemented = errors.New("object: condition not supported here")
+	// ErrCorrupt marks records that this package did not write.
+	ErrCorrupt = errors.New("object: corrupt")
+)
+
+// NotModifiedError says that the caller's copy is good; its entry has the
+// headers of the 304.
+type NotModifiedError struct {
+	Entry *Entry
+	At    wal.LSN // what was read at
+}
+
+func (e *NotModifiedError) Error() string { return ErrNotModified.Error() }
+
+// Is makes it ErrNotModified.
+func (e *NotModifiedError) Is(target error) bool { return target == ErrNotModified }
+
+// RangeError says that a range has no byte of an object of Size bytes.
+type RangeError struct {
+	Range string // as it was asked for
+	Size  uint64
+}
+
+func (e *RangeError) Error() string {
+	return fmt.Sprintf("range %q of %d bytes: %v", e.Range, e.Size, ErrInvalidRange)
+}
+
+// Unwrap returns ErrInvalidRange.
+func (e *RangeError) Unwrap() error { return ErrInvalidRange }
+
+// PartError says which part an upload cannot be completed with.
+type PartError struct {
+	Err    error // ErrInvalidPart, ErrEntityTooSmall or ErrMissingPartChecksum
+	Number int
+	ETag   string // as the caller gave it
+	Size   uint64 // of the part, if it exists
+}
+
+func (e *PartError) Error() string {
+	return fmt.Sprintf("part %d, ETag %q, %d bytes: %v", e.Number, e.ETag, e.Size, e.Err)
+}
+
+// Unwrap returns Err.
+func (e *PartError) Unwrap() error { return e.Err }

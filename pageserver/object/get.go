@@ -1,0 +1,121 @@
+package object
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"stemma/layers"
+	"stemma/timeline"
+)
+
+// Get opens the object at a key, or a range or part of it. The caller closes
+// the body, which holds value segments but no layers, however slowly it is read.
+//
+// Errors: ErrNoSuchKey, ErrPreconditionFailed, *NotModifiedError, *RangeError,
+// ErrInvalidPartNumber, ErrRangeAndPart, timeline.ErrNoSuchBucket, ErrFuture and
+// *BelowHorizonError, ErrCorrupt, layers.ErrCorrupt.
+func (s *Service) Get(ctx context.Context, bucket, key string, in *GetInput) (*Object, error) {
+	return s.read(ctx, bucket, key, in, true)
+}
+
+// Head is Get without the body.
+func (s *Service) Head(ctx context.Context, bucket, key string, in *GetInput) (*Object, error) {
+	return s.read(ctx, bucket, key, in, false)
+}
+
+func (s *Service) read(ctx context.Context, bucket, key string, in *GetInput, body bool) (*Object, error) {
+	if in.Range != "" && in.PartNumber != 0 {
+		return nil, ErrRangeAndPart
+	}
+	v, err := s.store.View(ctx, bucket, in.At)
+	if err != nil {
+		return nil, err
+	}
+	defer v.Close()
+	e, rec, err := lookup(v, key)
+	if err != nil {
+		return nil, err
+	}
+	if err := in.Cond.checkRead(e); err != nil {
+		return nil, notModified(err, e, v.LSN())
+	}
+	o := &Object{Entry: *e, Length: e.Size, At: v.LSN()}
+	var ext []layers.Extent
+	tail := e.parts.tail > 0 && (in.WithParts || in.PartNumber != 0)
+	if (body || tail) && rec.Body.Tag() != layers.BodyInline {
+		if ext, err = s.values.LoadExtents(rec.Body, nil); err != nil {
+			return nil, fmt.Errorf("read %q: %w", key, err)
+		}
+	}
+	if err := s.selectBytes(o, in, ext); err != nil {
+		return nil, fmt.Errorf("read %q: %w", key, err)
+	}
+	if body {
+		if o.Body, err = s.newReader(rec.Body, ext, o.Offset, o.Length); err != nil {
+			return nil, fmt.Errorf("read %q: %w", key, err)
+		}
+	}
+	return o, nil
+}
+
+// lookup finds the object at a key. Errors: ErrNoSuchKey, ErrCorrupt.
+func lookup(r reader, key string) (*Entry, layers.Record, error) {
+	var few [64]byte
+	rec, err := r.Get(layers.NamespaceObjects, append(few[:0], key...))
+	if err != nil {
+		if errors.Is(err, timeline.ErrNotFound) {
+			err = fmt.Errorf("%q: %w", key, ErrNoSuchKey)
+		}
+		return nil, layers.Record{}, err
+	}
+	e, err := decodeEntry(rec.Meta, rec.LSN)
+	if err != nil {
+		return nil, layers.Record{}, fmt.Errorf("object %q at %d: %w", key, rec.LSN, err)
+	}
+	return e, rec, nil
+}
+
+// selectBytes sets which bytes of o are served.
+func (s *Service) selectBytes(o *Object, in *GetInput, ext []layers.Extent) error {
+	var parts []PartInfo
+	if in.WithParts || in.PartNumber != 0 {
+		var err error
+		if parts, err = s.loadParts(&o.Entry, ext); err != nil {
+			return err
+		}
+		if in.WithParts {
+			o.Parts = parts
+		}
+	}
+	switch {
+	case in.PartNumber != 0:
+		return o.selectPart(in.PartNumber, parts)
+	case in.Range != "":
+		off, n, ok, err := parseRange(in.Range, o.Size)
+		if err != nil {
+			return err
+		}
+		if ok {
+			o.Offset, o.Length, o.Partial = off, n, true
+		}
+	}
+	return nil
+}
+
+// selectPart serves the part with a number; an object without parts is its own
+// part 1. S3 counts parts as they lie, whatever numbers they were uploaded with.
+func (o *Object) selectPart(number int, parts []PartInfo) error {
+	if parts == nil {
+		parts = []PartInfo{{Number: 1, Size: o.Size}}
+	}
+	if number < 1 || number > len(parts) {
+		return fmt.Errorf("part %d of %d: %w", number, len(parts), ErrInvalidPartNumber)
+	}
+	for i := range number - 1 {
+		o.Offset += parts[i].Size
+	}
+	o.Length = parts[number-1].Size
+	o.Partial = o.Length > 0
+	return nil
+}

@@ -1,0 +1,361 @@
+package object
+
+import (
+	"bytes"
+	"crypto/md5"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"stemma/wal"
+	"stemma/wal/storefs"
+)
+
+// naiveVersion is one version of a key of the model; nil Body and gone say that
+// it was deleted.
+type naiveVersion struct {
+	lsn  wal.LSN
+	gone bool
+	body []byte
+	tag  ETag
+	typ  string // Content-Type
+	user string // value of the one user metadata
+	sum  Checksum
+}
+
+// naiveBucket is a bucket of the model: all versions of all keys, those of its
+// ancestors up to the branch included.
+type naiveBucket struct {
+	name    string
+	created wal.LSN
+	first   wal.LSN // of its history, ancestors included
+	keys    map[string][]naiveVersion
+}
+
+func (b *naiveBucket) at(key string, at wal.LSN) *naiveVersion {
+	vs := b.keys[key]
+	for i := len(vs) - 1; i >= 0; i-- {
+		if vs[i].lsn <= at {
+			if vs[i].gone {
+				return nil
+			}
+			return &vs[i]
+		}
+	}
+	return nil
+}
+
+func (b *naiveBucket) listed(at wal.LSN) []string {
+	set := map[string]bool{}
+	for k := range b.keys {
+		if b.at(k, at) != nil {
+			set[k] = true
+		}
+	}
+	return sorted(set)
+}
+
+// model drives a service and a plain map with the same operations.
+type model struct {
+	*harness
+	fs      *storefs.MemFS
+	rng     *rand.Rand
+	buckets []*naiveBucket
+	lsns    []wal.LSN
+	forks   int
+}
+
+func (m *model) anyBucket() *naiveBucket { return m.buckets[m.rng.IntN(len(m.buckets))] }
+
+func (m *model) anyKey() string {
+	return fmt.Sprintf("%s/%d", []string{"a", "b", "ünï", "\xff\x00"}[m.rng.IntN(4)], m.rng.IntN(8))
+}
+
+// anyLSN returns an LSN that b can be read at; zero is the tip.
+func (m *model) anyLSN(b *naiveBucket) wal.LSN {
+	if m.rng.IntN(3) == 0 {
+		return 0
+	}
+	i, _ := slices.BinarySearch(m.lsns, b.first)
+	return m.lsns[i+m.rng.IntN(len(m.lsns)-i)]
+}
+
+func tip(at wal.LSN) wal.LSN {
+	if at == 0 {
+		return wal.MaxLSN
+	}
+	return at
+}
+
+func (m *model) anyBody() []byte {
+	n := m.rng.IntN(200)
+	switch m.rng.IntN(8) {
+	case 0:
+		n = m.rng.IntN(5000)
+	case 1:
+		n = 32<<10 - 2 + m.rng.IntN(4)
+	case 2:
+		n = m.rng.IntN(300 << 10)
+	}
+	return random(m.rng.Uint64(), n)
+}
+
+// wrote adds a version.
+func (m *model) wrote(b *naiveBucket, key string, v naiveVersion) {
+	b.keys[key] = append(b.keys[key], v)
+	if len(m.lsns) == 0 || m.lsns[len(m.lsns)-1] < v.lsn {
+		m.lsns = append(m.lsns, v.lsn)
+	}
+}
+
+func (m *model) check(err error) {
+	m.t.Helper()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *model) stepPut() {
+	b, key, body := m.anyBucket(), m.anyKey(), m.anyBody()
+	in := &PutInput{
+		Body: bytes.NewReader(body), Size: int64(len(body)), Headers: Headers{ContentType: fmt.Sprint("t/", m.rng.IntN(9))},
+		UserMeta: []Field{{"n", fmt.Sprint(m.rng.IntN(9))}}, Checksum: Expect{Algorithm: Algorithm(m.rng.IntN(int(numAlgorithms)))},
+	}
+	if m.rng.IntN(3) == 0 {
+		in.Size = -1
+	}
+	old, want := b.at(key, wal.MaxLSN), error(nil)
+	switch m.rng.IntN(6) {
+	case 0:
+		if in.Cond.IfNoneMatch = "*"; old != nil {
+			want = ErrPreconditionFailed
+		}
+	case 1:
+		in.Cond.IfMatch = `"` + ETag{}.String() + `"`
+		if want = ErrPreconditionFailed; old == nil {
+			want = ErrNoSuchKey
+		}
+	case 2:
+		if old != nil {
+			in.Cond.IfMatch = old.tag.String()
+		}
+	}
+	e, err := m.Put(m.ctx, b.name, key, in)
+	if !errors.Is(err, want) {
+		m.t.Fatalf("put %q: %v, want %v", key, err, want)
+	}
+	if err == nil {
+		m.wrote(b, key, naiveVersion{
+			lsn: e.LSN, body: body, tag: ETag{Sum: md5.Sum(body)}, typ: in.Headers.ContentType, user: in.UserMeta[0].Value,
+			sum: checksumOf(defaultAlgorithm(in.Checksum.Algorithm), body),
+		})
+	}
+}
+
+func (m *model) stepDelete() {
+	b := m.anyBucket()
+	if m.rng.IntN(2) == 0 {
+		key := m.anyKey()
+		res, err := m.Delete(m.ctx, b.name, key, Conditions{})
+		m.check(err)
+		if there := b.at(key, wal.MaxLSN) != nil; res.Existed != there {
+			m.t.Fatalf("delete %q existed %t, want %t", key, res.Existed, there)
+		} else if there {
+			m.wrote(b, key, naiveVersion{lsn: res.LSN, gone: true})
+		}
+		return
+	}
+	var keys []DeleteKey
+	for range 1 + m.rng.IntN(12) {
+		keys = append(keys, DeleteKey{Key: m.anyKey()})
+	}
+	errs, lsn, err := m.DeleteMany(m.ctx, b.name, keys)
+	m.check(err)
+	for i, k := range keys {
+		m.check(errs[i])
+		if b.at(k.Key, wal.MaxLSN) != nil {
+			m.wrote(b, k.Key, naiveVersion{lsn: lsn, gone: true})
+		}
+	}
+}
+
+func (m *model) stepCopy() {
+	from, to, key := m.anyBucket(), m.anyBucket(), m.anyKey()
+	in := &CopyInput{SrcBucket: from.name, SrcKey: m.anyKey(), SrcAt: m.anyLSN(from), StorageClass: Glacier}
+	src := from.at(in.SrcKey, tip(in.SrcAt))
+	res, err := m.Copy(m.ctx, to.name, key, in)
+	if src == nil {
+		wantErr(m.t, err, ErrNoSuchKey)
+		return
+	}
+	if from == to && in.SrcKey == key && in.SrcAt == 0 && errors.Is(err, ErrSelfCopy) {
+		return // it was a copy already
+	}
+	m.check(err)
+	v := *src
+	v.lsn = res.LSN
+	m.wrote(to, key, v)
+	if res.SrcLSN != src.lsn {
+		m.t.Fatalf("copied version %d, want %d", res.SrcLSN, src.lsn)
+	}
+}
+
+// stepUpload makes an object of one part, or of part of another object.
+func (m *model) stepUpload() {
+	b, key := m.anyBucket(), m.anyKey()
+	u, err := m.CreateUpload(m.ctx, b.name, key, &UploadInput{Headers: Headers{ContentType: "up/load"}, UserMeta: []Field{{"n", "u"}}, Algorithm: CRC32, ChecksumType: "FULL_OBJECT"})
+	m.check(err)
+	body := m.anyBody()
+	var p *Part
+	from := m.anyBucket()
+	at := m.anyLSN(from)
+	srcKey := m.anyKey()
+	if src := from.at(srcKey, tip(at)); src != nil && len(src.body) > 0 && m.rng.IntN(2) == 0 {
+		off := m.rng.IntN(len(src.body))
+		n := 1 + m.rng.IntN(len(src.body)-off)
+		body = src.body[off : off+n]
+		p, err = m.CopyPart(m.ctx, b.name, key, u.ID, 1, &CopyPartInput{SrcBucket: from.name, SrcKey: srcKey, SrcAt: at, Range: fmt.Sprintf("bytes=%d-%d", off, off+n-1)})
+	} else {
+		p, err = m.PutPart(m.ctx, b.name, key, u.ID, 1, &PutPartInput{Body: bytes.NewReader(body), Size: -1})
+	}
+	m.check(err)
+	switch m.rng.IntN(5) {
+	case 0:
+		m.check(m.AbortUpload(m.ctx, b.name, key, u.ID))
+		return
+	case 1:
+		return // left open
+	}
+	e, err := m.CompleteUpload(m.ctx, b.name, key, u.ID, &CompleteInput{Parts: []CompletePart{{Number: 1, ETag: p.ETag.String()}}, Size: int64(len(body))})
+	m.check(err)
+	sum := md5.Sum(body)
+	m.wrote(b, key, naiveVersion{
+		lsn: e.LSN, body: body, tag: ETag{Sum: md5.Sum(sum[:]), Parts: 1}, typ: "up/load", user: "u", sum: checksumOf(CRC32, body),
+	})
+}
+
+func (m *model) stepFork() {
+	if len(m.buckets) >= 8 {
+		// A parent may go while its forks live.
+		i := m.rng.IntN(len(m.buckets))
+		_, err := m.DeleteBucket(m.ctx, m.buckets[i].name, true)
+		m.check(err)
+		m.buckets = slices.Delete(m.buckets, i, i+1)
+		return
+	}
+	src := m.anyBucket()
+	at := m.anyLSN(src)
+	var names []string
+	for range 1 + m.rng.IntN(2) {
+		m.forks++
+		names = append(names, fmt.Sprintf("fork-%d", m.forks))
+	}
+	infos, err := m.Fork(m.ctx, src.name, at, names)
+	m.check(err)
+	for i, name := range names {
+		f := &naiveBucket{name: name, created: infos[i].Created, first: src.first, keys: map[string][]naiveVersion{}}
+		for k, vs := range src.keys {
+			for _, v := range vs {
+				if v.lsn <= tip(at) {
+					f.keys[k] = append(f.keys[k], v)
+				}
+			}
+		}
+		m.buckets = append(m.buckets, f)
+		m.lsns = append(m.lsns, f.created)
+	}
+	slices.Sort(m.lsns)
+}
+
+// stepReopen closes the store, or crashes it; acknowledged is acknowledged.
+func (m *model) stepReopen() {
+	if m.rng.IntN(2) == 0 {
+		m.fs = m.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: m.rng.IntN(101), RNG: m.rng})
+	} else {
+		m.check(m.Store().Close())
+	}
+	m.harness = open(m.t, m.fs, small)
+}
+
+func (m *model) stepRead() {
+	b, key := m.anyBucket(), m.anyKey()
+	in := GetInput{At: m.anyLSN(b)}
+	want := b.at(key, tip(in.At))
+	off, n := 0, 0
+	if want != nil {
+		if n = len(want.body); n > 0 && m.rng.IntN(2) == 0 {
+			off = m.rng.IntN(n)
+			n = 1 + m.rng.IntN(n-off)
+			in.Range = fmt.Sprintf("bytes=%d-%d", off, off+n-1)
+		}
+	}
+	o, body, err := m.get(b.name, key, in)
+	if want == nil {
+		wantErr(m.t, err, ErrNoSuchKey)
+		return
+	}
+	m.check(err)
+	if !bytes.Equal(body, want.body[off:off+n]) || o.LSN != want.lsn || o.ETag != want.tag || o.Headers.ContentType != want.typ ||
+		len(o.UserMeta) != 1 || o.UserMeta[0].Value != want.user || o.Checksum != want.sum {
+		m.t.Fatalf("%s %q at %d, %s: %d bytes of %+v, want %+v", b.name, key, in.At, in.Range, len(body), o.Entry, want.lsn)
+	}
+}
+
+func (m *model) stepList() {
+	b := m.anyBucket()
+	in := ListInput{At: m.anyLSN(b), MaxKeys: 1 + m.rng.IntN(40)}
+	in.Delimiter = []string{"", "/"}[m.rng.IntN(2)]
+	in.Prefix = []string{"", "a", "a/", "ü"}[m.rng.IntN(4)]
+	m.checkListing(b.name, b.listed(tip(in.At)), in, m.rng.IntN(2) == 0)
+}
+
+// Whatever is done to buckets and their forks, every LSN reads what a plain
+// map remembers of it.
+func TestModel(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	m := &model{fs: storefs.NewMem(), rng: rand.New(rand.NewPCG(seed, 1))}
+	m.harness = open(t, m.fs, small)
+	for _, name := range []string{"root-a", "root-b"} {
+		info, err := m.CreateBucket(m.ctx, name)
+		m.check(err)
+		m.buckets = append(m.buckets, &naiveBucket{name: name, created: info.Created, first: info.Created, keys: map[string][]naiveVersion{}})
+		m.lsns = append(m.lsns, info.Created)
+	}
+	steps := []struct {
+		weight int
+		run    func()
+	}{
+		{30, m.stepPut}, {8, m.stepDelete}, {8, m.stepCopy}, {8, m.stepUpload}, {3, m.stepFork},
+		{1, m.stepReopen}, {2, func() { m.flush() }}, {40, m.stepRead}, {8, m.stepList},
+	}
+	var deck []func()
+	for _, s := range steps {
+		for range s.weight {
+			deck = append(deck, s.run)
+		}
+	}
+	for range 2500 {
+		deck[m.rng.IntN(len(deck))]()
+	}
+	var names []string
+	for _, b := range m.buckets {
+		names = append(names, b.name)
+		for range 5 {
+			at := m.anyLSN(b)
+			m.checkListing(b.name, b.listed(tip(at)), ListInput{At: at, MaxKeys: 1000}, false)
+		}
+	}
+	var got []string
+	for _, i := range m.Buckets("", "", 100) {
+		got = append(got, i.Name)
+	}
+	if slices.Sort(names); !slices.Equal(got, names) {
+		t.Errorf("buckets %q, want %q", got, names)
+	}
+}

@@ -1,0 +1,107 @@
+package object
+
+import (
+	"context"
+	"fmt"
+
+	"stemma/layers"
+	"stemma/timeline"
+)
+
+// Put stores an object under a key, in place of what was there, once the body
+// was read to its end. On return it is durable and visible; on an error nothing
+// is visible, unless the error is a *wal.ReadOnlyError.
+//
+// Errors: ErrKeyTooLong, ErrMetadataTooLarge, ErrInvalidStorageClass,
+// ErrEntityTooLarge, ErrIncompleteBody, ErrInvalidDigest, ErrInvalidChecksum,
+// ErrBadDigest, ErrPreconditionFailed, ErrNoSuchKey (of IfMatch),
+// timeline.ErrNoSuchBucket, those of the reader and of a commit.
+//
+// Holds at most a few hundred KiB of the body in memory.
+func (s *Service) Put(ctx context.Context, bucket, key string, in *PutInput) (*Entry, error) {
+	if err := checkKey(key); err != nil {
+		return nil, err
+	}
+	if err := checkDescription(&in.Headers, in.UserMeta); err != nil {
+		return nil, err
+	}
+	if in.StorageClass >= numStorageClasses {
+		return nil, ErrInvalidStorageClass
+	}
+	sc := getScratch()
+	defer sc.put()
+	sc.key = append(sc.key[:0], key...)
+	// Bad news before the body was sent saves the sender's time.
+	if err := s.precheck(ctx, bucket, sc.key, &in.Cond, in.Size); err != nil {
+		return nil, err
+	}
+	var st stored
+	defer st.done()
+	r, err := s.receive(ctx, sc, &st, &incoming{
+		body: in.Body, size: in.Size, maximum: s.o.MaxPutBytes, md5: in.ContentMD5, expect: &in.Checksum,
+		algorithm: defaultAlgorithm(in.Checksum.Algorithm), inlineBelow: s.o.MaxInlineBytes,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("put: %w", err)
+	}
+	e := &Entry{
+		Size: r.size, ETag: ETag{Sum: r.md5}, StorageClass: in.StorageClass, Checksum: r.sum,
+		Headers: in.Headers, UserMeta: in.UserMeta,
+	}
+	body := r.body
+	if r.ext != nil {
+		if body, err = s.appendBody(ctx, &st, nil, r.ext); err != nil {
+			return nil, fmt.Errorf("put: %w", err)
+		}
+	}
+	if err := s.commitEntry(ctx, sc, bucket, &in.Cond, e, body); err != nil {
+		return nil, fmt.Errorf("put: %w", err)
+	}
+	return e, nil
+}
+
+// defaultAlgorithm is what S3 computes when it was not told otherwise.
+func defaultAlgorithm(a Algorithm) Algorithm {
+	if a == NoChecksum {
+		return CRC64NVME
+	}
+	return a
+}
+
+// precheck refuses early what the commit would refuse anyway. It looks only
+// where the answer can spare a large body, or a condition asks for it.
+func (s *Service) precheck(ctx context.Context, bucket string, key []byte, cond *Conditions, size int64) error {
+	if !cond.any() {
+		if size >= 0 && size < int64(s.o.MaxInlineBytes) {
+			return nil
+		}
+		_, err := s.store.Bucket(bucket, 0)
+		return err
+	}
+	v, err := s.store.View(ctx, bucket, 0)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	return cond.checkWrite(v, key)
+}
+
+// commitEntry makes e the object at sc.key, and fills its LSN.
+func (s *Service) commitEntry(ctx context.Context, sc *scratch, bucket string, cond *Conditions, e *Entry, body layers.Body) error {
+	sc.meta = e.append(sc.meta[:0])
+	var err error
+	if !cond.any() {
+		sc.batch.Put(layers.NamespaceObjects, sc.key, sc.meta, body)
+		e.LSN, err = s.store.Commit(ctx, bucket, &sc.batch)
+		return err
+	}
+	sc.locks = append(sc.locks[:0], timeline.Lock{NS: layers.NamespaceObjects, Key: sc.key, Exclusive: true})
+	e.LSN, err = s.store.Update(ctx, bucket, sc.locks, func(tx *timeline.Tx) error {
+		if err := cond.checkWrite(tx, sc.key); err != nil {
+			return err
+		}
+		tx.Put(layers.NamespaceObjects, sc.key, sc.meta, body)
+		return nil
+	})
+	return err
+}

@@ -1,0 +1,52 @@
+package object
+
+import (
+	"fmt"
+
+	"stemma/layers"
+	"stemma/timeline"
+)
+
+// Options of a Service. Zero values take the defaults named.
+type Options struct {
+	// MaxInlineBytes is the size from which bodies are streamed to value segments
+	// instead of riding in the log. Default 32 KiB.
+	MaxInlineBytes int
+	// MinPartBytes is the least size of a part that is not the last of its upload.
+	// Default MinPartBytes, 5 MiB, as S3 has it.
+	MinPartBytes int64
+	// MaxPutBytes bounds the body of one Put. Default 5 GiB.
+	MaxPutBytes int64
+}
+
+// Service is S3 over one store. It starts no goroutine and keeps no state of
+// its own. Safe for concurrent use.
+type Service struct {
+	store  *timeline.Store
+	values *layers.Values
+	o      Options
+}
+
+// New returns the service of a store, which must outlive it.
+func New(store *timeline.Store, o Options) *Service {
+	if o.MaxInlineBytes <= 0 {
+		o.MaxInlineBytes = 32 << 10
+	}
+	if o.MinPartBytes <= 0 {
+		o.MinPartBytes = MinPartBytes
+	}
+	if o.MaxPutBytes <= 0 {
+		o.MaxPutBytes = 5 << 30
+	}
+	return &Service{store: store, values: store.Values(), o: o}
+}
+
+// Store returns what New was given.
+func (s *Service) Store() *timeline.Store { return s.store }
+
+func checkKey(key string) error {
+	if len(key) == 0 || len(key) > MaxKeyBytes {
+		return fmt.Errorf("key of %d bytes: %w", len(key), ErrKeyTooLong)
+	}
+	return nil
+}

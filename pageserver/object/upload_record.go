@@ -1,0 +1,211 @@
+package object
+
+import (
+	"crypto/md5"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"stemma/wal"
+)
+
+// uploadID names a multipart upload: the store clock at its creation and random
+// bytes, so that ids of one key sort by age.
+type uploadID [16]byte
+
+func newUploadID(now wal.LSN) uploadID {
+	var id uploadID
+	binary.BigEndian.PutUint64(id[:], uint64(now))
+	rand.Read(id[8:]) // never fails
+	return id
+}
+
+// String returns the id as people see it.
+func (id uploadID) String() string { return hex.EncodeToString(id[:]) }
+
+// parseUploadID reports whether s is an id that String could have given.
+func parseUploadID(s string) (id uploadID, ok bool) {
+	if len(s) != 2*len(id) || strings.ToLower(s) != s {
+		return id, false
+	}
+	_, err := hex.Decode(id[:], []byte(s))
+	return id, err == nil && id != uploadID{}
+}
+
+// Spaces of layers.NamespaceUploads: the first byte of its keys.
+const (
+	spaceUploads = 0x01
+	spaceParts   = 0x02
+)
+
+// appendKeyPrefix appends the beginning of the upload keys of all objects whose
+// key begins with prefix.
+func appendKeyPrefix(dst []byte, prefix string) []byte {
+	dst = append(dst, spaceUploads)
+	for i := range len(prefix) {
+		dst = append(dst, prefix[i])
+		if prefix[i] == 0 {
+			dst = append(dst, 0xff)
+		}
+	}
+	return dst
+}
+
+// appendUploadsOf appends the beginning of the keys of all uploads of an object.
+// The end mark sorts below every byte that could go on with the key.
+func appendUploadsOf(dst []byte, key string) []byte {
+	return append(appendKeyPrefix(dst, key), 0x00, 0x01)
+}
+
+// uploadKey returns the key of an upload record.
+func uploadKey(key string, id uploadID) []byte {
+	return append(appendUploadsOf(make([]byte, 0, 1+2*len(key)+2+len(id)), key), id[:]...)
+}
+
+// parseUploadKey takes an upload record's key apart. Errors: ErrCorrupt.
+func parseUploadKey(k []byte) (key []byte, id uploadID, err error) {
+	if len(k) < 1+2+len(id) || k[0] != spaceUploads {
+		return nil, id, corrupt("upload key %q", k)
+	}
+	esc := k[1 : len(k)-len(id)]
+	copy(id[:], k[len(k)-len(id):])
+	if string(esc[len(esc)-2:]) != "\x00\x01" {
+		return nil, id, corrupt("upload key %q", k)
+	}
+	esc = esc[:len(esc)-2]
+	key = make([]byte, 0, len(esc))
+	for i := 0; i < len(esc); i++ {
+		key = append(key, esc[i])
+		if esc[i] == 0 {
+			if i++; i == len(esc) || esc[i] != 0xff {
+				return nil, id, corrupt("upload key %q", k)
+			}
+		}
+	}
+	return key, id, nil
+}
+
+// partKey returns the key of a part record; number 0 is below all parts of the
+// upload, MaxPartNumber+1 above.
+func partKey(id uploadID, number int) []byte {
+	k := append(make([]byte, 0, 1+len(id)+2), spaceParts)
+	return binary.BigEndian.AppendUint16(append(k, id[:]...), uint16(number))
+}
+
+// uploadRecord is the meta of an upload.
+type uploadRecord struct {
+	class     StorageClass
+	algorithm Algorithm // of the parts
+	composite bool
+	// implicit says that nobody asked for the algorithm: parts may lack it.
+	implicit bool
+	headers  Headers
+	userMeta []Field
+}
+
+func (u *uploadRecord) append(dst []byte) []byte {
+	h := metaHead{class: u.class, algorithm: u.algorithm}
+	if u.composite {
+		h.flags |= flagComposite
+	}
+	if u.implicit {
+		h.flags |= flagImplicit
+	}
+	return appendDescription(h.append(dst, false), &u.headers, u.userMeta)
+}
+
+func decodeUpload(meta []byte) (*uploadRecord, error) {
+	var h metaHead
+	p, err := h.decode(meta, false)
+	if err != nil {
+		return nil, err
+	}
+	if h.flags&flagETagParts != 0 || h.size != 0 || h.algorithm == NoChecksum {
+		return nil, corrupt("upload of flags %#x, size %d, algorithm %d", h.flags, h.size, h.algorithm)
+	}
+	u := &uploadRecord{
+		class: h.class, algorithm: h.algorithm, composite: h.flags&flagComposite != 0, implicit: h.flags&flagImplicit != 0,
+	}
+	err = eachField(p, func(tag byte, v []byte) error { return decodeDescription(tag, v, &u.headers, &u.userMeta) })
+	if err != nil {
+		return nil, err
+	}
+	return u, nil
+}
+
+// describe returns what people see of an upload.
+func (u *uploadRecord) describe(key string, id uploadID, lsn wal.LSN) Upload {
+	up := Upload{Key: key, ID: id.String(), LSN: lsn, StorageClass: u.class}
+	if !u.implicit {
+		up.Algorithm, up.Composite = u.algorithm, u.composite
+	}
+	return up
+}
+
+// partRecord is the meta of a part.
+type partRecord struct {
+	size     uint64
+	md5      [md5.Size]byte
+	checksum Checksum // full object; zero: none
+}
+
+func (r *partRecord) append(dst []byte) []byte {
+	h := metaHead{algorithm: r.checksum.Algorithm, size: r.size, etag: ETag{Sum: r.md5}}
+	return appendChecksumField(h.append(dst, true), &r.checksum)
+}
+
+func (r *partRecord) decode(meta []byte) error {
+	var h metaHead
+	p, err := h.decode(meta, true)
+	if err != nil {
+		return err
+	}
+	if h.flags != 0 || h.class != 0 || h.size > MaxPartBytes {
+		return corrupt("part of flags %#x, class %d, size %d", h.flags, h.class, h.size)
+	}
+	*r = partRecord{size: h.size, md5: h.etag.Sum, checksum: Checksum{Algorithm: h.algorithm}}
+	summed := false
+	err = eachField(p, func(tag byte, v []byte) error {
+		if tag != tagChecksum {
+			return corrupt("unknown field %#x of a part", tag)
+		}
+		summed = true
+		return r.checksum.decode(v)
+	})
+	if err == nil && summed != (h.algorithm != NoChecksum) {
+		err = corrupt("part with checksum algorithm %d, value present: %t", h.algorithm, summed)
+	}
+	return err
+}
+
+func (r *partRecord) describe(number int, lsn wal.LSN) Part {
+	return Part{Number: number, Size: r.size, ETag: ETag{Sum: r.md5}, Checksum: r.checksum, LSN: lsn}
+}
+
+// checksumTypeOf settles the algorithm and type of an upload. Errors: ErrChecksumType.
+func (in *UploadInput) checksumTypeOf() (a Algorithm, composite, implicit bool, err error) {
+	bad := func() (Algorithm, bool, bool, error) {
+		return 0, false, false, fmt.Errorf("checksum type %q of algorithm %q: %w", in.ChecksumType, in.Algorithm, ErrChecksumType)
+	}
+	if in.Algorithm >= numAlgorithms {
+		return bad()
+	}
+	a, implicit = defaultAlgorithm(in.Algorithm), in.Algorithm == NoChecksum
+	switch in.ChecksumType {
+	case "":
+		return a, a.composite(), implicit, nil
+	case "COMPOSITE":
+		if implicit || !a.composite() {
+			return bad()
+		}
+		return a, true, implicit, nil
+	case "FULL_OBJECT":
+		if implicit || !a.fullObject() {
+			return bad()
+		}
+		return a, false, implicit, nil
+	}
+	return bad()
+}

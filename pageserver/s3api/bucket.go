@@ -1,0 +1,201 @@
+package s3api
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/xml"
+	"strings"
+
+	"stemma/pageserver/object"
+	"stemma/timeline"
+	"stemma/wal"
+)
+
+// maxListBuckets bounds one page of buckets, asked for or not.
+const maxListBuckets = 10_000
+
+func listBuckets(_ context.Context, r *request) error {
+	limit, err := r.intParam("max-buckets", maxListBuckets, 1, maxListBuckets)
+	if err != nil {
+		return err
+	}
+	after := ""
+	if token, ok := r.target.Get("continuation-token"); ok {
+		p, err := base64.RawURLEncoding.Strict().DecodeString(token)
+		if err != nil || len(p) == 0 || len(p) > 255 {
+			return object.ErrInvalidToken
+		}
+		after = string(p)
+	}
+	lsn := r.srv.objects.Store().Visible()
+	prefix := r.param("prefix")
+	infos := r.srv.objects.Buckets(prefix, after, limit+1)
+	more := len(infos) > limit
+	if more {
+		infos = infos[:limit]
+	}
+	w := newResult("ListAllMyBucketsResult")
+	w.owner("Owner")
+	w.open("Buckets")
+	for i := range infos {
+		w.open("Bucket")
+		w.text("Name", infos[i].Name)
+		w.time("CreationDate", infos[i].Created)
+		w.text("BucketRegion", r.srv.o.Region)
+		w.close("Bucket")
+	}
+	w.close("Buckets")
+	if more {
+		w.text("ContinuationToken", base64.RawURLEncoding.EncodeToString([]byte(infos[limit-1].Name)))
+	}
+	w.optional("Prefix", prefix)
+	w.close("ListAllMyBucketsResult")
+	r.setLSN(lsn)
+	r.sendXML(w)
+	return nil
+}
+
+// createBucketXML is the body of CreateBucket.
+type createBucketXML struct {
+	XMLName            xml.Name     `xml:"CreateBucketConfiguration"`
+	LocationConstraint *string      `xml:"LocationConstraint"`
+	Unknown            []unknownXML `xml:",any"`
+}
+
+func createBucket(ctx context.Context, r *request) error {
+	p, err := r.document(maxXMLBytes, false)
+	if err != nil {
+		return err
+	}
+	if len(p) > 0 {
+		var doc createBucketXML
+		if err := decodeXML(p, &doc); err != nil {
+			return err
+		}
+		if len(doc.Unknown) > 0 {
+			return notImplemented("the element " + clip(doc.Unknown[0].XMLName.Local))
+		}
+	}
+	// Every bucket can be snapshotted, so that asking for it asks for nothing.
+	if v := r.peek("X-Tigris-Enable-Snapshot"); v != "" && v != "true" && v != "false" {
+		return invalidArgument("X-Tigris-Enable-Snapshot", v, "X-Tigris-Enable-Snapshot must be true or false")
+	}
+	info, err := r.createOrFork(ctx)
+	if err != nil {
+		return err
+	}
+	r.set("Location", "/"+r.bucket)
+	r.setLSN(info.Created)
+	r.setFork(&info)
+	return nil
+}
+
+// createOrFork makes the bucket, empty or as a fork of the one that a header names.
+func (r *request) createOrFork(ctx context.Context) (timeline.Info, error) {
+	at, err := r.pointInTime("x-stemma-at", "X-Tigris-Fork-Source-Bucket-Snapshot", "X-Tigris-Snapshot-Version")
+	if err != nil {
+		return timeline.Info{}, err
+	}
+	source := r.header().PeekAll("X-Tigris-Fork-Source-Bucket")
+	if len(source) == 0 {
+		if at != 0 {
+			return timeline.Info{}, invalidArgument("X-Tigris-Fork-Source-Bucket", "", "A point in time needs the bucket to fork")
+		}
+		return r.srv.objects.CreateBucket(ctx, r.bucket)
+	}
+	infos, err := r.srv.objects.Fork(ctx, string(source[0]), at, []string{r.bucket})
+	if err != nil {
+		return timeline.Info{}, err
+	}
+	return infos[0], nil
+}
+
+// setFork tells of what a bucket is a fork; on others the headers are absent.
+func (r *request) setFork(info *timeline.Info) {
+	if info.BranchLSN == 0 {
+		return
+	}
+	if info.SourceName != "" {
+		r.set("X-Tigris-Fork-Source-Bucket", info.SourceName)
+	}
+	r.set("X-Tigris-Fork-Source-Bucket-Snapshot", info.BranchLSN.String())
+}
+
+func headBucket(_ context.Context, r *request) error {
+	at, err := r.at()
+	if err != nil {
+		return err
+	}
+	lsn := at
+	if at == 0 {
+		lsn = r.srv.objects.Store().Visible()
+	}
+	info, err := r.srv.objects.Bucket(r.bucket, at)
+	if err != nil {
+		return err
+	}
+	r.set("x-amz-bucket-region", r.srv.o.Region)
+	r.set("X-Tigris-Enable-Snapshot", "true")
+	r.setFork(&info)
+	if info.HasForks {
+		r.set("X-Tigris-Is-Fork-Parent", "true")
+	}
+	r.setLSN(lsn)
+	return nil
+}
+
+func deleteBucket(ctx context.Context, r *request) error {
+	if v := r.peek("X-Tigris-Snapshot-Version"); v != "" || len(r.header().PeekAll("X-Tigris-Snapshot-Version")) > 0 {
+		return notImplemented("the header X-Tigris-Snapshot-Version on DELETE")
+	}
+	force := false
+	for _, name := range []string{"Tigris-Force-Delete", "X-Tigris-Force-Delete"} {
+		switch v := strings.ToLower(r.peek(name)); v {
+		case "true":
+			force = true
+		case "", "false":
+		default:
+			return invalidArgument(name, v, name+" must be true or false")
+		}
+	}
+	lsn, err := r.srv.objects.DeleteBucket(ctx, r.bucket, force)
+	if err != nil {
+		return err
+	}
+	r.setLSN(lsn)
+	r.noContent()
+	return nil
+}
+
+func getBucketLocation(_ context.Context, r *request) error {
+	if err := r.checkBucket(); err != nil {
+		return err
+	}
+	w := newResult("LocationConstraint")
+	if r.srv.o.Region != defaultRegion {
+		w.b = appendXMLText(w.b, r.srv.o.Region)
+	}
+	w.close("LocationConstraint")
+	r.sendXML(w)
+	return nil
+}
+
+func getBucketVersioning(_ context.Context, r *request) error {
+	if err := r.checkBucket(); err != nil {
+		return err
+	}
+	w := newResult("VersioningConfiguration")
+	w.close("VersioningConfiguration")
+	r.sendXML(w)
+	return nil
+}
+
+// checkBucket refuses a bucket that does not exist, and says what it read at.
+func (r *request) checkBucket() error {
+	lsn := r.srv.objects.Store().Visible()
+	if _, err := r.srv.objects.Bucket(r.bucket, wal.LSN(0)); err != nil {
+		return err
+	}
+	r.setLSN(lsn)
+	return nil
+}

@@ -1,0 +1,99 @@
+package s3api
+
+import (
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// lingerFor is how long a connection that is closed with unread input goes on
+// reading, so that the peer sees the answer and not a reset.
+const lingerFor = 500 * time.Millisecond
+
+// listener accepts connections that it can close all at once.
+type listener struct {
+	net.Listener
+	writeTimeout   time.Duration
+	sent, received *metrics.Counter // bytes
+
+	mu struct {
+		sync.Mutex
+		conns  map[*conn]struct{}
+		closed bool
+	}
+}
+
+func newListener(ln net.Listener, writeTimeout time.Duration, m *requestMetrics) *listener {
+	l := &listener{Listener: ln, writeTimeout: writeTimeout, sent: m.sent, received: m.received}
+	l.mu.conns = make(map[*conn]struct{})
+	return l
+}
+
+// Accept implements net.Listener.
+func (l *listener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{Conn: nc, l: l}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.closed {
+		nc.Close()
+		return nil, net.ErrClosed
+	}
+	l.mu.conns[c] = struct{}{}
+	return c, nil
+}
+
+// closeAll closes the listener and every connection.
+func (l *listener) closeAll() {
+	l.Listener.Close() // fasthttp may not have known it yet
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.closed = true
+	for c := range l.mu.conns {
+		c.Conn.Close()
+	}
+}
+
+// conn is a connection whose writes must make progress.
+type conn struct {
+	net.Conn
+	l       *listener
+	lingers atomic.Bool
+}
+
+// Write implements net.Conn.
+func (c *conn) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.l.writeTimeout)); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Write(p)
+	c.l.sent.Add(n)
+	return n, err
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.l.received.Add(n)
+	return n, err
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	c.l.mu.Lock()
+	delete(c.l.mu.conns, c)
+	c.l.mu.Unlock()
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.lingers.Load() && half.CloseWrite() == nil {
+		if c.Conn.SetReadDeadline(time.Now().Add(lingerFor)) == nil {
+			io.Copy(io.Discard, io.LimitReader(c.Conn, 16<<20)) // the deadline ends it
+		}
+	}
+	return c.Conn.Close()
+}

@@ -1,0 +1,128 @@
+package s3api
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"unicode/utf8"
+
+	"stemma/pageserver/object"
+)
+
+func deleteObject(ctx context.Context, r *request) error {
+	if err := r.checkVersion(); err != nil {
+		return err
+	}
+	cond := r.writeConditions()
+	if cond.IfNoneMatch != "" {
+		return notImplemented("the header If-None-Match on DELETE")
+	}
+	res, err := r.srv.objects.Delete(ctx, r.bucket, r.key, cond)
+	if err != nil {
+		return err
+	}
+	r.setLSN(res.LSN)
+	r.noContent()
+	return nil
+}
+
+// deleteXML is the body of DeleteObjects.
+type deleteXML struct {
+	XMLName xml.Name     `xml:"Delete"`
+	Objects []deleteItem `xml:"Object"`
+	Quiet   bool         `xml:"Quiet"`
+	Unknown []unknownXML `xml:",any"`
+}
+
+type deleteItem struct {
+	Key       *string      `xml:"Key"`
+	VersionID *string      `xml:"VersionId"`
+	ETag      *string      `xml:"ETag"`
+	Unknown   []unknownXML `xml:",any"`
+}
+
+func deleteObjects(ctx context.Context, r *request) error {
+	p, err := r.document(maxLongXMLBytes, true)
+	if err != nil {
+		return err
+	}
+	if len(p) == 0 {
+		return &apiError{code: "MissingRequestBodyError"}
+	}
+	var doc deleteXML
+	if err := decodeXML(p, &doc); err != nil {
+		return err
+	}
+	if len(doc.Unknown) > 0 || len(doc.Objects) == 0 || len(doc.Objects) > object.MaxDeleteKeys {
+		return &apiError{code: "MalformedXML"}
+	}
+	keys := make([]object.DeleteKey, 0, len(doc.Objects))
+	errs := make([]error, len(doc.Objects)) // per object of the document
+	places := make([]int, 0, len(doc.Objects))
+	for i := range doc.Objects {
+		item := &doc.Objects[i]
+		if item.Key == nil {
+			return &apiError{code: "MalformedXML"}
+		}
+		if errs[i] = item.check(); errs[i] != nil {
+			continue
+		}
+		k := object.DeleteKey{Key: *item.Key}
+		if item.ETag != nil {
+			k.IfMatch = *item.ETag
+		}
+		keys, places = append(keys, k), append(places, i)
+	}
+	if len(keys) > 0 {
+		done, lsn, err := r.srv.objects.DeleteMany(ctx, r.bucket, keys)
+		if err != nil {
+			return err
+		}
+		for j, err := range done {
+			errs[places[j]] = err
+		}
+		r.setLSN(lsn)
+	} else if err := r.checkBucket(); err != nil {
+		return err
+	}
+	r.sendXML(r.deleteResult(&doc, errs))
+	return nil
+}
+
+// check refuses what cannot be deleted, or not on these terms.
+func (d *deleteItem) check() error {
+	switch {
+	case d.VersionID != nil && *d.VersionID != "" && *d.VersionID != "null":
+		return notImplemented("the element VersionId")
+	case len(d.Unknown) > 0:
+		return notImplemented("the element " + clip(d.Unknown[0].XMLName.Local))
+	case !utf8.ValidString(*d.Key):
+		return &apiError{code: "InvalidURI"}
+	}
+	return nil
+}
+
+func (r *request) deleteResult(doc *deleteXML, errs []error) *xmlWriter {
+	w := newResult("DeleteResult")
+	for i := range doc.Objects {
+		err := errs[i]
+		if errors.Is(err, object.ErrNoSuchKey) {
+			err = nil // it is gone
+		}
+		switch {
+		case err != nil:
+			e := r.toAPIError(err)
+			w.open("Error")
+			w.text("Key", *doc.Objects[i].Key)
+			w.text("Code", e.code)
+			w.text("Message", e.text())
+			w.close("Error")
+		case !doc.Quiet:
+			w.open("Deleted")
+			w.text("Key", *doc.Objects[i].Key)
+			w.close("Deleted")
+		}
+	}
+	w.close("DeleteResult")
+	return w
+}

@@ -1,0 +1,268 @@
+package s3api
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+
+	"github.com/valyala/fasthttp"
+
+	"stemma/pageserver/auth"
+	"stemma/pageserver/object"
+	"stemma/timeline"
+	"stemma/wal"
+	"stemma/wal/storefs"
+)
+
+// apiError is an error as S3 words it.
+type apiError struct {
+	code    string // a key of the table below
+	message string // empty: the one of the table
+	fields  []auth.Field
+	// cause is logged and kept from the client; only InternalError has one.
+	cause error
+}
+
+func (e *apiError) Error() string { return e.code + ": " + e.text() }
+func (e *apiError) Unwrap() error { return e.cause }
+
+func (e *apiError) text() string {
+	if e.message != "" {
+		return e.message
+	}
+	return codes[e.code].message
+}
+
+// codes are all error codes that are answered, with status and standard message.
+var codes = map[string]struct {
+	status  int
+	message string
+}{
+	"AccessControlListNotSupported":     {400, "The bucket does not allow ACLs"},
+	"AccessDenied":                      {403, "Access Denied"},
+	"AuthorizationHeaderMalformed":      {400, "The authorization header is malformed."},
+	"AuthorizationQueryParametersError": {400, "The authorization query parameters are malformed."},
+	"BadDigest":                         {400, "The Content-MD5 or checksum value that you specified did not match what the server received."},
+	"BadRequest":                        {400, "An error occurred when parsing the HTTP request."},
+	"BucketAlreadyOwnedByYou":           {409, "Your previous request to create the named bucket succeeded and you already own it."},
+	"BucketNotEmpty":                    {409, "The bucket you tried to delete is not empty"},
+	"EntityTooLarge":                    {400, "Your proposed upload exceeds the maximum allowed size"},
+	"EntityTooSmall":                    {400, "Your proposed upload is smaller than the minimum allowed size"},
+	"HistoryNotRetained":                {410, "The history at the requested point is not kept any more"},
+	"IncompleteBody":                    {400, "You did not provide the number of bytes specified by the Content-Length HTTP header"},
+	"InternalError":                     {500, "We encountered an internal error. Please try again."},
+	"InvalidAccessKeyId":                {403, "The AWS Access Key Id you provided does not exist in our records."},
+	"InvalidArgument":                   {400, "Invalid Argument"},
+	"InvalidBucketName":                 {400, "The specified bucket is not valid."},
+	"InvalidChunkSizeError":             {403, "The chunk size is not allowed."},
+	"InvalidDigest":                     {400, "The Content-MD5 you specified was invalid."},
+	"InvalidPart":                       {400, "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."},
+	"InvalidPartNumber":                 {416, "The requested partnumber is not satisfiable"},
+	"InvalidPartOrder":                  {400, "The list of parts was not in ascending order. Parts must be ordered by part number."},
+	"InvalidRange":                      {416, "The requested range is not satisfiable"},
+	"InvalidRequest":                    {400, "Invalid Request"},
+	"InvalidStorageClass":               {400, "The storage class you specified is not valid"},
+	"InvalidToken":                      {400, "The provided token is malformed or otherwise invalid."},
+	"InvalidURI":                        {400, "Couldn't parse the specified URI."},
+	"KeyTooLongError":                   {400, "Your key is too long"},
+	"MalformedTrailerError":             {400, "The request contained trailing data that was not well-formed or did not conform to our published schema."},
+	"MalformedXML":                      {400, "The XML you provided was not well-formed or did not validate against our published schema"},
+	"MaxMessageLengthExceeded":          {400, "Your request was too big."},
+	"MetadataTooLarge":                  {400, "Your metadata headers exceed the maximum allowed metadata size"},
+	"MethodNotAllowed":                  {405, "The specified method is not allowed against this resource."},
+	"MissingContentLength":              {411, "You must provide the Content-Length HTTP header."},
+	"MissingRequestBodyError":           {400, "Request Body is empty"},
+	"NoSuchBucket":                      {404, "The specified bucket does not exist"},
+	"NoSuchKey":                         {404, "The specified key does not exist."},
+	"NoSuchUpload":                      {404, "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."},
+	"NoSuchVersion":                     {404, "The specified version does not exist."},
+	"NotImplemented":                    {501, "A header or parameter you provided implies functionality that is not implemented"},
+	"PreconditionFailed":                {412, "At least one of the pre-conditions you specified did not hold"},
+	"RequestHeaderSectionTooLarge":      {400, "Your request header section exceeds the maximum allowed size"},
+	"RequestTimeTooSkewed":              {403, "The difference between the request time and the current time is too large."},
+	"RequestTimeout":                    {400, "Your socket connection to the server was not read from or written to within the timeout period."},
+	"ServiceUnavailable":                {503, "The service is unavailable"},
+	"SignatureDoesNotMatch":             {403, "The request signature we calculated does not match the signature you provided. Check your key and signing method."},
+	"SlowDown":                          {503, "Please reduce your request rate."},
+	"StorageFull":                       {503, "The disk of the store is full; nothing was written"},
+	"XAmzContentSHA256Mismatch":         {400, "The provided 'x-amz-content-sha256' header does not match what was computed."},
+}
+
+// sentinels map errors of the packages below; the first that fits is taken.
+var sentinels = []struct {
+	err           error
+	code, message string
+}{
+	{object.ErrNoSuchKey, "NoSuchKey", ""},
+	{object.ErrNoSuchUpload, "NoSuchUpload", ""},
+	{object.ErrPreconditionFailed, "PreconditionFailed", ""},
+	{object.ErrInvalidRange, "InvalidRange", ""},
+	{object.ErrInvalidPartNumber, "InvalidPartNumber", ""},
+	{object.ErrRangeAndPart, "InvalidRequest", "Cannot specify both Range header and partNumber query parameter"},
+	{object.ErrInvalidCopyRange, "InvalidArgument", "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy"},
+	{object.ErrBadDigest, "BadDigest", ""},
+	{object.ErrInvalidDigest, "InvalidDigest", ""},
+	{object.ErrInvalidChecksum, "InvalidRequest", "The value of a checksum is invalid."},
+	{object.ErrChecksumType, "InvalidRequest", "The checksum algorithm or type does not match that of the upload, or they do not go together."},
+	{object.ErrIncompleteBody, "IncompleteBody", ""},
+	{object.ErrEntityTooLarge, "EntityTooLarge", ""},
+	{object.ErrEntityTooSmall, "EntityTooSmall", ""},
+	{object.ErrInvalidPart, "InvalidPart", ""},
+	{object.ErrInvalidPartOrder, "InvalidPartOrder", ""},
+	{object.ErrMalformedParts, "MalformedXML", ""},
+	{object.ErrMissingPartChecksum, "InvalidRequest", "The upload was created using a checksum algorithm. The complete request must include the checksum for each part."},
+	{object.ErrObjectSize, "InvalidRequest", "The provided 'x-amz-mp-object-size' header value does not match what was computed."},
+	{object.ErrPartNumber, "InvalidArgument", "Part number must be an integer between 1 and 10000, inclusive"},
+	{object.ErrSelfCopy, "InvalidRequest", "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes."},
+	{object.ErrTooManyKeys, "MalformedXML", ""},
+	{object.ErrKeyTooLong, "KeyTooLongError", ""},
+	{object.ErrMetadataTooLarge, "MetadataTooLarge", ""},
+	{object.ErrInvalidStorageClass, "InvalidStorageClass", ""},
+	{object.ErrInvalidToken, "InvalidArgument", "The continuation token provided is incorrect"},
+	{object.ErrInvalidMarker, "InvalidArgument", "Invalid uploadId marker"},
+	{object.ErrInvalidBucketName, "InvalidBucketName", ""},
+	{object.ErrBucketHasForks, "BucketNotEmpty", "The bucket you tried to delete has forks; delete the forks first, or force the deletion"},
+	{object.ErrNotImplemented, "NotImplemented", ""},
+	{timeline.ErrNoSuchBucket, "NoSuchBucket", ""},
+	{timeline.ErrBucketExists, "BucketAlreadyOwnedByYou", ""},
+	{timeline.ErrBucketNotEmpty, "BucketNotEmpty", ""},
+	{timeline.ErrFuture, "InvalidArgument", "The requested point in time lies in the future"},
+	{timeline.ErrSlowDown, "SlowDown", ""},
+	{timeline.ErrBatchTooLarge, "EntityTooLarge", ""},
+	{wal.ErrTooLarge, "EntityTooLarge", ""},
+	{storefs.ErrDiskFull, "StorageFull", ""},
+	{timeline.ErrClosed, "ServiceUnavailable", "The server is shutting down"},
+	{wal.ErrClosed, "ServiceUnavailable", "The server is shutting down"},
+	{context.Canceled, "ServiceUnavailable", "The server is shutting down"},
+	{context.DeadlineExceeded, "SlowDown", "The operation took too long; please try again"},
+}
+
+// toAPIError words any error as S3 does.
+func (r *request) toAPIError(err error) *apiError {
+	var known *apiError
+	if errors.As(err, &known) {
+		return known
+	}
+	var denied *auth.Error
+	if errors.As(err, &denied) {
+		return &apiError{code: denied.Code, message: denied.Message, fields: denied.Fields}
+	}
+	var body *bodyError
+	if errors.As(err, &body) {
+		var netErr net.Error
+		if errors.As(body.err, &netErr) && netErr.Timeout() {
+			return &apiError{code: "RequestTimeout"}
+		}
+		return &apiError{code: "IncompleteBody"} // nobody will read it
+	}
+	var readOnly *wal.ReadOnlyError
+	if errors.As(err, &readOnly) {
+		return &apiError{code: "ServiceUnavailable", message: "The store is read-only: " + readOnly.Reason}
+	}
+	var gone *timeline.BelowHorizonError
+	if errors.As(err, &gone) {
+		return &apiError{code: "HistoryNotRetained", fields: []auth.Field{
+			{Name: "RequestedLSN", Value: gone.LSN.String()}, {Name: "OldestLSN", Value: gone.Cutoff.String()},
+		}}
+	}
+	for i := range sentinels {
+		if errors.Is(err, sentinels[i].err) {
+			return &apiError{code: sentinels[i].code, message: sentinels[i].message, fields: r.fieldsOf(err)}
+		}
+	}
+	if why := r.srv.objects.Store().Err(); why != nil {
+		return &apiError{code: "ServiceUnavailable", message: "The store is read-only: " + why.Error(), cause: err}
+	}
+	return &apiError{code: "InternalError", cause: err}
+}
+
+// fieldsOf returns what S3 tells besides code and message.
+func (r *request) fieldsOf(err error) []auth.Field {
+	var part *object.PartError
+	var rng *object.RangeError
+	switch {
+	case errors.As(err, &part):
+		return []auth.Field{
+			{Name: "UploadId", Value: r.param("uploadId")}, {Name: "PartNumber", Value: itoa(part.Number)}, {Name: "ETag", Value: part.ETag},
+			{Name: "ProposedSize", Value: utoa(part.Size)}, {Name: "MinSizeAllowed", Value: itoa(object.MinPartBytes)},
+		}
+	case errors.As(err, &rng):
+		return []auth.Field{{Name: "RangeRequested", Value: rng.Range}, {Name: "ActualObjectSize", Value: utoa(rng.Size)}}
+	case errors.Is(err, object.ErrNoSuchKey):
+		return []auth.Field{{Name: "Key", Value: r.key}}
+	case errors.Is(err, object.ErrNoSuchUpload):
+		return []auth.Field{{Name: "UploadId", Value: r.param("uploadId")}}
+	case errors.Is(err, object.ErrKeyTooLong):
+		return []auth.Field{{Name: "Size", Value: itoa(len(r.key))}, {Name: "MaxSizeAllowed", Value: itoa(object.MaxKeyBytes)}}
+	case errors.Is(err, object.ErrMetadataTooLarge):
+		return []auth.Field{{Name: "MaxSizeAllowed", Value: itoa(object.MaxUserMetaBytes)}}
+	case errors.Is(err, timeline.ErrNoSuchBucket), errors.Is(err, timeline.ErrBucketExists),
+		errors.Is(err, timeline.ErrBucketNotEmpty), errors.Is(err, object.ErrInvalidBucketName):
+		return []auth.Field{{Name: "BucketName", Value: r.bucket}}
+	}
+	return nil
+}
+
+func invalidArgument(name, value, message string) *apiError {
+	return &apiError{code: "InvalidArgument", message: message, fields: []auth.Field{
+		{Name: "ArgumentName", Value: name}, {Name: "ArgumentValue", Value: clip(value)},
+	}}
+}
+
+func notImplemented(what string) *apiError {
+	return &apiError{code: "NotImplemented", message: what + " implies functionality that is not implemented"}
+}
+
+// writeError makes err the answer.
+func (r *request) writeError(err error) {
+	resp := &r.ctx.Response
+	r.resetResponse() // drops what a handler may have set before it failed
+	var same *object.NotModifiedError
+	if errors.As(err, &same) {
+		resp.SetStatusCode(fasthttp.StatusNotModified)
+		r.setValidators(same.Entry)
+		r.setLSN(same.At)
+		return
+	}
+	e := r.toAPIError(err)
+	status := codes[e.code].status
+	if status == 0 {
+		status = http.StatusBadRequest // a code of package auth that the table lacks
+	}
+	if status == 500 || e.cause != nil {
+		r.srv.log.Error("request failed", "request", r.id, "operation", r.operation(), "bucket", r.bucket, "key", r.key, "err", err)
+	}
+	var rng *object.RangeError
+	if errors.As(err, &rng) && e.code == "InvalidRange" {
+		r.set("Content-Range", "bytes */"+utoa(rng.Size))
+	}
+	if status == 503 {
+		r.set("Retry-After", "1")
+	}
+	w := newErrorDocument(e, string(r.target.RawPath), r.id, r.srv.hostID)
+	resp.SetStatusCode(status)
+	resp.Header.SetContentType("application/xml")
+	if r.ctx.IsHead() {
+		resp.SkipBody = true
+		resp.Header.SetContentLength(len(w.bytes()))
+		return
+	}
+	resp.SetBodyRaw(w.bytes())
+}
+
+// newErrorDocument returns the document of an error.
+func newErrorDocument(e *apiError, resource, requestID, hostID string) *xmlWriter {
+	w := newDocument()
+	w.open("Error")
+	w.text("Code", e.code)
+	w.text("Message", e.text())
+	for _, f := range e.fields {
+		w.text(f.Name, f.Value)
+	}
+	w.text("Resource", resource)
+	w.text("RequestId", requestID)
+	w.text("HostId", hostID)
+	w.close("Error")
+	return w
+}

@@ -1,0 +1,212 @@
+package s3api
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"stemma/pageserver/object"
+)
+
+const metaPrefix = "x-amz-meta-"
+
+// contentHeaders returns the headers that are kept with an object.
+func (r *request) contentHeaders() object.Headers {
+	h := object.Headers{
+		ContentType:        string(r.header().ContentType()),
+		ContentEncoding:    r.peek("Content-Encoding"),
+		ContentDisposition: r.peek("Content-Disposition"),
+		ContentLanguage:    r.peek("Content-Language"),
+		CacheControl:       r.peek("Cache-Control"),
+		Expires:            r.peek("Expires"),
+		WebsiteRedirect:    r.amz("x-amz-website-redirect-location"),
+	}
+	if r.proof.Payload.Chunked() {
+		h.ContentEncoding = withoutAWSChunked(h.ContentEncoding)
+	}
+	return h
+}
+
+// withoutAWSChunked takes the coding of the transfer out of a list of codings.
+func withoutAWSChunked(list string) string {
+	var kept []string
+	for coding := range strings.SplitSeq(list, ",") {
+		if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "aws-chunked") {
+			kept = append(kept, coding)
+		}
+	}
+	return strings.Join(kept, ",")
+}
+
+// userMeta returns the x-amz-meta-* headers. Repeated ones are joined by commas.
+func (r *request) userMeta() []object.Field {
+	var meta []object.Field
+next:
+	for _, f := range r.amzFields {
+		name, ok := strings.CutPrefix(f.Name, metaPrefix)
+		if !ok || name == "" {
+			continue
+		}
+		for i := range meta {
+			if meta[i].Key == name {
+				meta[i].Value += "," + f.Value
+				continue next
+			}
+		}
+		meta = append(meta, object.Field{Key: name, Value: f.Value})
+	}
+	return meta
+}
+
+// writeConditions returns If-Match and If-None-Match as writes know them.
+func (r *request) writeConditions() object.Conditions {
+	return object.Conditions{IfMatch: r.condition("If-Match"), IfNoneMatch: r.condition("If-None-Match")}
+}
+
+// readConditions returns all conditional headers.
+func (r *request) readConditions() object.Conditions {
+	c := r.writeConditions()
+	c.IfModifiedSince = parseHTTPTime(r.peek("If-Modified-Since"))
+	c.IfUnmodifiedSince = parseHTTPTime(r.peek("If-Unmodified-Since"))
+	return c
+}
+
+// sourceConditions returns the conditions on the source of a copy.
+func (r *request) sourceConditions() object.Conditions {
+	return object.Conditions{
+		IfMatch:           r.amz("x-amz-copy-source-if-match"),
+		IfNoneMatch:       r.amz("x-amz-copy-source-if-none-match"),
+		IfModifiedSince:   parseHTTPTime(r.amz("x-amz-copy-source-if-modified-since")),
+		IfUnmodifiedSince: parseHTTPTime(r.amz("x-amz-copy-source-if-unmodified-since")),
+	}
+}
+
+// condition returns a header of tags, the empty tag when it was sent without a
+// value, and nothing when it was not sent.
+func (r *request) condition(name string) string {
+	values := r.header().PeekAll(name)
+	if len(values) == 0 {
+		return ""
+	}
+	list := make([]string, len(values))
+	for i, v := range values {
+		list[i] = string(v)
+	}
+	if joined := strings.TrimSpace(strings.Join(list, ",")); joined != "" {
+		return joined
+	}
+	return `""`
+}
+
+// parseHTTPTime parses a date header; what is none is as good as absent, as RFC
+// 9110 has it.
+func parseHTTPTime(s string) time.Time {
+	for _, form := range []string{time.RFC1123, "Mon, 02 Jan 2006 15:04:05 GMT", time.RFC850, time.ANSIC, time.RFC3339} {
+		if t, err := time.Parse(form, s); err == nil {
+			return t
+		}
+	}
+	return time.Time{}
+}
+
+// setValidators sets what tells versions apart.
+func (r *request) setValidators(e *object.Entry) {
+	r.set("ETag", `"`+e.ETag.String()+`"`)
+	r.set("Last-Modified", httpTime(e.Modified()))
+	if e.Headers.CacheControl != "" {
+		r.set("Cache-Control", e.Headers.CacheControl)
+	}
+	if e.Headers.Expires != "" {
+		r.set("Expires", e.Headers.Expires)
+	}
+}
+
+// setEntry sets the headers of an object.
+func (r *request) setEntry(e *object.Entry) {
+	r.setValidators(e)
+	h := &r.ctx.Response.Header
+	contentType := e.Headers.ContentType
+	if contentType == "" {
+		contentType = "binary/octet-stream"
+	}
+	h.SetContentType(contentType)
+	for _, f := range [...][2]string{
+		{"Content-Encoding", e.Headers.ContentEncoding},
+		{"Content-Disposition", e.Headers.ContentDisposition},
+		{"Content-Language", e.Headers.ContentLanguage},
+		{"x-amz-website-redirect-location", e.Headers.WebsiteRedirect},
+	} {
+		if f[1] != "" {
+			r.set(f[0], f[1])
+		}
+	}
+	r.set("Accept-Ranges", "bytes")
+	if e.StorageClass != object.Standard {
+		r.set("x-amz-storage-class", e.StorageClass.String())
+	}
+	for _, f := range e.UserMeta {
+		r.set(metaPrefix+f.Key, f.Value)
+	}
+}
+
+// overrides are the response-* parameters of GET and HEAD, and their headers.
+var overrides = [...][2]string{
+	{"response-content-type", fasthttp.HeaderContentType},
+	{"response-content-language", fasthttp.HeaderContentLanguage},
+	{"response-expires", fasthttp.HeaderExpires},
+	{"response-cache-control", fasthttp.HeaderCacheControl},
+	{"response-content-disposition", fasthttp.HeaderContentDisposition},
+	{"response-content-encoding", fasthttp.HeaderContentEncoding},
+}
+
+// override sets the headers that the query asks for. Error: InvalidArgument for
+// what no header can hold.
+func (r *request) override() error {
+	for _, o := range overrides {
+		v, ok := r.target.Get(o[0])
+		if !ok {
+			continue
+		}
+		for i := range len(v) {
+			if v[i] < ' ' && v[i] != '\t' || v[i] == 0x7f {
+				return invalidArgument(o[0], "", "Header value cannot be represented using ISO-8859-1.")
+			}
+		}
+		r.set(o[1], v)
+	}
+	return nil
+}
+
+// intParam returns a parameter that is a number from low to high; otherwise
+// when it is absent. Error: InvalidArgument.
+func (r *request) intParam(name string, otherwise, low, high int) (int, error) {
+	text, ok := r.target.Get(name)
+	if !ok || text == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < int64(low) || n > int64(high) {
+		return 0, invalidArgument(name, text, "Argument "+name+" must be an integer between "+itoa(low)+" and "+itoa(high))
+	}
+	return int(n), nil
+}
+
+// checkVersion refuses version ids: buckets have no versions, and "null" names
+// the one that there is.
+func (r *request) checkVersion() error {
+	id, ok := r.target.Get("versionId")
+	switch {
+	case !ok || id == "null":
+		return nil
+	case id == "":
+		return invalidArgument("versionId", id, "Version id cannot be the empty string")
+	case r.header().IsDelete():
+		return notImplemented("the query parameter versionId")
+	}
+	if _, err := strconv.ParseUint(id, 10, 63); err != nil {
+		return invalidArgument("versionId", id, "Invalid version id specified")
+	}
+	return &apiError{code: "NoSuchVersion"}
+}

@@ -1,0 +1,156 @@
+package s3api
+
+import (
+	"context"
+	"math"
+
+	"stemma/pageserver/auth"
+	"stemma/pageserver/object"
+)
+
+// listing is what the two versions of ListObjects and ListMultipartUploads share.
+type listing struct {
+	prefix, delimiter string
+	max               int
+	url               bool // encoding-type=url
+}
+
+// parseListing reads the common parameters; max is the name of the limit's.
+func (r *request) parseListing(max string) (listing, error) {
+	l := listing{prefix: r.param("prefix"), delimiter: r.param("delimiter")}
+	var err error
+	if l.url, err = r.urlEncoding(); err != nil {
+		return l, err
+	}
+	if l.max, err = r.intParam(max, object.MaxListKeys, 0, math.MaxInt32); err != nil {
+		return l, err
+	}
+	l.max = min(l.max, object.MaxListKeys)
+	return l, nil
+}
+
+// urlEncoding reports whether names are to be escaped in the answer.
+func (r *request) urlEncoding() (bool, error) {
+	switch v := r.param("encoding-type"); v {
+	case "":
+		return false, nil
+	case "url":
+		return true, nil
+	default:
+		return false, invalidArgument("encoding-type", v, "Invalid Encoding Method specified in Request")
+	}
+}
+
+// name returns a key or a part of one as it is written into the answer.
+func (l *listing) name(s string) string {
+	if l.url {
+		return string(auth.AppendEscaped(nil, s, true))
+	}
+	return s
+}
+
+func listObjects(ctx context.Context, r *request) error {
+	l, err := r.parseListing("max-keys")
+	if err != nil {
+		return err
+	}
+	at, err := r.at()
+	if err != nil {
+		return err
+	}
+	marker := r.param("marker")
+	res, err := r.srv.objects.List(ctx, r.bucket, &object.ListInput{
+		At: at, Prefix: l.prefix, Delimiter: l.delimiter, After: marker, MaxKeys: l.max,
+	})
+	if err != nil {
+		return err
+	}
+	w := l.begin(r.bucket)
+	w.text("Marker", l.name(marker))
+	w.optional("NextMarker", l.name(res.NextMarker))
+	l.finish(w, res, true)
+	r.setLSN(res.LSN)
+	r.sendXML(w)
+	return nil
+}
+
+func listObjectsV2(ctx context.Context, r *request) error {
+	if v := r.param("list-type"); v != "2" {
+		return invalidArgument("list-type", v, "list-type must be 2")
+	}
+	l, err := r.parseListing("max-keys")
+	if err != nil {
+		return err
+	}
+	at, err := r.at()
+	if err != nil {
+		return err
+	}
+	owner := r.param("fetch-owner") == "true"
+	token, continued := r.target.Get("continuation-token")
+	if continued && token == "" {
+		return object.ErrInvalidToken
+	}
+	after := r.param("start-after")
+	res, err := r.srv.objects.List(ctx, r.bucket, &object.ListInput{
+		At: at, Prefix: l.prefix, Delimiter: l.delimiter, After: after, Token: token, MaxKeys: l.max,
+	})
+	if err != nil {
+		return err
+	}
+	w := l.begin(r.bucket)
+	w.optional("StartAfter", l.name(after))
+	w.optional("ContinuationToken", token)
+	w.optional("NextContinuationToken", res.NextToken)
+	w.int("KeyCount", len(res.Entries)+len(res.Prefixes))
+	l.finish(w, res, owner)
+	r.setLSN(res.LSN)
+	r.sendXML(w)
+	return nil
+}
+
+// begin writes what both versions begin with.
+func (l *listing) begin(bucket string) *xmlWriter {
+	w := newResult("ListBucketResult")
+	w.text("Name", bucket)
+	w.text("Prefix", l.name(l.prefix))
+	w.optional("Delimiter", l.name(l.delimiter))
+	w.int("MaxKeys", l.max)
+	if l.url {
+		w.text("EncodingType", "url")
+	}
+	return w
+}
+
+// finish writes the page.
+func (l *listing) finish(w *xmlWriter, res *object.ListResult, owner bool) {
+	w.bool("IsTruncated", res.Truncated)
+	for i := range res.Entries {
+		e := &res.Entries[i]
+		w.open("Contents")
+		w.text("Key", l.name(e.Key))
+		w.time("LastModified", e.LSN)
+		w.text("ETag", `"`+e.ETag.String()+`"`)
+		if e.Algorithm != object.NoChecksum {
+			w.text("ChecksumAlgorithm", e.Algorithm.String())
+			w.text("ChecksumType", e.ChecksumType())
+		}
+		w.uint("Size", e.Size)
+		if owner {
+			w.owner("Owner")
+		}
+		w.text("StorageClass", e.StorageClass.String())
+		w.close("Contents")
+	}
+	l.prefixes(w, res.Prefixes)
+	w.close("ListBucketResult")
+}
+
+// prefixes writes common prefixes.
+func (l *listing) prefixes(w *xmlWriter, prefixes []string) {
+	for _, p := range prefixes {
+		w.open("CommonPrefixes")
+		w.text("Prefix", l.name(p))
+		w.close("CommonPrefixes")
+	}
+}

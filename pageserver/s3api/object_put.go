@@ -1,0 +1,91 @@
+package s3api
+
+import (
+	"context"
+	"errors"
+
+	"stemma/pageserver/auth"
+	"stemma/pageserver/object"
+)
+
+// putLength refuses a body whose length nobody told, or that is too long.
+func (r *request) putLength() error {
+	n, given := contentLength(r.header())
+	decoded, err := r.decodedLength()
+	switch {
+	case err != nil:
+		return err
+	case !given, n < 0 && decoded < 0:
+		return &apiError{code: "MissingContentLength"}
+	case !r.proof.Payload.Chunked() && n > object.MaxPartBytes, decoded > object.MaxPartBytes:
+		return &apiError{code: "EntityTooLarge", fields: []auth.Field{
+			{Name: "ProposedSize", Value: utoa(uint64(max(n, decoded)))}, {Name: "MaxSizeAllowed", Value: utoa(object.MaxPartBytes)},
+		}}
+	}
+	return nil
+}
+
+// precheck finds out what would refuse a write anyway, while its client still
+// waits with the body.
+func (r *request) precheck() error {
+	if r.key == "" || r.op.name != putObjectOperation.name && r.op.name != uploadPartOperation.name {
+		return nil
+	}
+	if err := r.putLength(); err != nil {
+		return err
+	}
+	if _, err := r.srv.objects.Bucket(r.bucket, 0); err != nil {
+		return err
+	}
+	cond := r.writeConditions()
+	if r.op.name != putObjectOperation.name || cond == (object.Conditions{}) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(r.srv.base, operationTimeout)
+	defer cancel()
+	return r.precheckConditions(ctx, cond)
+}
+
+func (r *request) precheckConditions(ctx context.Context, cond object.Conditions) error {
+	creates := cond.IfMatch == `""`
+	if cond.IfNoneMatch == "*" || creates {
+		if found, err := r.exists(ctx, object.Conditions{}); found || err != nil {
+			return errors.Join(err, object.ErrPreconditionFailed)
+		}
+	}
+	if cond.IfMatch != "" && !creates {
+		_, err := r.srv.objects.Head(ctx, r.bucket, r.key, &object.GetInput{Cond: object.Conditions{IfMatch: cond.IfMatch}})
+		return err
+	}
+	return nil
+}
+
+func putObject(ctx context.Context, r *request) error {
+	if err := r.putLength(); err != nil {
+		return err
+	}
+	in := object.PutInput{Headers: r.contentHeaders(), UserMeta: r.userMeta(), Cond: r.writeConditions()}
+	var err error
+	if in.StorageClass, err = object.ParseStorageClass(r.amz("x-amz-storage-class")); err != nil {
+		return err
+	}
+	if in.ContentMD5, err = r.contentMD5(); err != nil {
+		return err
+	}
+	body, err := r.openBody()
+	if err != nil {
+		return err
+	}
+	if in.Checksum, err = r.expectChecksum(body); err != nil {
+		return err
+	}
+	in.Body, in.Size = body, body.Size()
+	e, err := r.srv.objects.Put(ctx, r.bucket, r.key, &in)
+	if err != nil {
+		return err
+	}
+	r.set("ETag", `"`+e.ETag.String()+`"`)
+	r.setChecksum(e.Checksum)
+	r.setLSN(e.LSN)
+	return nil
+}

@@ -1,0 +1,170 @@
+package s3api
+
+import (
+	"context"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/valyala/fasthttp"
+
+	"stemma/pageserver/auth"
+	"stemma/wal"
+)
+
+// request is one request and its answer. It belongs to the goroutine of its
+// connection.
+type request struct {
+	srv    *Server
+	ctx    *fasthttp.RequestCtx
+	id     string
+	start  time.Time
+	target auth.Target
+	bucket string
+	key    string
+	op     *operation  // nil until routed
+	proof  *auth.Proof // nil until verified
+	body   wireBody
+	// amzFields are the x-amz-* headers, names in lower case, in the order sent.
+	amzFields []auth.Field
+	presigned bool
+	// refusal is why the request must not be served, nil if it may.
+	refusal error
+	// streaming says that the answer's body is still to be written when the
+	// handler returns; the stream's Close ends the request.
+	streaming bool
+}
+
+// header is shorthand for the request's headers.
+func (r *request) header() *fasthttp.RequestHeader { return &r.ctx.Request.Header }
+
+// operation returns the name of the operation for people.
+func (r *request) operation() string {
+	if r.op == nil {
+		return "Unknown"
+	}
+	return r.op.name
+}
+
+// newRequest returns a request whose answer has its ids.
+func (s *Server) newRequest(ctx *fasthttp.RequestCtx) *request {
+	r := &request{srv: s, ctx: ctx, id: s.newRequestID(), start: time.Now()}
+	r.resetResponse()
+	return r
+}
+
+// resetResponse makes the answer an empty one with the request's ids.
+func (r *request) resetResponse() {
+	r.ctx.Response.Reset()
+	h := &r.ctx.Response.Header
+	h.DisableNormalizing() // clients see the names as S3 spells them
+	h.SetNoDefaultContentType(true)
+	h.Set("x-amz-request-id", r.id)
+	h.Set("x-amz-id-2", r.srv.hostID)
+}
+
+// begin finds out what is asked and by whom. What it finds wrong is r.refusal.
+func (s *Server) begin(ctx *fasthttp.RequestCtx) *request {
+	r := s.newRequest(ctx)
+	if r.target, r.refusal = auth.ParseTarget(r.header().RequestURI()); r.refusal != nil {
+		return r
+	}
+	r.locate()
+	r.collectAmz()
+	var refusal error
+	r.op, refusal = r.route()
+	if r.proof, r.refusal = s.o.Verifier.Verify(r.header(), &r.target); r.refusal != nil {
+		return r
+	}
+	if r.refusal = refusal; r.refusal == nil {
+		r.refusal = r.checkHeaders()
+	}
+	if r.refusal == nil && r.key != "" && !utf8.ValidString(r.key) {
+		r.refusal = &apiError{code: "InvalidURI", message: "Couldn't parse the specified URI: the key is not valid UTF-8."}
+	}
+	return r
+}
+
+// locate finds bucket and key in the host name and the path.
+func (r *request) locate() {
+	path := strings.TrimPrefix(r.target.Path, "/")
+	if bucket := bucketOfHost(string(r.header().Host()), r.srv.o.Domains); bucket != "" {
+		r.bucket, r.key = bucket, path
+		return
+	}
+	r.bucket, r.key, _ = strings.Cut(path, "/")
+}
+
+// bucketOfHost returns the bucket that a host names below one of the domains;
+// empty when the host is a domain itself, or none of theirs.
+func bucketOfHost(host string, domains []string) string {
+	host = strings.ToLower(host)
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		host = host[:i]
+	}
+	best := ""
+	for _, d := range domains {
+		if host == d {
+			return ""
+		}
+		// The longest domain leaves the shortest bucket.
+		if b, ok := strings.CutSuffix(host, "."+d); ok && b != "" && (best == "" || len(b) < len(best)) {
+			best = b
+		}
+	}
+	return best
+}
+
+// serve runs the operation.
+func (r *request) serve() error {
+	if r.op.long {
+		return r.op.handle(r.srv.base, r)
+	}
+	ctx, cancel := context.WithTimeout(r.srv.base, operationTimeout)
+	defer cancel()
+	return r.op.handle(ctx, r)
+}
+
+// end gives back what the request holds of the server.
+func (r *request) end() {
+	r.count()
+	<-r.srv.slots
+}
+
+// count puts the request into the metrics.
+func (r *request) count() {
+	r.srv.metrics.observe(r.operation(), r.ctx.Response.StatusCode(), time.Since(r.start))
+}
+
+// linger has the connection closed such that the client reads the answer
+// although the server has not read the whole request.
+func (r *request) linger() {
+	r.ctx.SetConnectionClose()
+	if c, ok := r.ctx.Conn().(*conn); ok {
+		c.lingers.Store(true)
+	}
+}
+
+// param returns a parameter of the query; empty when it is absent.
+func (r *request) param(name string) string {
+	v, _ := r.target.Get(name)
+	return v
+}
+
+// peek returns the first value of a header; empty when it is absent.
+func (r *request) peek(name string) string { return string(r.header().Peek(name)) }
+
+// set sets a header of the answer.
+func (r *request) set(name, value string) { r.ctx.Response.Header.Set(name, value) }
+
+// setLSN says at which LSN was read, or which commit was made.
+func (r *request) setLSN(lsn wal.LSN) { r.set("x-stemma-lsn", lsn.String()) }
+
+// noContent answers 204.
+func (r *request) noContent() { r.ctx.SetStatusCode(fasthttp.StatusNoContent) }
+
+// sendXML answers 200 with a document.
+func (r *request) sendXML(w *xmlWriter) {
+	r.ctx.Response.Header.SetContentType("application/xml")
+	r.ctx.Response.SetBodyRaw(w.bytes())
+}

@@ -1,0 +1,237 @@
+package pageserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"stemma/pageserver/auth"
+	"stemma/pageserver/object"
+	"stemma/pageserver/s3api"
+	"stemma/timeline"
+	"stemma/wal/storefs"
+)
+
+// Options of a server. Zero values take the defaults named.
+type Options struct {
+	// Dir is the data directory; it is made if it does not exist. Required.
+	Dir string
+	// RootKey may do everything. Required.
+	RootKey auth.Key
+	// Listen is the address of S3. Default 127.0.0.1:9000.
+	Listen string
+	// AdminListen is the address of health and metrics. Default 127.0.0.1:9001.
+	AdminListen string
+	// Logger receives what an operator should see. Default slog.Default.
+	Logger *slog.Logger
+
+	// FS holds the data directory. Default: the operating system's, with a
+	// ballast of BallastBytes (see storefs.Options).
+	FS           vfs.FS
+	BallastBytes int64
+	// Store tunes the store; FS, Dir and Logger of it are set by Start.
+	Store timeline.Options
+	// Object tunes the objects.
+	Object object.Options
+	// S3 tunes the S3 listener; Objects, Verifier, Logger and Metrics of it are set by Start.
+	S3 s3api.Options
+	// Now is the wall clock. Default time.Now.
+	Now func() time.Time
+}
+
+func (o *Options) setDefaults() error {
+	if o.Dir == "" {
+		return errors.New("pageserver: options need Dir")
+	}
+	if err := o.RootKey.Validate(); err != nil {
+		return fmt.Errorf("root key: %w", err)
+	}
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:9000"
+	}
+	if o.AdminListen == "" {
+		o.AdminListen = "127.0.0.1:9001"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return nil
+}
+
+// adminShutdown bounds how long a client may keep the admin listener from closing.
+const adminShutdown = 2 * time.Second
+
+// Server is a running server.
+type Server struct {
+	o     Options
+	log   *slog.Logger
+	fs    *storefs.FS // nil when Options.FS was given
+	store *timeline.Store
+	s3    *s3api.Server
+	admin *admin
+
+	s3Addr, adminAddr net.Addr
+
+	state   atomic.Pointer[string] // why the server is not ready; nil when it is
+	serving sync.WaitGroup         // the two listeners
+
+	failOnce sync.Once
+	failed   chan struct{}
+	err      error // why; before failed is closed
+}
+
+// Start opens the store, recovers it, and serves. On return the server is
+// ready. It fails when an address is taken, another process has the data
+// directory, or the store cannot be recovered.
+func Start(o Options) (*Server, error) {
+	if err := o.setDefaults(); err != nil {
+		return nil, err
+	}
+	s := &Server{o: o, log: o.Logger, failed: make(chan struct{})}
+	s.notReady("starting")
+	s3Listener, err := net.Listen("tcp", o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen for S3: %w", err)
+	}
+	adminListener, err := net.Listen("tcp", o.AdminListen)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listen for admin: %w", err), s3Listener.Close())
+	}
+	s.s3Addr, s.adminAddr = s3Listener.Addr(), adminListener.Addr()
+	set := metrics.NewSet()
+	s.admin = newAdmin(s, adminListener, set)
+	s.run("admin", s.admin.serve)
+	if err := s.open(set); err != nil {
+		return nil, errors.Join(err, s3Listener.Close(), s.close())
+	}
+	s.run("s3", func() error { return s.s3.Serve(s3Listener) })
+	s.state.Store(nil)
+	s.log.Info("serving", "s3", s.s3Addr.String(), "admin", s.adminAddr.String(), "data", o.Dir)
+	return s, nil
+}
+
+// open opens file system, store and services.
+func (s *Server) open(set *metrics.Set) error {
+	fs := s.o.FS
+	if fs == nil {
+		var err error
+		if s.fs, err = storefs.New(storefs.Options{Dir: s.o.Dir, BallastBytes: s.o.BallastBytes, Logger: s.log}); err != nil {
+			return fmt.Errorf("open data directory: %w", err)
+		}
+		fs = s.fs
+	}
+	so := s.o.Store
+	so.FS, so.Dir, so.Logger = fs, s.o.Dir, s.log
+	if so.Now == nil {
+		so.Now = s.o.Now
+	}
+	store, err := timeline.Open(so)
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	s.store = store
+	set.RegisterMetricsWriter(storeMetrics(store))
+	api := s.o.S3
+	api.Objects = object.New(store, s.o.Object)
+	api.Verifier = auth.NewVerifier(auth.NewStatic(s.o.RootKey), s.o.Now)
+	api.Logger, api.Metrics = s.log, set
+	if s.s3, err = s3api.New(api); err != nil {
+		return err
+	}
+	return nil
+}
+
+// run serves a listener in a goroutine that Shutdown waits for.
+func (s *Server) run(name string, serve func() error) {
+	s.serving.Go(func() {
+		if err := serve(); err != nil {
+			s.fail(fmt.Errorf("%s listener: %w", name, err))
+		}
+	})
+}
+
+func (s *Server) fail(err error) {
+	s.failOnce.Do(func() {
+		s.err = err
+		s.notReady(err.Error())
+		close(s.failed)
+	})
+}
+
+func (s *Server) notReady(why string) { s.state.Store(&why) }
+
+// ready returns nil when S3 is served and writes are taken.
+func (s *Server) ready() error {
+	if why := s.state.Load(); why != nil {
+		return errors.New(*why)
+	}
+	if err := s.store.Err(); err != nil {
+		return fmt.Errorf("the store is read-only: %w", err)
+	}
+	return nil
+}
+
+// Addr returns the address of S3.
+func (s *Server) Addr() net.Addr { return s.s3Addr }
+
+// AdminAddr returns the address of health and metrics.
+func (s *Server) AdminAddr() net.Addr { return s.adminAddr }
+
+// Failed is closed when a listener has failed; Err then says why. The caller
+// should shut the server down.
+func (s *Server) Failed() <-chan struct{} { return s.failed }
+
+// Err returns why Failed is closed, nil before.
+func (s *Server) Err() error {
+	select {
+	case <-s.failed:
+		return s.err
+	default:
+		return nil
+	}
+}
+
+// Shutdown takes no more requests, lets those under way end, and closes the
+// store cleanly. When ctx ends first, requests are broken off; the store is
+// closed cleanly all the same, and no error is returned for that. Call it once.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.notReady("shutting down")
+	s.log.Info("shutting down")
+	if err := s.s3.Shutdown(ctx); err != nil {
+		s.log.Info("requests were broken off", "err", err)
+	}
+	err := s.close()
+	s.log.Info("closed", "err", err)
+	return err
+}
+
+// close closes what is open, but not the S3 listener.
+func (s *Server) close() error {
+	var errs []error
+	if s.store != nil {
+		if err := s.store.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("close store: %w", err))
+		}
+	}
+	if s.fs != nil {
+		if err := s.fs.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("close data directory: %w", err))
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), adminShutdown)
+	defer cancel()
+	s.admin.shutdown(ctx)
+	s.serving.Wait()
+	return errors.Join(errs...)
+}

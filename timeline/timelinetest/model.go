@@ -1,0 +1,437 @@
+package timelinetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"stemma/layers"
+	"stemma/timeline"
+	"stemma/wal"
+	"stemma/wal/storefs"
+)
+
+// Config says what a Model does.
+type Config struct {
+	Seed  uint64
+	Steps int
+	// Calm runs without crashes and injected failures.
+	Calm bool
+	// Lie, if set, makes the disk lie; for negative controls.
+	Lie func(vfs.FS) vfs.FS
+	// Tune, if set, changes the options.
+	Tune func(o *timeline.Options)
+	// Fault, if set, is armed before the store is first opened and stays so
+	// until it has struck or the run ends.
+	Fault *Fault
+	// AfterStep, if set, is called after every step; for negative controls.
+	AfterStep func(m *Model, step int) error
+}
+
+// Model runs random operations on a store and on an oracle, one at a time.
+type Model struct {
+	cfg    Config
+	rng    *rand.Rand
+	opts   timeline.Options
+	clocks *Clocks
+	watch  *Watch
+	disk   *Disk
+	store  *timeline.Store
+	oracle *Oracle
+	count  *Coverage
+
+	// lockstep lets flush and compaction come to rest after every step.
+	lockstep bool
+	// manual leaves flushes to the model.
+	manual bool
+
+	step      int
+	content   uint64  // last content seed
+	floor     wal.LSN // reads were answered up to here: no commit may get a lower LSN
+	held      []heldView
+	readers   []heldReader
+	trace     []string
+	history   []*Op
+	lastFlush int
+	faults    bool // the disk may fail
+	healAt    int  // step
+	// fullUntil is when the log must have seen that the disk has room again.
+	fullUntil time.Time
+	// pending are the value segments of an operation that may have taken place.
+	pending map[layers.FileNum]bool
+}
+
+// heldView is a view kept open for a while.
+type heldView struct {
+	view  *timeline.View
+	line  *line
+	lsn   wal.LSN
+	until int // step
+}
+
+// heldReader is a body that is read long after its view was closed.
+type heldReader struct {
+	reader *layers.ValueReader
+	want   Content
+	until  int
+}
+
+// NewModel opens an empty store for a run. Close the model.
+func NewModel(cfg Config) (*Model, error) {
+	m := &Model{
+		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 1)), clocks: NewClocks(), watch: &Watch{},
+		oracle: NewOracle(), count: &Coverage{},
+	}
+	m.disk = NewDisk(storefs.NewMem(), m.rng.Uint64(), cfg.Lie)
+	m.opts = SmallOptions()
+	m.lockstep = m.rng.IntN(2) == 0
+	switch m.rng.IntN(4) {
+	case 0:
+		m.opts.MemlayerBytes = 2 << 10
+	case 1:
+		m.opts.MemlayerBytes = 32 << 10
+	case 2:
+		m.manual = true
+		m.opts.MemlayerBytes, m.opts.WALFlushBytes = 1<<30, 1<<30
+	}
+	if m.rng.IntN(2) == 0 {
+		m.opts.PartBytes = 64
+	}
+	if m.rng.IntN(2) == 0 {
+		m.opts.LayerBytes, m.opts.Level1Bytes = 12<<10, 48<<10
+	}
+	if m.rng.IntN(3) == 0 {
+		m.opts.CacheBytes = 8 << 10
+	}
+	if cfg.Tune != nil {
+		cfg.Tune(&m.opts)
+	}
+	if cfg.Fault != nil {
+		m.startFaults(*cfg.Fault)
+		m.healAt = math.MaxInt
+	}
+	err := m.open()
+	if err != nil && m.excused(err) {
+		m.disk.Heal()
+		err = m.open()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// History returns the operations that took place, in order.
+func (m *Model) History() []*Op { return m.history }
+
+// Coverage returns what was done so far.
+func (m *Model) Coverage() *Coverage { return m.count }
+
+// Oracle returns the oracle; for negative controls.
+func (m *Model) Oracle() *Oracle { return m.oracle }
+
+// Disk returns the present disk.
+func (m *Model) Disk() *Disk { return m.disk }
+
+// Store returns the open store.
+func (m *Model) Store() *timeline.Store { return m.store }
+
+// Run makes all steps. An error carries the seed and the last operations.
+func (m *Model) Run() error {
+	for m.step < m.cfg.Steps {
+		if err := m.Step(); err != nil {
+			return err
+		}
+	}
+	return m.explain(m.finish())
+}
+
+// Step makes one step and checks what it did.
+func (m *Model) Step() error {
+	m.step++
+	m.clocks.Pass(m.tick())
+	err := m.next()
+	if err == nil {
+		err = m.after()
+	}
+	if err == nil && m.cfg.AfterStep != nil {
+		err = m.cfg.AfterStep(m, m.step)
+	}
+	return m.explain(err)
+}
+
+func (m *Model) tick() (wall, up time.Duration) {
+	d := time.Duration(1 + m.rng.Int64N(int64(time.Millisecond)))
+	return d, d
+}
+
+// Close ends the run and closes the store.
+func (m *Model) Close() error {
+	m.dropHeld()
+	if m.store == nil {
+		return nil
+	}
+	s := m.store
+	m.store = nil
+	return s.Close()
+}
+
+func (m *Model) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("seed %d, step %d: %w\nlast operations:\n%s", m.cfg.Seed, m.step, err, strings.Join(m.trace, "\n"))
+}
+
+func (m *Model) note(format string, args ...any) {
+	const traced = 40
+	if len(m.trace) == traced {
+		m.trace = slices.Delete(m.trace, 0, 1)
+	}
+	m.trace = append(m.trace, fmt.Sprintf("%6d  ", m.step)+fmt.Sprintf(format, args...))
+}
+
+func (m *Model) checker() *Checker {
+	return &Checker{Store: m.store, Oracle: m.oracle, Rand: m.rng, Count: m.count}
+}
+
+// after follows a crash or failure that the step ran into, and checks samples.
+func (m *Model) after() error {
+	if mem := m.disk.Crashed(); mem != nil {
+		if err := m.recover(mem, nil); err != nil {
+			return err
+		}
+	}
+	if m.store.Err() != nil && m.faults {
+		if err := m.leaveReadOnly(nil); err != nil {
+			return err
+		}
+	}
+	if m.faults && m.step >= m.healAt {
+		if err := m.heal(); err != nil {
+			return err
+		}
+	}
+	if m.lockstep && !m.faults {
+		if err := m.quiesce(); err != nil {
+			return err
+		}
+	}
+	if m.manual && m.step-m.lastFlush > 40 {
+		if err := m.flush(); err != nil {
+			return err
+		}
+	}
+	if err := m.releaseHeld(); err != nil {
+		return err
+	}
+	if err := m.samples(); err != nil && !m.excused(err) {
+		return err
+	}
+	return m.watch.Err()
+}
+
+// samples compares random places of random buckets.
+func (m *Model) samples() error {
+	names := m.oracle.Names()
+	if len(names) == 0 {
+		return m.checker().Tree()
+	}
+	c := m.checker()
+	for range 3 {
+		name := names[m.rng.IntN(len(names))]
+		at := wal.LSN(0)
+		if m.rng.IntN(2) == 0 {
+			at = c.RetainedLSN(name)
+		}
+		if err := c.Sample(name, at); err != nil {
+			return err
+		}
+	}
+	if m.rng.IntN(10) == 0 {
+		return c.Tree()
+	}
+	if m.rng.IntN(10) == 0 {
+		name := names[m.rng.IntN(len(names))]
+		return c.Whole(name, c.RetainedLSN(name))
+	}
+	return nil
+}
+
+// excused reports whether an error may be a failure that the disk made up.
+func (m *Model) excused(err error) bool {
+	if errors.Is(err, storefs.ErrDiskFull) && time.Now().Before(m.fullUntil) {
+		return true // the log looks again a moment later
+	}
+	return m.faults && injected(err)
+}
+
+func injected(err error) bool {
+	var readOnly *wal.ReadOnlyError
+	return errors.Is(err, ErrInjected) || errors.As(err, &readOnly) ||
+		errors.Is(err, storefs.ErrDiskFull) || errors.Is(err, timeline.ErrSlowDown)
+}
+
+// do runs op on the store and lets the oracle follow.
+func (m *Model) do(op *Op, look func(tx *timeline.Tx) error) error {
+	execute(m.store, op, look)
+	m.note("%s", op)
+	if mem := m.disk.Crashed(); mem != nil {
+		return m.recover(mem, op)
+	}
+	want := m.oracle.Expect(op)
+	switch {
+	case op.Err == nil:
+		m.count.Add(string(op.Kind))
+		return m.succeeded(op)
+	case want != nil && errors.Is(op.Err, want):
+		m.count.Add(fmt.Sprintf("%s: %v", op.Kind, want))
+		return nil
+	case m.excused(op.Err) && m.store.Err() != nil:
+		return m.leaveReadOnly(op)
+	case m.excused(op.Err):
+		m.count.Add("operation failed, store writable")
+		if v := m.store.Visible(); v != m.oracle.Last() {
+			return fmt.Errorf("%s failed, but the visible LSN went from %d to %d", op, m.oracle.Last(), v)
+		}
+		return nil
+	case want != nil:
+		return fmt.Errorf("%s: want %w", op, want)
+	default:
+		return fmt.Errorf("%s: want success", op)
+	}
+}
+
+// succeeded applies op to the oracle.
+func (m *Model) succeeded(op *Op) error {
+	if len(op.Writes) == 0 && (op.Kind == OpUpdate || op.Kind == OpExclusive) {
+		if op.LSN != m.oracle.Last() {
+			return fmt.Errorf("%s wrote nothing, want the LSN it read at, %d", op, m.oracle.Last())
+		}
+		return nil
+	}
+	if err := m.oracle.Apply(op); err != nil {
+		return err
+	}
+	if op.LSN <= m.floor {
+		return fmt.Errorf("%s: reads had been answered up to %d", op, m.floor)
+	}
+	if v := m.store.Visible(); v != op.LSN {
+		return fmt.Errorf("%s: the visible LSN is %d", op, v)
+	}
+	m.fullUntil = time.Time{}
+	m.tookPlace(op)
+	return nil
+}
+
+// tookPlace counts what op did.
+func (m *Model) tookPlace(op *Op) {
+	m.history = append(m.history, op)
+	for i := range op.Writes {
+		w := &op.Writes[i]
+		switch {
+		case w.Kind == layers.KindRangeTombstone:
+			m.count.Add("write range delete")
+		case w.Kind == layers.KindTombstone:
+			m.count.Add("write delete")
+		case w.encoded.Tag() == layers.BodyEmpty:
+			m.count.Add("write empty body")
+		case w.encoded.Tag() == layers.BodyInline && w.Body.Len() < int64(m.opts.PartBytes):
+			m.count.Add("write small inline body")
+		case w.encoded.Tag() == layers.BodyInline:
+			m.count.Add("write inline body to be parted")
+		case w.encoded.Tag() == layers.BodySpilled:
+			m.count.Add("write spilled body")
+		default:
+			m.count.Add("write extents body")
+		}
+	}
+}
+
+// execute runs op. For an update or exclusive, look is called with the
+// transaction before it writes.
+func execute(s *timeline.Store, op *Op, look func(tx *timeline.Tx) error) {
+	ctx := context.Background()
+	switch op.Kind {
+	case OpCommit:
+		var b timeline.Batch
+		addTo(&b, op.Writes)
+		op.LSN, op.Err = s.Commit(ctx, op.Bucket, &b)
+	case OpUpdate, OpExclusive:
+		fn := func(tx *timeline.Tx) error {
+			tx.Reset()
+			if look != nil {
+				if err := look(tx); err != nil {
+					return err
+				}
+			}
+			addTo(&tx.Batch, op.Writes)
+			return nil
+		}
+		if op.Kind == OpExclusive {
+			op.LSN, op.Err = s.Exclusive(ctx, op.Bucket, fn)
+			return
+		}
+		var locks []timeline.Lock
+		for i := range op.Writes {
+			locks = append(locks, timeline.Lock{NS: op.Writes[i].NS, Key: []byte(op.Writes[i].Key), Exclusive: true})
+		}
+		op.LSN, op.Err = s.Update(ctx, op.Bucket, locks, fn)
+	case OpCreate:
+		var first *timeline.Batch
+		if len(op.Writes) > 0 {
+			first = &timeline.Batch{}
+			addTo(first, op.Writes)
+		}
+		info, err := s.CreateBucket(ctx, op.Bucket, first)
+		if op.Err = err; err == nil {
+			op.Infos, op.LSN = []timeline.Info{info}, info.Created
+		}
+	case OpFork:
+		op.Infos, op.Err = s.Fork(ctx, timeline.ForkOptions{Source: op.Bucket, At: op.At, Names: op.Names})
+		if op.Err == nil && len(op.Infos) > 0 {
+			op.LSN = op.Infos[0].Created
+		}
+	case OpDelete:
+		op.LSN, op.Err = s.DeleteBucket(ctx, op.Bucket, timeline.DeleteOptions{Force: op.Force})
+	case OpRename:
+		op.LSN, op.Err = s.RenameBucket(ctx, op.Bucket, op.To)
+	case OpPin:
+		op.Pin, op.Err = s.Pin(ctx, op.Bucket, op.At, op.Label)
+		op.LSN = op.Pin.Created
+	case OpUnpin:
+		if op.Err = s.Unpin(ctx, op.Pin.ID); op.Err == nil {
+			op.LSN = s.Visible() // one at a time: nothing came after it
+		}
+	}
+}
+
+// finish heals the disk and compares everything, before and after a restart.
+func (m *Model) finish() error {
+	if err := m.heal(); err != nil {
+		return err
+	}
+	if err := m.checker().Everything(2); err != nil {
+		return err
+	}
+	m.countLevels()
+	if err := m.reopen(); err != nil {
+		return err
+	}
+	return errors.Join(m.checker().Everything(1), m.watch.Err())
+}
+
+func (m *Model) countLevels() {
+	for level, l := range m.store.Metrics().Levels {
+		if l.Layers > 0 {
+			m.count.Max(fmt.Sprintf("layers in level %d, at most", level), int64(l.Layers))
+		}
+	}
+}

@@ -1,0 +1,126 @@
+package timelinetest
+
+import (
+	"fmt"
+	"strings"
+
+	"stemma/layers"
+	"stemma/timeline"
+	"stemma/wal"
+)
+
+// OpKind names an operation that makes one commit.
+type OpKind string
+
+// The kinds.
+const (
+	OpCommit    OpKind = "commit"
+	OpUpdate    OpKind = "update"
+	OpExclusive OpKind = "exclusive"
+	OpCreate    OpKind = "create"
+	OpFork      OpKind = "fork"
+	OpDelete    OpKind = "delete-bucket"
+	OpRename    OpKind = "rename"
+	OpPin       OpKind = "pin"
+	OpUnpin     OpKind = "unpin"
+)
+
+// Op is one operation and, once it is done, its outcome.
+type Op struct {
+	Kind   OpKind
+	Bucket string
+	To     string   // rename
+	Names  []string // fork
+	At     wal.LSN  // fork, pin; zero: the tip
+	Force  bool     // delete
+	Label  string   // pin
+	Writes []Write  // commit, update, exclusive, create
+
+	LSN   wal.LSN
+	Infos []timeline.Info // create, fork
+	Pin   timeline.Pin    // pin; its ID for unpin
+	Err   error
+
+	// observed is what an update or exclusive read before it wrote.
+	observed []observation
+}
+
+// observation says what a transaction read: the LSN of a key's value, zero for
+// none, or the digest of a scan.
+type observation struct {
+	key    pointKey
+	lsn    wal.LSN
+	scan   bool
+	lo, hi string
+	digest uint64
+}
+
+// Write is one record of an Op.
+type Write struct {
+	Kind layers.Kind
+	NS   layers.Namespace
+	Key  string
+	End  string // range tombstone: exclusive end
+	Meta string
+	Body Content
+
+	encoded  layers.Body      // as handed to the store
+	segments []layers.FileNum // that encoded names
+}
+
+func (op *Op) String() string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "%s %q", op.Kind, op.Bucket)
+	if op.To != "" {
+		fmt.Fprintf(&s, " to %q", op.To)
+	}
+	if len(op.Names) > 0 {
+		fmt.Fprintf(&s, " into %q", op.Names)
+	}
+	if op.At != 0 {
+		fmt.Fprintf(&s, " at %d", op.At)
+	}
+	if op.Force {
+		s.WriteString(" force")
+	}
+	if op.Kind == OpPin || op.Kind == OpUnpin {
+		fmt.Fprintf(&s, " pin %d", op.Pin.ID)
+	}
+	for i := range op.Writes {
+		if i == 6 {
+			fmt.Fprintf(&s, " and %d more", len(op.Writes)-i)
+			break
+		}
+		w := &op.Writes[i]
+		switch w.Kind {
+		case layers.KindRangeTombstone:
+			fmt.Fprintf(&s, " %02x:-[%.24q,%.24q)", byte(w.NS), w.Key, w.End)
+		case layers.KindTombstone:
+			fmt.Fprintf(&s, " %02x:-%.24q", byte(w.NS), w.Key)
+		default:
+			fmt.Fprintf(&s, " %02x:%.24q=%.12s(%d)", byte(w.NS), w.Key, w.Meta, w.Body.Len())
+		}
+	}
+	if op.LSN != 0 {
+		fmt.Fprintf(&s, " => %d", op.LSN)
+	}
+	if op.Err != nil {
+		fmt.Fprintf(&s, " => %v", op.Err)
+	}
+	return s.String()
+}
+
+// addTo puts the writes into a batch.
+func addTo(b *timeline.Batch, writes []Write) {
+	for i := range writes {
+		w := &writes[i]
+		switch w.Kind {
+		case layers.KindRangeTombstone:
+			b.DeleteRange(w.NS, []byte(w.Key), []byte(w.End))
+		case layers.KindTombstone:
+			b.Delete(w.NS, []byte(w.Key))
+		default:
+			b.Put(w.NS, []byte(w.Key), []byte(w.Meta), w.encoded)
+		}
+	}
+}

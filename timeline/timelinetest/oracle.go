@@ -1,0 +1,356 @@
+package timelinetest
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sort"
+
+	"stemma/layers"
+	"stemma/timeline"
+	"stemma/wal"
+)
+
+// Oracle is what a store must answer, in the plainest form: per timeline a map
+// from key to versions, names and buckets as they are at the end of the order.
+// It forgets nothing. Not safe for concurrent use.
+type Oracle struct {
+	timelines map[layers.TimelineID]*line
+	buckets   map[timeline.BucketID]*bucket
+	names     map[string]*bucket // the living ones
+	pins      map[timeline.PinID]timeline.Pin
+	lsns      []wal.LSN // of all commits, ascending
+	// segments are those that bodies of present commits were made of.
+	segments map[layers.FileNum]bool
+}
+
+// line is one timeline.
+type line struct {
+	id       layers.TimelineID
+	birth    wal.LSN
+	ancestor *line
+	branch   wal.LSN
+	depth    int
+	forks    int // living lineage children
+	points   map[pointKey][]Version
+	ranges   []rangeDelete
+}
+
+type pointKey struct {
+	ns  layers.Namespace
+	key string
+}
+
+// Version is one version of one key; a tombstone has Kind KindTombstone.
+type Version struct {
+	LSN  wal.LSN
+	Kind layers.Kind
+	Meta string
+	Body Content
+}
+
+type rangeDelete struct {
+	lsn    wal.LSN
+	ns     layers.Namespace
+	lo, hi string
+}
+
+type bucket struct {
+	id      timeline.BucketID
+	name    string
+	line    *line
+	created wal.LSN
+	deleted bool
+	source  *bucket
+}
+
+// NewOracle returns the oracle of an empty store.
+func NewOracle() *Oracle {
+	return &Oracle{
+		timelines: make(map[layers.TimelineID]*line),
+		buckets:   make(map[timeline.BucketID]*bucket),
+		names:     make(map[string]*bucket),
+		pins:      make(map[timeline.PinID]timeline.Pin),
+		segments:  make(map[layers.FileNum]bool),
+	}
+}
+
+// Last returns the newest LSN that it knows, or zero.
+func (o *Oracle) Last() wal.LSN {
+	if len(o.lsns) == 0 {
+		return 0
+	}
+	return o.lsns[len(o.lsns)-1]
+}
+
+// Names returns the names of living buckets, sorted.
+func (o *Oracle) Names() []string { return slices.Sorted(maps.Keys(o.names)) }
+
+// resolve follows a read below a timeline's birth up its lineage; nil when
+// nothing of it existed yet.
+func (l *line) resolve(at wal.LSN) (*line, wal.LSN) {
+	for l != nil && at < l.birth {
+		at = min(at, l.branch)
+		l = l.ancestor
+	}
+	return l, at
+}
+
+// root returns the LSN at which the oldest timeline of the lineage began.
+func (l *line) root() wal.LSN {
+	for l.ancestor != nil {
+		l = l.ancestor
+	}
+	return l.birth
+}
+
+// Get returns the newest value of a key as a read of l at lsn must find it,
+// and the timeline that it is a record of.
+func (l *line) Get(at wal.LSN, k pointKey) (Version, *line, bool) {
+	for n := l; n != nil; at, n = min(at, n.branch), n.ancestor {
+		var hidden wal.LSN
+		for _, r := range n.ranges {
+			if r.ns == k.ns && r.lsn <= at && r.lo <= k.key && k.key < r.hi {
+				hidden = max(hidden, r.lsn)
+			}
+		}
+		versions := n.points[k]
+		i := sort.Search(len(versions), func(i int) bool { return versions[i].LSN > at })
+		if i > 0 && versions[i-1].LSN >= hidden {
+			v := versions[i-1]
+			return v, n, v.Kind == layers.KindValue
+		}
+		if hidden != 0 || k.ns == layers.NamespaceUploads {
+			break
+		}
+	}
+	return Version{}, nil, false
+}
+
+// Found is one key of a scan.
+type Found struct {
+	Key string
+	Version
+	owner *line
+}
+
+// Scan returns what a scan of [lo, hi) must find; an empty hi is no bound.
+func (l *line) Scan(at wal.LSN, ns layers.Namespace, lo, hi string) []Found {
+	keys := make(map[string]bool)
+	for n := l; n != nil; n = n.ancestor {
+		for k := range n.points {
+			if k.ns == ns && k.key >= lo && (hi == "" || k.key < hi) {
+				keys[k.key] = true
+			}
+		}
+	}
+	var found []Found
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if v, owner, ok := l.Get(at, pointKey{ns, key}); ok {
+			found = append(found, Found{key, v, owner})
+		}
+	}
+	return found
+}
+
+// empty reports whether the timeline holds no objects at its end.
+func (l *line) empty() bool {
+	return len(l.Scan(wal.MaxLSN, layers.NamespaceObjects, "", "")) == 0 &&
+		len(l.Scan(wal.MaxLSN, layers.NamespaceVersions, "", "")) == 0
+}
+
+// Expect returns the error that op must meet if it is the next in the order,
+// nil for success.
+func (o *Oracle) Expect(op *Op) error {
+	b := o.names[op.Bucket]
+	switch op.Kind {
+	case OpCreate:
+		if b != nil {
+			return timeline.ErrBucketExists
+		}
+		return nil
+	case OpUnpin:
+		if _, ok := o.pins[op.Pin.ID]; !ok {
+			return timeline.ErrNoSuchPin
+		}
+		return nil
+	}
+	if b == nil {
+		return timeline.ErrNoSuchBucket
+	}
+	switch op.Kind {
+	case OpFork:
+		return o.expectFork(b, op)
+	case OpDelete:
+		if !op.Force && !b.line.empty() {
+			return timeline.ErrBucketNotEmpty
+		}
+	case OpRename:
+		if o.names[op.To] != nil {
+			return timeline.ErrBucketExists
+		}
+	case OpPin:
+		if n, _ := b.line.resolve(op.At); op.At != 0 && n == nil {
+			return timeline.ErrNoSuchBucket
+		}
+	}
+	return nil
+}
+
+func (o *Oracle) expectFork(b *bucket, op *Op) error {
+	if n, _ := b.line.resolve(op.At); op.At != 0 && n == nil || len(op.Names) == 0 {
+		return timeline.ErrNoSuchBucket
+	}
+	seen := make(map[string]bool)
+	for _, name := range op.Names {
+		if o.names[name] != nil || seen[name] {
+			return timeline.ErrBucketExists
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+// Apply puts op, which took place at op.LSN, into the order, and checks what the
+// store reported of it.
+func (o *Oracle) Apply(op *Op) error {
+	if want := o.Expect(op); want != nil {
+		return fmt.Errorf("%s succeeded, want %w", op, want)
+	}
+	if op.LSN <= o.Last() {
+		return fmt.Errorf("%s: LSN is not above %d", op, o.Last())
+	}
+	b := o.names[op.Bucket]
+	o.lsns = append(o.lsns, op.LSN)
+	var err error
+	switch op.Kind {
+	case OpCreate:
+		if len(op.Infos) != 1 {
+			return fmt.Errorf("%s: %d infos", op, len(op.Infos))
+		}
+		l := &line{birth: op.LSN}
+		if err = o.add(op.Bucket, l, nil, &op.Infos[0], op.LSN); err == nil {
+			l.write(op)
+		}
+	case OpFork:
+		err = o.fork(b, op)
+	case OpDelete:
+		delete(o.names, b.name)
+		b.deleted = true
+		if a := b.line.ancestor; a != nil {
+			a.forks--
+		}
+	case OpRename:
+		delete(o.names, b.name)
+		b.name = op.To
+		o.names[op.To] = b
+	case OpPin:
+		err = o.pin(b, op)
+	case OpUnpin:
+		delete(o.pins, op.Pin.ID)
+	default:
+		b.line.write(op)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	for i := range op.Writes {
+		for _, s := range op.Writes[i].segments {
+			o.segments[s] = true
+		}
+	}
+	return nil
+}
+
+// add makes a bucket on l with the ids that the store has given out.
+func (o *Oracle) add(name string, l *line, source *bucket, info *timeline.Info, lsn wal.LSN) error {
+	if o.timelines[info.Timeline] != nil || o.buckets[info.Bucket] != nil || info.Timeline == 0 || info.Bucket == 0 {
+		return fmt.Errorf("ids of timeline %d and bucket %d are not new", info.Timeline, info.Bucket)
+	}
+	l.id, l.points = info.Timeline, make(map[pointKey][]Version)
+	b := &bucket{id: info.Bucket, name: name, line: l, created: lsn, source: source}
+	o.timelines[l.id], o.buckets[b.id], o.names[name] = l, b, b
+	return o.checkInfo(b, info, true)
+}
+
+func (o *Oracle) fork(src *bucket, op *Op) error {
+	if len(op.Infos) != len(op.Names) {
+		return fmt.Errorf("%d forks, want %d", len(op.Infos), len(op.Names))
+	}
+	a, branch := src.line, op.LSN-1
+	if op.At != 0 {
+		a, branch = src.line.resolve(op.At)
+	}
+	var errs []error
+	for i, name := range op.Names {
+		a.forks++
+		l := &line{birth: op.LSN, ancestor: a, branch: branch, depth: a.depth + 1}
+		errs = append(errs, o.add(name, l, src, &op.Infos[i], op.LSN))
+	}
+	return errors.Join(errs...)
+}
+
+func (o *Oracle) pin(b *bucket, op *Op) error {
+	l, at := b.line, op.LSN
+	if op.At != 0 {
+		l, at = b.line.resolve(op.At)
+	}
+	want := timeline.Pin{ID: op.Pin.ID, Bucket: b.id, Timeline: l.id, LSN: at, Created: op.LSN, Name: op.Label}
+	if _, ok := o.pins[op.Pin.ID]; ok || op.Pin != want {
+		return fmt.Errorf("pin %+v, want %+v", op.Pin, want)
+	}
+	o.pins[op.Pin.ID] = want
+	return nil
+}
+
+// write applies the records of op.
+func (l *line) write(op *Op) {
+	for i := range op.Writes {
+		w := &op.Writes[i]
+		if w.Kind == layers.KindRangeTombstone {
+			l.ranges = append(l.ranges, rangeDelete{op.LSN, w.NS, w.Key, w.End})
+			continue
+		}
+		k := pointKey{w.NS, w.Key}
+		v := Version{LSN: op.LSN, Kind: w.Kind, Meta: w.Meta, Body: w.Body}
+		versions := l.points[k]
+		if n := len(versions); n > 0 && versions[n-1].LSN == op.LSN { // the last write of a batch wins
+			versions = versions[:n-1]
+		}
+		l.points[k] = append(versions, v)
+	}
+}
+
+// checkInfo compares what a store says of a bucket with what is known. With
+// fresh set, the bucket's name and forks are compared too: they are the newest
+// ones, which the answer of an older operation need not show.
+func (o *Oracle) checkInfo(b *bucket, got *timeline.Info, fresh bool) error {
+	want := timeline.Info{Name: b.name, Bucket: b.id, Timeline: b.line.id, Created: b.created, Depth: b.line.depth, HasForks: b.line.forks > 0}
+	if b.source != nil {
+		want.SourceBucket, want.Ancestor, want.BranchLSN = b.source.id, b.line.ancestor.id, b.line.branch
+		if !b.source.deleted {
+			want.SourceName = b.source.name
+		}
+	}
+	g := *got
+	if !fresh {
+		g.Name, g.SourceName, g.HasForks = want.Name, want.SourceName, want.HasForks
+	}
+	if g != want {
+		return fmt.Errorf("bucket is %+v, want %+v", *got, want)
+	}
+	return nil
+}
+
+// pinsOf returns the pins of a bucket, oldest first.
+func (o *Oracle) pinsOf(id timeline.BucketID) []timeline.Pin {
+	var pins []timeline.Pin
+	for _, p := range o.pins {
+		if p.Bucket == id {
+			pins = append(pins, p)
+		}
+	}
+	slices.SortFunc(pins, func(a, b timeline.Pin) int { return int(a.ID) - int(b.ID) })
+	return pins
+}
