@@ -13,7 +13,8 @@ import (
 // Blocks; doc.go has their form.
 const (
 	blockTargetBytes = 16 << 10 // a block is cut before the entry that would exceed it
-	blockRestarts    = 16       // entries per restart
+	dataRestarts     = 16       // entries per restart in a data block
+	indexRestarts    = 1        // in an index block, which is searched more than it is read
 	blockTailBytes   = 12       // base LSN, restart count
 	blockTrailer     = 9        // form, raw length, crc
 
@@ -93,6 +94,7 @@ func expandBlock(p []byte) ([]byte, error) {
 
 // blockBuilder makes the bytes of a block from entries in order.
 type blockBuilder struct {
+	every    int // entries per restart
 	buf      []byte
 	restarts []uint32
 	count    int
@@ -116,7 +118,7 @@ func (b *blockBuilder) begin(key Key, lsn wal.LSN, valueLen int) {
 	if b.count == 0 {
 		b.base = lsn
 	}
-	if b.count%blockRestarts == 0 {
+	if b.count%b.every == 0 {
 		b.restarts = append(b.restarts, uint32(len(b.buf)))
 	} else {
 		shared = sharedPrefix(b.lastKey, key)

@@ -18,7 +18,7 @@ import (
 
 // buildBlock makes a block of records; adopted ones have no LSN in it.
 func buildBlock(recs []Record, adopted bool) []byte {
-	var b blockBuilder
+	b := blockBuilder{every: dataRestarts}
 	for i := range recs {
 		lsn := recs[i].LSN
 		if adopted {
@@ -93,6 +93,22 @@ func TestSealBlock(t *testing.T) {
 			if _, err := openBlock(stored[:len(stored)-1], 9, off); !errors.Is(err, ErrCorrupt) {
 				t.Errorf("cut: %v", err)
 			}
+		}
+	}
+}
+
+// Stored blocks of version 1, raw and compressed, open for ever.
+func TestStoredBlockGolden(t *testing.T) {
+	for stored, want := range map[string]string{
+		"6162636400040000008a4f4987": "abcd",
+		"4f61626364040039004c00000400c06162636461626364616263640164000000ca4ad3f1": strings.Repeat("abcd", 25),
+	} {
+		p, err := hex.DecodeString(stored)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := openBlock(p, 9, 4096); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", stored, got, err)
 		}
 	}
 }
@@ -223,7 +239,7 @@ func restartsSound(raw []byte) bool {
 		return false
 	}
 	for n := 0; it.step(); n++ {
-		if it.checkRestart(n) != nil {
+		if it.checkRestart(n, dataRestarts) != nil {
 			return false
 		}
 	}
@@ -240,7 +256,7 @@ func FuzzBlock(f *testing.F) {
 		}
 		f.Add(buildBlock(recs, false))
 	}
-	var b blockBuilder
+	b := blockBuilder{every: dataRestarts}
 	ref := blockRef{off: 99, length: 100, minLSN: 5, maxLSN: 10}
 	value := ref.appendValue(nil, 7)
 	b.begin(MakeKey(1, 2, nil), 7, len(value))
@@ -249,7 +265,7 @@ func FuzzBlock(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		rng := rand.New(rand.NewPCG(uint64(len(raw)), 2))
 		keys, lsns, values := moveBlock(t, raw, rng)
-		var b blockBuilder
+		b := blockBuilder{every: dataRestarts}
 		for i := range keys {
 			b.begin(keys[i], lsns[i], len(values[i]))
 			b.buf = append(b.buf, values[i]...)

@@ -119,8 +119,8 @@ func newestOf(recs []Record, key Key, upTo wal.LSN) (Record, bool) {
 // Everything that can be asked of a layer, against the records it was made of.
 func TestLayerModel(t *testing.T) {
 	rng := testRNG(t)
-	for _, n := range []int{1, 2, 15, 16, 17, 100, 1000, 6000} {
-		for _, cache := range []*BlockCache{nil, NewBlockCache(100_000), NewBlockCache(64 << 20)} {
+	for _, n := range []int{1, 2, 15, 16, 17, 100, 3000} {
+		for _, cache := range []*BlockCache{nil, NewBlockCache(100_000)} {
 			fs := storefs.NewMem()
 			recs := layerRecords(rng, n)
 			stones := layerTombstones(rng, rng.IntN(20))

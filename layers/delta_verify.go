@@ -29,7 +29,10 @@ func (w *treeWalk) walk(visit func(key Key, lsn wal.LSN, value []byte) error) er
 		return w.l.at(w.topAt.off, err)
 	}
 	var indexes []blockRef
-	for top.step() {
+	for n := 0; top.step(); n++ {
+		if err := top.checkRestart(n, indexRestarts); err != nil {
+			return w.l.at(w.topAt.off, err)
+		}
 		ref, err := decodeBlockRef(top.value, top.lsn)
 		if err != nil {
 			return w.l.at(w.topAt.off, err)
@@ -67,7 +70,7 @@ func (w *treeWalk) index(parent *blockIter, ref blockRef) error {
 	}
 	var seen blockRef
 	for n := 0; it.step(); n++ {
-		if err := it.checkRestart(n); err != nil {
+		if err := it.checkRestart(n, indexRestarts); err != nil {
 			return w.l.at(ref.off, err)
 		}
 		child, err := decodeBlockRef(it.value, it.lsn)
@@ -96,7 +99,7 @@ func (w *treeWalk) data(parent *blockIter, ref blockRef) error {
 	}
 	var seen blockRef
 	for n := 0; it.step(); n++ {
-		if err := it.checkRestart(n); err != nil {
+		if err := it.checkRestart(n, dataRestarts); err != nil {
 			return w.l.at(ref.off, err)
 		}
 		if err := w.visit(it.key, it.lsn, it.value); err != nil {
@@ -137,11 +140,11 @@ func (w *treeWalk) agrees(parent, it *blockIter, ref, seen blockRef) error {
 }
 
 // checkRestart checks that the n-th entry, which it stands on, is a restart if
-// and only if it should be.
-func (it *blockIter) checkRestart(n int) error {
-	count := len(it.restarts) / 4
-	if n%blockRestarts == 0 && (n/blockRestarts >= count || it.restart(n/blockRestarts) != it.off) || n/blockRestarts >= count ||
-		it.next == len(it.entries) && n/blockRestarts != count-1 {
+// and only if one comes every so many entries.
+func (it *blockIter) checkRestart(n, every int) error {
+	count, i := len(it.restarts)/4, n/every
+	isLast := it.next == len(it.entries)
+	if i >= count || isLast && i != count-1 || n%every == 0 && it.restart(i) != it.off {
 		return it.corrupt("entry %d at %d of block: no restart there, or one too many", n, it.off)
 	}
 	return nil

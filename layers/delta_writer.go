@@ -71,7 +71,7 @@ func NewDeltaWriter(fs vfs.FS, dir string, num FileNum, o WriterOptions) (*Delta
 	w.out.file = vfs.NewSyncingFile(f, vfs.SyncingFileOptions{BytesPerSync: bytesPerSync, NoSyncOnClose: true})
 	w.out.num = num
 	w.out.buf = appendLayerHeader(make([]byte, 0, writeBufferBytes+2*blockTargetBytes), num, DeltaLayer)
-	w.points.out = &w.out
+	w.points = newTree(&w.out)
 	w.desc = Desc{Num: num, Kind: DeltaLayer, Level: o.Level, MinLSN: wal.MaxLSN}
 	return w, nil
 }
@@ -241,7 +241,7 @@ func (w *DeltaWriter) writeFilter() (section, error) {
 
 // writeTombstones writes the range tombstones as a tree of their own.
 func (w *DeltaWriter) writeTombstones(set *tombstoneSet) (section, error) {
-	t := tree{out: &w.out}
+	t := newTree(&w.out)
 	flags := byte(KindRangeTombstone)
 	if w.adopted {
 		flags |= entryAdopted
@@ -357,6 +357,10 @@ type tree struct {
 	value   []byte
 }
 
+func newTree(out *blockOutput) tree {
+	return tree{out: out, block: newLevel(dataRestarts), index: newLevel(indexRestarts)}
+}
+
 // level is a block being built and the LSNs in it or below it.
 type level struct {
 	blockBuilder
@@ -370,6 +374,8 @@ type indexBlock struct {
 	lastLSN        wal.LSN
 	minLSN, maxLSN wal.LSN
 }
+
+func newLevel(every int) level { return level{blockBuilder: blockBuilder{every: every}} }
 
 // put adds an entry over the LSNs low to high.
 func (l *level) put(key Key, lsn wal.LSN, value []byte, low, high wal.LSN) {
@@ -435,7 +441,7 @@ func (t *tree) finish() (section, error) {
 		return section{}, err
 	}
 	t.cutIndex()
-	var top level
+	top := newLevel(indexRestarts)
 	for i := range t.indexes {
 		x := &t.indexes[i]
 		s, err := t.out.block(x.raw)

@@ -32,7 +32,8 @@
 //
 // The crc of a stored block, and of a filter block, is over what precedes it, then
 // the file number (8) and the offset of the block (8): a block in the wrong place
-// is corrupt. Every 16th entry is a restart: its key is whole.
+// is corrupt. Every 16th entry of a data block and every entry of an index block is a
+// restart: its key is whole.
 //
 //	entry       uvarint key bytes shared with the previous entry
 //	            uvarint key bytes that follow

@@ -95,12 +95,12 @@ func (m *Memlayer) Add(r *Record) {
 func (m *Memlayer) insert(r *Record) {
 	var before [maxHeight]*memNode
 	height := int(m.height.Load())
-	n := &m.head
+	n, next := &m.head, (*memNode)(nil)
 	for level := height - 1; level >= 0; level-- {
-		n = n.before(level, r.Key, r.LSN)
+		n, next = n.before(level, r.Key, r.LSN, next)
 		before[level] = n
 	}
-	if next := n.next.Load(); next != nil && next.rec.LSN == r.LSN && next.rec.Key.Compare(r.Key) == 0 {
+	if next != nil && next.rec.LSN == r.LSN && next.rec.Key.Compare(r.Key) == 0 {
 		panic(fmt.Sprintf("layers: second record of %s at %d", r.Key, r.LSN))
 	}
 	h := m.randomHeight()
@@ -119,12 +119,13 @@ func (m *Memlayer) insert(r *Record) {
 	}
 }
 
-// before returns the last node of a level, from n on, that lies before (key, lsn).
-func (n *memNode) before(level int, key Key, lsn wal.LSN) *memNode {
+// before returns the last node of a level, from n on, that lies before (key, lsn),
+// and the one after it; end is a node that is known not to, or nil.
+func (n *memNode) before(level int, key Key, lsn wal.LSN, end *memNode) (last, next *memNode) {
 	for {
-		next := n.link(level).Load()
-		if next == nil || compareRecords(next.rec.Key, next.rec.LSN, key, lsn) >= 0 {
-			return n
+		next = n.link(level).Load()
+		if next == end || next == nil || compareRecords(next.rec.Key, next.rec.LSN, key, lsn) >= 0 {
+			return n, next
 		}
 		n = next
 	}
@@ -158,19 +159,20 @@ func (m *Memlayer) newNode(height int) *memNode {
 	return n
 }
 
-// less returns the last node before (key, lsn); the head if there is none.
-func (m *Memlayer) less(key Key, lsn wal.LSN) *memNode {
-	n := &m.head
+// around returns the last node before (key, lsn), the head if there is none, and
+// the first that is not, nil if there is none.
+func (m *Memlayer) around(key Key, lsn wal.LSN) (n, next *memNode) {
+	n = &m.head
 	for level := int(m.height.Load()) - 1; level >= 0; level-- {
-		n = n.before(level, key, lsn)
+		n, next = n.before(level, key, lsn, next)
 	}
-	return n
+	return n, next
 }
 
 // Get returns the newest point record of key at or below upTo. It stays valid
 // as long as the memlayer. Range tombstones are not consulted.
 func (m *Memlayer) Get(key Key, upTo wal.LSN) (*Record, bool) {
-	n := m.less(key, upTo).next.Load()
+	_, n := m.around(key, upTo)
 	if n == nil || n.rec.Key.Compare(key) != 0 {
 		return nil, false
 	}
@@ -264,9 +266,17 @@ func (it *memIter) at(n *memNode) bool {
 	return n != nil && n != &it.m.head
 }
 
-func (it *memIter) SeekGE(key Key, lsn wal.LSN) bool { return it.at(it.m.less(key, lsn).next.Load()) }
-func (it *memIter) SeekLT(key Key, lsn wal.LSN) bool { return it.at(it.m.less(key, lsn)) }
-func (it *memIter) First() bool                      { return it.at(it.m.head.next.Load()) }
+func (it *memIter) SeekGE(key Key, lsn wal.LSN) bool {
+	_, n := it.m.around(key, lsn)
+	return it.at(n)
+}
+
+func (it *memIter) SeekLT(key Key, lsn wal.LSN) bool {
+	n, _ := it.m.around(key, lsn)
+	return it.at(n)
+}
+
+func (it *memIter) First() bool { return it.at(it.m.head.next.Load()) }
 
 func (it *memIter) Last() bool {
 	n := &it.m.head

@@ -167,10 +167,6 @@ func (r *ValueReader) load(e *Extent, want uint64) error {
 	if err := src.readChunks(r.buf, first, r.table); err != nil {
 		return err
 	}
-	if ahead := min(r.left, e.Len-r.pos) - want; ahead > 0 {
-		// Advice only: the read itself will tell what is wrong.
-		_ = src.file.file.Prefetch(int64(e.Offset+end), int64(min(ahead, pieceBytes)))
-	}
 	r.take(r.buf[from-first : from-first+want])
 	return nil
 }

@@ -438,6 +438,11 @@ func (v *Values) sync(s *valueSegment) error {
 // takeSlot waits for the right to have an open segment.
 func (v *Values) takeSlot(ctx context.Context) error {
 	select {
+	case <-v.done:
+		return ErrClosed
+	default:
+	}
+	select {
 	case v.slots <- struct{}{}:
 		return nil
 	default:

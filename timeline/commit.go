@@ -55,15 +55,22 @@ func (s *Store) Commit(ctx context.Context, name string, b *Batch) (wal.LSN, err
 	return s.retryMoved(ctx, name, func(bk *bucket, n *node) (wal.LSN, error) {
 		var few [8]uint32
 		set := stripeSet(few[:0])
+		ranged := false
 		for i := range b.ops {
+			ranged = ranged || b.ops[i].kind == layers.KindRangeTombstone
 			set = set.add(n.id, b.ops[i].ns, b.ops[i].key, false)
+		}
+		if ranged { // it touches keys that have no stripe here: nobody may have read one and not yet written
+			n.gate.Lock()
+			defer n.gate.Unlock()
+			return s.append(ctx, name, bk, n, b)
 		}
 		n.gate.RLock()
 		defer n.gate.RUnlock()
 		set = set.sorted()
 		s.stripes.lock(set)
 		defer s.stripes.unlock(set)
-		return s.append(ctx, bk, n, b)
+		return s.append(ctx, name, bk, n, b)
 	})
 }
 
@@ -88,7 +95,7 @@ func (s *Store) Update(ctx context.Context, name string, locks []Lock, fn func(t
 		set = set.sorted()
 		s.stripes.lock(set)
 		defer s.stripes.unlock(set)
-		return s.transact(ctx, bk, n, fn)
+		return s.transact(ctx, name, bk, n, fn)
 	})
 }
 
@@ -101,13 +108,13 @@ func (s *Store) Exclusive(ctx context.Context, name string, fn func(tx *Tx) erro
 	return s.retryMoved(ctx, name, func(bk *bucket, n *node) (wal.LSN, error) {
 		n.gate.Lock()
 		defer n.gate.Unlock()
-		return s.transact(ctx, bk, n, fn)
+		return s.transact(ctx, name, bk, n, fn)
 	})
 }
 
 // transact runs fn on the newest visible state of n and commits its batch.
-func (s *Store) transact(ctx context.Context, bk *bucket, n *node, fn func(tx *Tx) error) (wal.LSN, error) {
-	if bk.sequenced() != n {
+func (s *Store) transact(ctx context.Context, name string, bk *bucket, n *node, fn func(tx *Tx) error) (wal.LSN, error) {
+	if !bk.leadsTo(name, n) {
 		return 0, errMoved
 	}
 	version, visible, err := s.acquire()
@@ -126,16 +133,16 @@ func (s *Store) transact(ctx context.Context, bk *bucket, n *node, fn func(tx *T
 	if err := tx.check(s.opts.maxCommitBytes()); err != nil {
 		return 0, err
 	}
-	return s.append(ctx, bk, n, &tx.Batch)
+	return s.append(ctx, name, bk, n, &tx.Batch)
 }
 
 // append encodes and logs a batch whose locks are held, and waits until it is
 // visible.
-func (s *Store) append(ctx context.Context, bk *bucket, n *node, b *Batch) (wal.LSN, error) {
+func (s *Store) append(ctx context.Context, name string, bk *bucket, n *node, b *Batch) (wal.LSN, error) {
 	c := wal.Commit{
 		Payload: b.encode(n.id),
 		Reserve: func(wal.LSN) error {
-			if bk.sequenced() != n {
+			if !bk.leadsTo(name, n) {
 				return errMoved
 			}
 			return nil
@@ -181,6 +188,11 @@ func (s *Store) retryMoved(ctx context.Context, name string, try func(*bucket, *
 		}
 	}
 }
+
+// AdmitWrite refuses what a commit would refuse now, before the caller goes to
+// the length of receiving a large body: ErrClosed, *wal.ReadOnlyError,
+// storefs.ErrDiskFull, and after a wait ErrSlowDown.
+func (s *Store) AdmitWrite(ctx context.Context) error { return s.admit(ctx, nil) }
 
 // admit refuses a write that could not be finished: too large, store closing or
 // read-only, disk full, flush too far behind.

@@ -67,6 +67,12 @@ func (b *bucket) sequenced() *node {
 	return l[len(l)-1].node
 }
 
+// leadsTo reports whether for the next commit in order the bucket still has the
+// name and is bound to n.
+func (b *bucket) leadsTo(name string, n *node) bool {
+	return *b.name.Load() == name && b.sequenced() == n
+}
+
 // at returns the binding in force at lsn; the first one for an LSN before it.
 func (b *bucket) at(lsn wal.LSN) binding {
 	l := *b.bindings.Load()

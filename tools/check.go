@@ -64,7 +64,7 @@ func (c *checker) verdict() error {
 		c.bad("close values: %v", err)
 	}
 	if c.problems > 0 {
-		return fmt.Errorf("%d problems found", c.problems)
+		return fmt.Errorf("problems found: %d", c.problems)
 	}
 	fmt.Fprintln(c.out, "no problem found")
 	return nil
@@ -113,12 +113,10 @@ func (c *checker) layer(d layers.Desc, verify func(*layers.Layer) error) error {
 	if err != nil {
 		return err
 	}
-	if err = verify(l); err == nil {
-		err = eachRecord(l, func(r *layers.Record) error {
-			c.refer(r, fmt.Sprintf("layer %d", d.Num))
-			return nil
-		})
-	}
+	err = errors.Join(verify(l), eachRecord(l, func(r *layers.Record) error {
+		c.refer(r, fmt.Sprintf("layer %d", d.Num))
+		return nil
+	}))
 	return errors.Join(err, l.Close())
 }
 

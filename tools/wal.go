@@ -93,7 +93,7 @@ func dumpCatalog(s *timeline.Offline, _ vfs.FS, out io.Writer) error {
 		return err
 	})
 	if err == nil && bad > 0 {
-		err = fmt.Errorf("%d bad rows", bad)
+		err = fmt.Errorf("bad rows: %d", bad)
 	}
 	return err
 }

@@ -102,7 +102,24 @@ func TestCrash(t *testing.T) {
 			if err := l.Close(); err != nil {
 				t.Fatal(err)
 			}
+			checkSegmentSizes(t, after, segment)
 			fs, m = after, &model{appended: m.appended, acked: acked, flushed: flushed}
+		}
+	}
+}
+
+// checkSegmentSizes checks that a file with the name of a segment is one.
+func checkSegmentSizes(t *testing.T, fs vfs.FS, want int64) {
+	t.Helper()
+	names, err := fs.List("wal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if _, ok := ParseSegmentName(name); ok {
+			if info, err := fs.Stat("wal/" + name); err != nil || info.Size() != want {
+				t.Fatalf("%s is not wholly there: %v, %v", name, info, err)
+			}
 		}
 	}
 }

@@ -35,6 +35,20 @@ func (f *failFrom) MaybeError(op errorfs.Op) error {
 
 func (f *failFrom) wrap(fs vfs.FS) vfs.FS { return errorfs.Wrap(fs, f) }
 
+// failSyncs fails SyncData while fail is set.
+type failSyncs struct{ fail atomic.Bool }
+
+func (f *failSyncs) String() string { return "fail syncs" }
+
+func (f *failSyncs) MaybeError(op errorfs.Op) error {
+	if f.fail.Load() && op.Kind == errorfs.OpFileSyncData {
+		return errorfs.ErrInjected
+	}
+	return nil
+}
+
+func (f *failSyncs) wrap(fs vfs.FS) vfs.FS { return errorfs.Wrap(fs, f) }
+
 // shortFS cuts the k-th WriteAt short, without an error.
 type shortFS struct {
 	vfs.FS

@@ -152,7 +152,16 @@ func checkReencodes(t *testing.T, p []byte) {
 }
 
 func TestGroupSizes(t *testing.T) {
-	for n := int64(0); n < 40000; n += 1 + n%7 {
+	var sizes []int64
+	for n := int64(0); n < 40000; n += 997 {
+		sizes = append(sizes, n)
+	}
+	for blocks := int64(1); blocks < 6; blocks++ {
+		for d := int64(-20); d <= 20; d++ { // around what fills them
+			sizes = append(sizes, maxPayload(blocks*blockBytes)-frameHeaderBytes+d)
+		}
+	}
+	for _, n := range sizes {
 		b := newGroupBuffer(groupBytes(n + frameHeaderBytes))
 		payload := payloadOf(uint64(n), int(n))
 		b.append(5, payload)

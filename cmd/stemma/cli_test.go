@@ -254,7 +254,7 @@ func TestServeMakesKeys(t *testing.T) {
 	for round := range 2 {
 		p := &process{serving: make(chan struct{}), exited: make(chan struct{})}
 		p.cmd = exec.Command(bin, "serve")
-		p.cmd.Env = environment("STEMMA_DATA="+dir, "STEMMA_LISTEN=127.0.0.1:0", "STEMMA_ADMIN_LISTEN=127.0.0.1:0", "STEMMA_LOG_FORMAT=json")
+		p.cmd.Env = environment("STEMMA_DATA="+dir, "STEMMA_LISTEN=127.0.0.1:0", "STEMMA_ADMIN_LISTEN=127.0.0.1:0", "STEMMA_LOG_FORMAT=json", "STEMMA_BALLAST_BYTES=1MiB")
 		p.launch(t)
 		<-p.serving
 		shown := strings.Contains(p.output(), "export AWS_SECRET_ACCESS_KEY=")

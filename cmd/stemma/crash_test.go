@@ -58,7 +58,7 @@ func TestCrash(t *testing.T) {
 	for first := 0; first < rounds && !t.Failed(); first += crashEpoch {
 		n := min(crashEpoch, rounds-first)
 		t.Run(fmt.Sprintf("rounds=%d-%d", first, first+n-1), func(t *testing.T) {
-			h := newCrashTest(t, seed, first)
+			h := newCrashTest(t, t.TempDir(), seed, first)
 			h.run(n)
 			ready = append(ready, h.ready...)
 		})
@@ -70,9 +70,55 @@ func TestCrash(t *testing.T) {
 	}
 }
 
+// TestCrashFindsLoss takes acknowledged changes away from the server, and wants
+// the checks of TestCrash to say so.
+func TestCrashFindsLoss(t *testing.T) {
+	found := &recorder{TB: t}
+	h := newCrashTest(found, t.TempDir(), 1, 0)
+	h.p = start(t, h.dir, h.args...)
+	h.createBase()
+	h.load(0)
+	older := t.TempDir()
+	if err := os.CopyFS(older, os.DirFS(h.dir)); err != nil {
+		t.Fatal(err)
+	}
+	h.p = start(t, h.dir, h.args...)
+	h.load(1)
+	if found.Failed() {
+		t.Fatalf("errors before anything was lost: %q", found.errs)
+	}
+	h.p = start(t, older, h.args...)
+	h.verify(0, true)
+	if !found.Failed() {
+		t.Errorf("%d changes were acknowledged, some were lost, and no check noticed", h.acked)
+	}
+	h.p.kill()
+}
+
+// recorder keeps the errors of a test instead of failing it.
+type recorder struct {
+	testing.TB
+	mu   sync.Mutex
+	errs []string
+}
+
+func (r *recorder) Error(args ...any) { r.Errorf("%s", fmt.Sprint(args...)) }
+
+func (r *recorder) Errorf(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.errs = append(r.errs, fmt.Sprintf(format, args...))
+}
+
+func (r *recorder) Failed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.errs) > 0
+}
+
 // crashTest is one data directory and what is known of it.
 type crashTest struct {
-	t     *testing.T
+	t     testing.TB
 	seed  uint64
 	first int
 	dir   string
@@ -88,11 +134,12 @@ type crashTest struct {
 	content uint64         // last seed given out
 }
 
-// newCrashTest begins a data directory. Every second one has a small memlayer
-// and log, so that kills meet flushes and compactions.
-func newCrashTest(t *testing.T, seed uint64, first int) *crashTest {
-	h := &crashTest{t: t, seed: seed, first: first, dir: t.TempDir(), rng: rand.New(rand.NewPCG(seed, uint64(first)<<32))}
-	if small := h.rng.IntN(2) == 0; small {
+// newCrashTest begins a data directory. Every second one, and the first, has a
+// small memlayer and log, so that kills meet flushes and compactions; the others
+// have the defaults.
+func newCrashTest(t testing.TB, dir string, seed uint64, first int) *crashTest {
+	h := &crashTest{t: t, seed: seed, first: first, dir: dir, rng: rand.New(rand.NewPCG(seed, uint64(first)<<32))}
+	if first/crashEpoch%2 == 0 {
 		h.args = []string{"--memlayer-bytes=1MiB", "--wal-segment-bytes=8MiB", "--wal-flush-bytes=16MiB"}
 	}
 	t.Logf("server flags: %q", h.args)
@@ -194,13 +241,13 @@ func (h *crashTest) load(round int) {
 
 // isDead tells a request that got no whole answer from one that got an error.
 func isDead(err error) bool {
-	var answer *awshttp.ResponseError
-	return err != nil && (!errors.As(err, &answer) || errors.Is(err, io.ErrUnexpectedEOF))
+	return err != nil && (statusOf(err) == 0 || errors.Is(err, io.ErrUnexpectedEOF))
 }
 
 // refused reports whether the server said that it did not do it, and may later.
 func refused(err error) bool { return statusOf(err) == http.StatusServiceUnavailable }
 
+// statusOf returns the status of the answer that err stands for, 0 for none.
 func statusOf(err error) int {
 	var answer *awshttp.ResponseError
 	if errors.As(err, &answer) {

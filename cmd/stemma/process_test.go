@@ -101,7 +101,7 @@ func spawn(t testing.TB, dir string, args ...string) *process {
 	}
 	p := &process{serving: make(chan struct{}), exited: make(chan struct{})}
 	p.cmd = exec.Command(bin, append([]string{"serve", "--data", dir, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
-		"--log-format", "json"}, args...)...)
+		"--log-format", "json", "--ballast-bytes", "1MiB"}, args...)...)
 	p.cmd.Env = environment("STEMMA_ROOT_ACCESS_KEY="+testAccess, "STEMMA_ROOT_SECRET_KEY="+testSecret)
 	p.launch(t)
 	return p
@@ -148,8 +148,8 @@ func (p *process) output() string {
 // start is spawn, and waits until the server is ready.
 func start(t testing.TB, dir string, args ...string) *process {
 	t.Helper()
-	began := time.Now()
 	p := spawn(t, dir, args...)
+	began := time.Now()
 	late := time.After(2 * time.Minute)
 	select {
 	case <-p.serving:

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"stemma/layers"
 	"stemma/timeline"
 )
 
@@ -123,4 +124,26 @@ func TestCopyRefused(t *testing.T) {
 	if _, err := h.Copy(h.ctx, "home", "dst", &CopyInput{SrcBucket: "home", SrcKey: "src", Cond: Conditions{IfMatch: "*"}}); err != nil {
 		t.Error(err)
 	}
+}
+
+// While an object is being copied from, its segments cannot be removed; the
+// twin without the source can.
+func TestSourceHoldsSegments(t *testing.T) {
+	h := start(t)
+	h.put("home", "src", random(1, 1<<20))
+	values := h.Store().Values()
+	if err := values.SealIdle(0); err != nil {
+		t.Fatal(err)
+	}
+	segs := values.Segments()
+	src, err := h.openSource(h.ctx, "home", "src", &GetInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, values.Remove(segs[0].Num), layers.ErrHeld)
+	src.close()
+	wantErr(t, values.Remove(segs[0].Num), nil)
+	_, err = h.Copy(h.ctx, "home", "dst", &CopyInput{SrcBucket: "home", SrcKey: "src"})
+	wantErr(t, err, layers.ErrNoSegment)
+	h.wantAbsent("home", "dst", 0)
 }

@@ -12,8 +12,8 @@ import (
 // Get opens the object at a key, or a range or part of it. The caller closes
 // the body, which holds value segments but no layers, however slowly it is read.
 //
-// Errors: ErrNoSuchKey, ErrPreconditionFailed, *NotModifiedError, *RangeError,
-// ErrInvalidPartNumber, ErrRangeAndPart, timeline.ErrNoSuchBucket, ErrFuture and
+// Errors: ErrKeyTooLong, ErrNoSuchKey, ErrPreconditionFailed, *NotModifiedError,
+// *RangeError, ErrInvalidPartNumber, ErrRangeAndPart, timeline.ErrNoSuchBucket, ErrFuture and
 // *BelowHorizonError, ErrCorrupt, layers.ErrCorrupt.
 func (s *Service) Get(ctx context.Context, bucket, key string, in *GetInput) (*Object, error) {
 	return s.read(ctx, bucket, key, in, true)
@@ -59,8 +59,11 @@ func (s *Service) read(ctx context.Context, bucket, key string, in *GetInput, bo
 	return o, nil
 }
 
-// lookup finds the object at a key. Errors: ErrNoSuchKey, ErrCorrupt.
+// lookup finds the object at a key. Errors: ErrKeyTooLong, ErrNoSuchKey, ErrCorrupt.
 func lookup(r reader, key string) (*Entry, layers.Record, error) {
+	if err := checkKey(key); err != nil {
+		return nil, layers.Record{}, err
+	}
 	var few [64]byte
 	rec, err := r.Get(layers.NamespaceObjects, append(few[:0], key...))
 	if err != nil {

@@ -75,8 +75,10 @@ func (s *Service) precheck(ctx context.Context, bucket string, key []byte, cond 
 		if size >= 0 && size < int64(s.o.MaxInlineBytes) {
 			return nil
 		}
-		_, err := s.store.Bucket(bucket, 0)
-		return err
+		if _, err := s.store.Bucket(bucket, 0); err != nil {
+			return err
+		}
+		return s.store.AdmitWrite(ctx)
 	}
 	v, err := s.store.View(ctx, bucket, 0)
 	if err != nil {

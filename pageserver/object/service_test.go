@@ -273,6 +273,8 @@ func TestPutRefused(t *testing.T) {
 	}
 	_, err := h.Put(h.ctx, "home", strings.Repeat("k", 1025), &PutInput{})
 	wantErr(t, err, ErrKeyTooLong)
+	_, err = h.Get(h.ctx, "home", strings.Repeat("k", 1025), &GetInput{})
+	wantErr(t, err, ErrKeyTooLong)
 	_, err = h.Put(h.ctx, "home", "", &PutInput{})
 	wantErr(t, err, ErrKeyTooLong)
 	for _, n := range []int{1, 100 << 10} {

@@ -21,6 +21,9 @@ func (s *Service) PutPart(ctx context.Context, bucket, key, id string, number in
 		return nil, err
 	}
 	u, err := s.peek(ctx, bucket, &o)
+	if err == nil {
+		err = s.store.AdmitWrite(ctx) // before the body is sent
+	}
 	if err != nil {
 		return nil, fmt.Errorf("put part: %w", err)
 	}

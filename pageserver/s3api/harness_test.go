@@ -33,12 +33,13 @@ var rootKey = auth.Key{ID: "stemma-test", Secret: "stemma-test-secret", Root: tr
 // testServer is a server on 127.0.0.1 over a store in memory.
 type testServer struct {
 	*Server
-	t     testing.TB
-	addr  string
-	store *timeline.Store
-	logs  *logRecorder
-	http  *http.Client
-	sdk   *s3.Client
+	t      testing.TB
+	addr   string
+	served chan error
+	store  *timeline.Store
+	logs   *logRecorder
+	http   *http.Client
+	sdk    *s3.Client
 }
 
 // logRecorder keeps what was logged at Warn and above.
@@ -61,11 +62,41 @@ func (l *logRecorder) take() string {
 	return s
 }
 
-// newServer starts a server; the test fails if it logs anything at Warn or
-// above that was not taken.
+// newServer starts a server that ends with the test.
 func newServer(t testing.TB, change ...func(*Options)) *testServer {
 	t.Helper()
-	s := &testServer{t: t, logs: &logRecorder{}}
+	s := newServerWithoutCleanup(t, change...)
+	t.Cleanup(func() {
+		s.http.CloseIdleConnections()
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		s.stop()
+	})
+	return s
+}
+
+// stop ends what Shutdown leaves; the test fails if the server logged anything
+// at Warn or above that was not taken.
+func (s *testServer) stop() {
+	s.t.Helper()
+	if err := <-s.served; err != nil {
+		s.t.Error(err)
+	}
+	if err := s.store.Close(); err != nil {
+		s.t.Errorf("close store: %v", err)
+	}
+	if lines := s.logs.take(); lines != "" {
+		s.t.Errorf("logged: %s", lines)
+	}
+}
+
+// newServerWithoutCleanup starts a server. The caller calls Shutdown, then stop.
+func newServerWithoutCleanup(t testing.TB, change ...func(*Options)) *testServer {
+	t.Helper()
+	s := &testServer{t: t, logs: &logRecorder{}, served: make(chan error, 1)}
 	logger := slog.New(slog.NewTextHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	store, err := timeline.Open(timeline.Options{FS: storefs.NewMem(), Dir: "data", Logger: logger, WALSegmentBytes: 4 << 20})
 	if err != nil {
@@ -88,27 +119,9 @@ func newServer(t testing.TB, change ...func(*Options)) *testServer {
 		t.Fatal(err)
 	}
 	s.addr = ln.Addr().String()
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ln) }()
+	go func() { s.served <- s.Serve(ln) }()
 	s.http = &http.Client{Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}}
 	s.sdk = s.newSDK()
-	t.Cleanup(func() {
-		s.http.CloseIdleConnections()
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		if err := s.Shutdown(ctx); err != nil {
-			t.Errorf("shutdown: %v", err)
-		}
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-		if err := store.Close(); err != nil {
-			t.Errorf("close store: %v", err)
-		}
-		if lines := s.logs.take(); lines != "" {
-			t.Errorf("logged: %s", lines)
-		}
-	})
 	return s
 }
 

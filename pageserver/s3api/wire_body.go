@@ -22,7 +22,7 @@ type wireBody struct {
 	left    int64     // of Content-Length; -1 when the coding tells the end
 	conn    net.Conn
 	timeout time.Duration
-	armed   time.Time // when the deadline was set last
+	armed   time.Time // when the deadline was set last; not at every read
 	err     error     // sticky, io.EOF included
 	open    *auth.Body
 }
@@ -44,7 +44,7 @@ func (b *wireBody) Read(p []byte) (int, error) {
 	if b.r == nil {
 		return 0, io.EOF
 	}
-	if now := time.Now(); now.Sub(b.armed) > time.Second {
+	if now := time.Now(); now.Sub(b.armed) > b.timeout/8 {
 		b.armed = now
 		if err := b.conn.SetReadDeadline(now.Add(b.timeout)); err != nil {
 			b.err = &bodyError{err}

@@ -61,9 +61,12 @@ type Model struct {
 	history   []*Op
 	lastFlush int
 	faults    bool // the disk may fail
+	hits      int  // failures of the disk, until it was healed
+	calls     int  // that could have failed
 	healAt    int  // step
-	// fullUntil is when the log must have seen that the disk has room again.
-	fullUntil time.Time
+	// healedUntil is when the log, which looks again now and then, must have
+	// seen that the disk has recovered.
+	healedUntil time.Time
 	// pending are the value segments of an operation that may have taken place.
 	pending map[layers.FileNum]bool
 }
@@ -119,7 +122,7 @@ func NewModel(cfg Config) (*Model, error) {
 	}
 	err := m.open()
 	if err != nil && m.excused(err) {
-		m.disk.Heal()
+		m.mend()
 		err = m.open()
 	}
 	if err != nil {
@@ -133,6 +136,10 @@ func (m *Model) History() []*Op { return m.history }
 
 // Coverage returns what was done so far.
 func (m *Model) Coverage() *Coverage { return m.count }
+
+// Faults returns how many calls the disk has failed, and how many could have
+// failed, by the Fault of the Config.
+func (m *Model) Faults() (hits, calls int) { return m.hits, m.calls }
 
 // Oracle returns the oracle; for negative controls.
 func (m *Model) Oracle() *Oracle { return m.oracle }
@@ -267,10 +274,7 @@ func (m *Model) samples() error {
 
 // excused reports whether an error may be a failure that the disk made up.
 func (m *Model) excused(err error) bool {
-	if errors.Is(err, storefs.ErrDiskFull) && time.Now().Before(m.fullUntil) {
-		return true // the log looks again a moment later
-	}
-	return m.faults && injected(err)
+	return (m.faults || time.Now().Before(m.healedUntil)) && injected(err)
 }
 
 func injected(err error) bool {
@@ -326,7 +330,7 @@ func (m *Model) succeeded(op *Op) error {
 	if v := m.store.Visible(); v != op.LSN {
 		return fmt.Errorf("%s: the visible LSN is %d", op, v)
 	}
-	m.fullUntil = time.Time{}
+	m.healedUntil = time.Time{}
 	m.tookPlace(op)
 	return nil
 }

@@ -156,7 +156,7 @@ func (m *Model) openAndFail() error {
 	} else if err := m.store.Close(); err != nil && !m.excused(err) {
 		return fmt.Errorf("close: %w", err)
 	}
-	m.disk.Heal()
+	m.mend()
 	m.faults = false
 	m.watch.Mute(false)
 	return nil
@@ -239,6 +239,13 @@ func (m *Model) startFaults(f Fault) {
 	m.disk.Fail(f)
 }
 
+// mend ends the failures of the disk, and counts them.
+func (m *Model) mend() int {
+	hits, calls := m.disk.Heal()
+	m.hits, m.calls = m.hits+hits, m.calls+calls
+	return hits
+}
+
 // heal ends the failures and lets the store come to rest.
 func (m *Model) heal() error {
 	if m.store.Err() != nil && m.faults {
@@ -247,9 +254,9 @@ func (m *Model) heal() error {
 	if !m.faults {
 		return nil
 	}
-	if hits, _ := m.disk.Heal(); hits > 0 {
+	if m.mend() > 0 {
 		m.count.Add("failure of a file system call")
-		m.fullUntil = time.Now().Add(time.Minute)
+		m.healedUntil = time.Now().Add(time.Minute)
 	}
 	// A retry may still be waiting, and the log may have lost its next segment.
 	if err := m.quiesce(); err != nil {
@@ -268,7 +275,7 @@ func (m *Model) heal() error {
 func (m *Model) leaveReadOnly(op *Op) error {
 	m.note("read-only: %v", m.store.Err())
 	m.count.Add("store went read-only")
-	m.disk.Heal()
+	m.mend()
 	if err := m.unchanged("store went read-only"); err != nil {
 		return err
 	}

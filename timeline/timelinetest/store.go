@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -104,7 +105,7 @@ func (w *Watch) Handle(_ context.Context, r slog.Record) error {
 	})
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.off {
+	if !w.off && !strings.Contains(line, ErrInjected.Error()) {
 		w.lines = append(w.lines, line)
 	}
 	return nil
