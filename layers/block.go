@@ -288,12 +288,13 @@ func (it *blockIter) step() bool {
 	return it.decode(it.next)
 }
 
-// restart returns the offset of the i-th restart; past the entries if it is bad.
+// restart returns the offset of the i-th restart, unchecked.
 func (it *blockIter) restart(i int) int {
 	return int(binary.LittleEndian.Uint32(it.restarts[4*i:]))
 }
 
-// restartBefore returns the number of restarts whose entry lies before (key, lsn).
+// restartsBefore returns how many restarts have an entry before (key, lsn); false
+// after a failure.
 func (it *blockIter) restartsBefore(key Key, lsn wal.LSN) (int, bool) {
 	lo, hi := 0, len(it.restarts)/4
 	for lo < hi {

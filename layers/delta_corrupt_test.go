@@ -188,7 +188,7 @@ func TestVerifyFindsBugs(t *testing.T) {
 	for what, bug := range map[string]func(w *DeltaWriter) error{
 		"none": func(w *DeltaWriter) error { return nil },
 		"disorder": func(w *DeltaWriter) error {
-			w.lastKey = Key("\x00")
+			w.lastKey = make(Key, keyPrefixLen)
 			return w.Add(&Record{Key: MakeKey(1, 0x20, nil), LSN: 9, Kind: KindValue})
 		},
 		"a version twice":  func(w *DeltaWriter) error { w.lastLSN = 51; return w.Add(&last) },
@@ -196,9 +196,13 @@ func TestVerifyFindsBugs(t *testing.T) {
 		"gap in the index": func(w *DeltaWriter) error { return errors.Join(w.points.cutBlock(), w.out.write([]byte{0})) },
 		"filter":           func(w *DeltaWriter) error { w.hashes = w.hashes[:len(w.hashes)-1]; return nil },
 		"LSNs of a block":  func(w *DeltaWriter) error { w.points.block.minLSN--; return nil },
-		"LSNs above it":    func(w *DeltaWriter) error { w.points.index.maxLSN++; return nil },
-		"last key":         func(w *DeltaWriter) error { w.points.block.lastKey = append(w.points.block.lastKey, 0); return nil },
-		"last LSN":         func(w *DeltaWriter) error { w.points.block.lastLSN--; return nil },
+		"LSNs above it": func(w *DeltaWriter) error {
+			err := w.points.cutBlock()
+			w.points.index.maxLSN++
+			return errors.Join(err, w.Add(&Record{Key: MakeKey(9, 0x20, []byte("later")), LSN: 50, Kind: KindValue}))
+		},
+		"last key": func(w *DeltaWriter) error { w.points.block.lastKey = append(w.points.block.lastKey, 0); return nil },
+		"last LSN": func(w *DeltaWriter) error { w.points.block.lastLSN--; return nil },
 		"a restart more": func(w *DeltaWriter) error {
 			w.points.block.restarts = append(w.points.block.restarts, 0)
 			return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -521,6 +522,33 @@ func TestDeltaWriterEstimate(t *testing.T) {
 			t.Errorf("%d records: estimated %d, got %d, %v", n, guess, d.Bytes, err)
 		}
 	}
+}
+
+// Many read one layer at once, through a cache that is too small.
+func TestLayerConcurrent(t *testing.T) {
+	fs := storefs.NewMem()
+	recs := layerRecords(testRNG(t), 1500)
+	l := openLayer(t, fs, writeLayer(t, fs, WriterOptions{}, recs, nil), NewBlockCache(100_000))
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(i), 9))
+			it := l.NewIter(IterOptions{FillCache: i%2 == 0})
+			var buf GetBuf
+			for range 500 {
+				n := rng.IntN(len(recs))
+				if r, ok, err := l.Get(recs[n].Key, recs[n].LSN, &buf); !ok || err != nil || !sameRecord(&r, &recs[n]) {
+					t.Errorf("get of record %d: %v %v", n, ok, err)
+					return
+				}
+				if !it.SeekGE(recs[n].Key, recs[n].LSN) || !sameRecord(it.Record(), &recs[n]) || it.Prev() != (n > 0) || n > 0 && !sameRecord(it.Record(), &recs[n-1]) {
+					t.Errorf("seek to record %d: %v", n, it.Err())
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // What d says must be what the file says.

@@ -115,7 +115,7 @@ func (l *Log) keepReady() {
 			continue
 		}
 		if err := l.prepareAll(); err != nil {
-			_ = backoff
+			retry.Reset(backoff)
 			backoff = min(2*backoff, maxPrepareBackoff)
 		} else {
 			backoff = minPrepareBackoff

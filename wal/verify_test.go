@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -130,6 +131,11 @@ func TestForeignGroup(t *testing.T) {
 		"higher sequence":      func(h *groupHeader) { h.sequence++; h.durable++ },
 		"LSNs before the last": func(h *groupHeader) { h.first, h.last = 1, 1 },
 	} {
+		content := bytes.Clone(content)
+		if name == "LSNs before the last" { // in the commit as well
+			g := last.Groups[len(last.Groups)-1]
+			binary.LittleEndian.PutUint64(content[g.Offset+groupHeaderBytes:], 1)
+		}
 		o.FS = copyFS(t, fs, "wal")
 		writeFile(t, o.FS, last.Name, resealed(content, last, change))
 		_, _, got, err := tryOpenClose(o)
@@ -173,10 +179,11 @@ func TestForeignHeader(t *testing.T) {
 	}
 }
 
-// gateFS holds SyncData of one file.
+// gateFS holds the next SyncData of one file once it is armed.
 type gateFS struct {
 	vfs.FS
 	held    string
+	armed   atomic.Bool
 	entered chan struct{}
 	open    chan struct{}
 }
@@ -193,7 +200,7 @@ func (fs *gateFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error)
 }
 
 func (f *gateFile) SyncData() error {
-	if strings.HasSuffix(f.name, f.fs.held) {
+	if strings.HasSuffix(f.name, f.fs.held) && f.fs.armed.CompareAndSwap(true, false) {
 		close(f.fs.entered)
 		<-f.fs.open
 	}
@@ -205,6 +212,7 @@ func (f *gateFile) SyncData() error {
 func TestReleaseKeepsChain(t *testing.T) {
 	mem := storefs.NewMem()
 	gate := &gateFS{FS: mem, held: SegmentName(2), entered: make(chan struct{}), open: make(chan struct{})}
+	gate.armed.Store(true)
 	o := Options{FS: gate, Dir: "wal", SegmentBytes: minSegmentBytes, Logger: testLogger(t)}
 	l, _, _ := mustOpen(t, o)
 	want := []entry{mustCommit(t, l, make([]byte, 3000)), mustCommit(t, l, make([]byte, 3000))}
@@ -231,8 +239,61 @@ func TestReleaseKeepsChain(t *testing.T) {
 	if n := l.Metrics().Segments; n != 1 {
 		t.Fatalf("%d segments in use, want the first released by now", n)
 	}
-	gate.held = "none" // after the channels: the writer is idle
 	mustClose(t, l)
+}
+
+// TestSettleInsideGroup settles between the LSNs of one group that is not
+// visible.
+func TestSettleInsideGroup(t *testing.T) {
+	gate := &gateFS{FS: storefs.NewMem(), held: SegmentName(1), entered: make(chan struct{}), open: make(chan struct{})}
+	o := Options{FS: gate, Dir: "wal", SegmentBytes: 64 << 10, Logger: testLogger(t), NextLSN: func(last LSN) LSN { return last + 10 }}
+	l, _, _ := mustOpen(t, o)
+	gate.armed.Store(true)
+	var c [3]Commit
+	for i := range c {
+		if err := l.Append(context.Background(), &c[i]); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			<-gate.entered
+		}
+	}
+	if c[1].group != c[2].group {
+		t.Fatal("the commits are not in one group")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	err := l.Settle(ctx, c[1].LSN+5)
+	close(gate.open)
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("settled LSN %d, which is not visible: %v", c[1].LSN, err)
+	}
+	if err := l.Settle(context.Background(), c[1].LSN+5); err != nil || l.Visible() != c[2].LSN {
+		t.Fatalf("%v, visible %d", err, l.Visible())
+	}
+}
+
+// TestEmptyRunIsRecycled has a run that wrote nothing and crashed: its segment
+// is used again while the next run goes on.
+func TestEmptyRunIsRecycled(t *testing.T) {
+	mem := storefs.NewMem()
+	o := Options{FS: mem, Dir: "wal", SegmentBytes: minSegmentBytes, Logger: testLogger(t)}
+	mustOpen(t, o)
+	mem = mem.CrashClone(vfs.CrashCloneCfg{})
+	o.FS = mem
+	l, _, _ := mustOpen(t, o)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := mem.Stat("wal/" + SegmentName(1)); err != nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the segment of an empty run stays")
+		}
+	}
+	want := []entry{mustCommit(t, l, []byte("a"))}
+	mustClose(t, l)
+	_, _, got := mustOpen(t, o)
+	checkEqual(t, got, want)
 }
 
 // TestReleaseStopsAtVisible releases more than is visible; and then all, which

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -38,7 +39,8 @@ type clientFlags struct {
 }
 
 func (f *clientFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.endpoint, "endpoint", "http://127.0.0.1:9000", "address of the server")
+	endpoint := cmp.Or(os.Getenv("AWS_ENDPOINT_URL"), "http://127.0.0.1:9000")
+	cmd.Flags().StringVar(&f.endpoint, "endpoint", endpoint, "address of the server; AWS_ENDPOINT_URL counts too")
 	cmd.Flags().StringVar(&f.region, "region", defaultRegion, "region to sign requests for")
 	cmd.Flags().StringVar(&f.data, "data", defaultData, "data directory whose generated root keys are used when the environment has none")
 }

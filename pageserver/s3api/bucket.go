@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/xml"
+	"errors"
 	"strings"
 
+	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
 	"stemma/timeline"
 	"stemma/wal"
@@ -104,7 +106,9 @@ func (r *request) createOrFork(ctx context.Context) (timeline.Info, error) {
 		return r.srv.objects.CreateBucket(ctx, r.bucket)
 	}
 	infos, err := r.srv.objects.Fork(ctx, string(source[0]), at, []string{r.bucket})
-	if err != nil {
+	if errors.Is(err, timeline.ErrNoSuchBucket) {
+		return timeline.Info{}, &apiError{code: "NoSuchBucket", fields: []auth.Field{{Name: "BucketName", Value: string(source[0])}}}
+	} else if err != nil {
 		return timeline.Info{}, err
 	}
 	return infos[0], nil

@@ -19,6 +19,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/minio/minio-go/v7"
 	mcreds "github.com/minio/minio-go/v7/pkg/credentials"
 
@@ -96,9 +97,15 @@ func (s *testServer) stop() {
 // newServerWithoutCleanup starts a server. The caller calls Shutdown, then stop.
 func newServerWithoutCleanup(t testing.TB, change ...func(*Options)) *testServer {
 	t.Helper()
+	return startServer(t, storefs.NewMem(), change...)
+}
+
+// startServer starts a server over a file system.
+func startServer(t testing.TB, fs vfs.FS, change ...func(*Options)) *testServer {
+	t.Helper()
 	s := &testServer{t: t, logs: &logRecorder{}, served: make(chan error, 1)}
 	logger := slog.New(slog.NewTextHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	store, err := timeline.Open(timeline.Options{FS: storefs.NewMem(), Dir: "data", Logger: logger, WALSegmentBytes: 4 << 20})
+	store, err := timeline.Open(timeline.Options{FS: fs, Dir: "data", Logger: logger, WALSegmentBytes: 4 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -169,10 +169,8 @@ func (r *request) override() error {
 		if !ok {
 			continue
 		}
-		for i := range len(v) {
-			if v[i] < ' ' && v[i] != '\t' || v[i] == 0x7f {
-				return invalidArgument(o[0], "", "Header value cannot be represented using ISO-8859-1.")
-			}
+		if !validHeaderValue(v) {
+			return invalidArgument(o[0], "", "No header can hold the value")
 		}
 		r.set(o[1], v)
 	}

@@ -70,9 +70,10 @@ func (s *Server) begin(ctx *fasthttp.RequestCtx) *request {
 		return r
 	}
 	r.locate()
-	r.collectAmz()
-	var refusal error
-	r.op, refusal = r.route()
+	refusal := r.collectAmz()
+	if op, err := r.route(); refusal == nil {
+		r.op, refusal = op, err
+	}
 	if r.proof, r.refusal = s.o.Verifier.Verify(r.header(), &r.target); r.refusal != nil {
 		return r
 	}

@@ -165,21 +165,36 @@ var (
 )
 
 // collectAmz gathers the x-amz-* headers. Clients that presign move some of them
-// to the query.
-func (r *request) collectAmz() {
+// to the query. Error: InvalidArgument for what could not have been a header.
+func (r *request) collectAmz() error {
 	for name, value := range r.header().All() {
 		if hasPrefixFold(string(name), "x-amz-") {
 			r.amzFields = append(r.amzFields, auth.Field{Name: strings.ToLower(string(name)), Value: string(value)})
 		}
 	}
 	if _, r.presigned = r.target.Get("X-Amz-Signature"); !r.presigned {
-		return
+		return nil
 	}
 	for _, p := range r.target.Params {
-		if hasPrefixFold(p.Name, "x-amz-") && !signingParams[p.Name] {
-			r.amzFields = append(r.amzFields, auth.Field{Name: strings.ToLower(p.Name), Value: p.Value})
+		if !hasPrefixFold(p.Name, "x-amz-") || signingParams[p.Name] {
+			continue
+		}
+		if strings.ContainsFunc(p.Name, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == ':' }) || !validHeaderValue(p.Value) {
+			return invalidArgument(clip(p.Name), "", "The parameter stands for a header, and no header can hold it")
+		}
+		r.amzFields = append(r.amzFields, auth.Field{Name: strings.ToLower(p.Name), Value: strings.TrimSpace(p.Value)})
+	}
+	return nil
+}
+
+// validHeaderValue reports whether a header can hold s.
+func validHeaderValue(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' && s[i] != '\t' || s[i] == 0x7f {
+			return false
 		}
 	}
+	return true
 }
 
 // signingParams are the parameters of a presigned URL itself.

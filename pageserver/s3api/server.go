@@ -38,7 +38,7 @@ type Options struct {
 	// Region is what GetBucketLocation answers. Default us-east-1, which S3 spells as nothing.
 	Region string
 
-	// MaxConnections bounds open connections; more are turned away. Default 8192.
+	// MaxConnections bounds open connections, of which each has 32 KiB of buffers; more are turned away. Default 4096.
 	MaxConnections int
 	// MaxRequests bounds requests being served; more get 503 SlowDown. Default 512.
 	MaxRequests int
@@ -75,7 +75,7 @@ func (o *Options) setDefaults() error {
 		o.Region = defaultRegion
 	}
 	if o.MaxConnections <= 0 {
-		o.MaxConnections = 8192
+		o.MaxConnections = 4096
 	}
 	if o.MaxRequests <= 0 {
 		o.MaxRequests = 512

@@ -242,6 +242,13 @@ func (d *Disk) Heal() (hits, calls int) {
 	return hits, calls
 }
 
+// Hits returns the number of failures since Fail.
+func (d *Disk) Hits() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.mu.hits
+}
+
 // Flip inverts one bit of a file at rest, for negative controls.
 func (d *Disk) Flip(area Area, name string, off int64) error {
 	f, err := d.mem.MemFS.OpenReadWrite(path.Join(dataDir, string(area), name), "")

@@ -31,6 +31,10 @@ func (o *Oracle) Falsify(how string) bool {
 					continue
 				}
 				newest.Kind = layers.KindValue
+				if _, _, ok := l.Get(o.Last(), k); !ok { // a range delete hides it too
+					newest.Kind = layers.KindTombstone
+					continue
+				}
 			}
 			return true
 		}

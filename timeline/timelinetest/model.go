@@ -31,8 +31,6 @@ type Config struct {
 	// Fault, if set, is armed before the store is first opened and stays so
 	// until it has struck or the run ends.
 	Fault *Fault
-	// AfterStep, if set, is called after every step; for negative controls.
-	AfterStep func(m *Model, step int) error
 }
 
 // Model runs random operations on a store and on an oracle, one at a time.
@@ -144,11 +142,8 @@ func (m *Model) Faults() (hits, calls int) { return m.hits, m.calls }
 // Oracle returns the oracle; for negative controls.
 func (m *Model) Oracle() *Oracle { return m.oracle }
 
-// Disk returns the present disk.
-func (m *Model) Disk() *Disk { return m.disk }
-
-// Store returns the open store.
-func (m *Model) Store() *timeline.Store { return m.store }
+// Check compares everything now.
+func (m *Model) Check() error { return m.checker().Everything(1) }
 
 // Run makes all steps. An error carries the seed and the last operations.
 func (m *Model) Run() error {
@@ -167,9 +162,6 @@ func (m *Model) Step() error {
 	err := m.next()
 	if err == nil {
 		err = m.after()
-	}
-	if err == nil && m.cfg.AfterStep != nil {
-		err = m.cfg.AfterStep(m, m.step)
 	}
 	return m.explain(err)
 }

@@ -1,0 +1,132 @@
+// Package server runs the real program for a benchmark and watches its memory.
+package server
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+const accessKey, secretKey = "benchmark", "benchmark-secret"
+
+// Server is a running stemma serve.
+type Server struct {
+	// S3 is a client of it that signs.
+	S3  *minio.Client
+	cmd *exec.Cmd
+	out io.ReadCloser
+}
+
+// TempDir makes a directory below dir, or below the default one if dir is
+// empty, and returns it with what removes it.
+func TempDir(dir string) (string, func(), error) {
+	d, err := os.MkdirTemp(dir, "stemma-benchmark")
+	if err != nil {
+		return "", nil, err
+	}
+	return d, func() {
+		if err := os.RemoveAll(d); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}, nil
+}
+
+// Build builds the program into dir and returns its path.
+func Build(dir string) (string, error) {
+	bin := filepath.Join(dir, "stemma")
+	cmd := exec.Command("go", "build", "-o", bin, "stemma/cmd/stemma")
+	cmd.Stderr = os.Stderr
+	return bin, cmd.Run()
+}
+
+// Start runs bin on the data directory with its defaults, at free ports of the
+// loopback, and waits until it serves.
+func Start(bin, data string, args ...string) (*Server, error) {
+	s := &Server{cmd: exec.Command(bin, append([]string{"serve", "--data", data, "--listen", "127.0.0.1:0",
+		"--admin-listen", "127.0.0.1:0", "--log-format", "json"}, args...)...)}
+	s.cmd.Env = append(os.Environ(), "STEMMA_ROOT_ACCESS_KEY="+accessKey, "STEMMA_ROOT_SECRET_KEY="+secretKey)
+	var err error
+	if s.out, err = s.cmd.StderrPipe(); err != nil {
+		return nil, err
+	}
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	lines := bufio.NewScanner(s.out)
+	for lines.Scan() {
+		var l struct{ Msg, S3 string }
+		if json.Unmarshal(lines.Bytes(), &l) == nil && l.Msg == "serving" {
+			go func() { _, _ = io.Copy(os.Stderr, s.out) }() // ends with the process
+			s.S3, err = minio.New(l.S3, &minio.Options{Creds: credentials.NewStaticV4(accessKey, secretKey, ""), Region: "us-east-1",
+				Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}})
+			return s, err
+		}
+		fmt.Fprintln(os.Stderr, lines.Text())
+	}
+	return nil, fmt.Errorf("server ended: %w", s.cmd.Wait())
+}
+
+// Stop ends the server cleanly.
+func (s *Server) Stop() error {
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return s.cmd.Wait()
+}
+
+// Fork makes bucket name a fork of source.
+func (s *Server) Fork(ctx context.Context, bin, source, name string) error {
+	cmd := exec.CommandContext(ctx, bin, "fork", source, name)
+	cmd.Env = append(os.Environ(), "STEMMA_ENDPOINT="+s.S3.EndpointURL().String(), "STEMMA_ROOT_ACCESS_KEY="+accessKey, "STEMMA_ROOT_SECRET_KEY="+secretKey)
+	cmd.Stderr = os.Stderr
+	return cmd.Run()
+}
+
+// PresignedGet returns a URL that reads an object for a day without a signature
+// to compute.
+func (s *Server) PresignedGet(ctx context.Context, bucket, key string) (string, error) {
+	u, err := s.S3.PresignedGetObject(ctx, bucket, key, 24*time.Hour, nil)
+	if err != nil {
+		return "", err
+	}
+	return u.String(), nil
+}
+
+// Memory is what the kernel says of the server's resident memory, in bytes.
+type Memory struct{ Now, Peak int64 }
+
+// Memory reads the server's resident memory now and at its peak.
+func (s *Server) Memory() (Memory, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		return Memory{}, err
+	}
+	defer f.Close()
+	var m Memory
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), ":")
+		kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		switch {
+		case err != nil:
+		case name == "VmRSS":
+			m.Now = kib << 10
+		case name == "VmHWM":
+			m.Peak = kib << 10
+		}
+	}
+	return m, lines.Err()
+}
