@@ -298,6 +298,9 @@ func (c *catalog) loadTree(t *tree) error {
 		if (l.n.ancestor == nil) != (l.ancestor == 0) || (l.n.readAncestor == nil) != (l.readAncestor == 0) {
 			return fmt.Errorf("timeline %d: ancestor %d or %d is missing: %w", l.n.id, l.ancestor, l.readAncestor, ErrCorrupt)
 		}
+		if max(l.ancestor, l.readAncestor) >= l.n.id {
+			return fmt.Errorf("timeline %d: ancestor %d or %d is younger: %w", l.n.id, l.ancestor, l.readAncestor, ErrCorrupt)
+		}
 		if a := l.n.ancestor; a != nil {
 			l.n.depth = a.depth + 1
 			if l.n.dropped.Load() == 0 {
