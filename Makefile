@@ -10,12 +10,15 @@ FUZZ_SECONDS       ?= 10
 FUZZ_TOTAL_SECONDS ?= 600
 # make crash: rounds of kill -9.
 CRASH_ROUNDS ?= 100
+# make soak: runs of the model test, and the steps of each.
+SOAK_RUNS  ?= 20
+SOAK_STEPS ?= 20000
 # make bench: which benchmarks, and how often.
 BENCH       ?= .
 BENCH_COUNT ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race soak lint fmt tidy vet staticcheck fuzz crash bench golden check clean
+.PHONY: help build run test race soak lint fmt tidy vet staticcheck fuzz crash bench figures golden check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +35,13 @@ test: ## all tests, with the race detector
 race: ## all tests, the server binary that some of them start under the race detector too
 	STEMMA_TEST_RACE_BINARY=1 $(GO) test -race -count=1 -timeout 30m ./...
 
-soak: crash ## hours: crash rounds, then the randomised tests with many seeds
-	STEMMA_SOAK=1 $(GO) test -count=1 -timeout 6h ./wal/... ./layers/... ./timeline/... ./pageserver/...
+soak: crash ## an hour or two: crash rounds, the README as written, the model test with many seeds
+	STEMMA_TEST_README=1 $(GO) test -count=1 -timeout 30m -run '^TestReadme' ./cmd/stemma
+	@set -e; for i in $$(seq $(SOAK_RUNS)); do \
+		seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); \
+		echo "model and swarm, run $$i of $(SOAK_RUNS), STEMMA_MODEL_SEED=$$seed STEMMA_MODEL_STEPS=$(SOAK_STEPS)"; \
+		STEMMA_MODEL_SEED=$$seed STEMMA_MODEL_STEPS=$(SOAK_STEPS) $(GO) test -count=1 -timeout 2h -run 'Model|Swarm' ./timeline/...; \
+	done
 
 lint: fmt tidy vet staticcheck ## gofmt, go mod tidy, vet, staticcheck
 
@@ -64,12 +72,19 @@ fuzz: ## every fuzz target for FUZZ_SECONDS, all within FUZZ_TOTAL_SECONDS
 crash: ## kill -9 the real server CRASH_ROUNDS times under load and check what it acknowledged
 	STEMMA_CRASH_ROUNDS=$(CRASH_ROUNDS) $(GO) test -count=1 -timeout 3h -v -run '^TestCrash$$' ./cmd/stemma
 
-bench: ## the Go benchmarks; for the workloads see go run ./benchmarks --help
+bench: ## the Go benchmarks
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) ./...
 
+figures: ## the programs of benchmarks/ in full size: minutes, and 15 GiB of disk
+	$(GO) run ./benchmarks/forkstorm
+	$(GO) run ./benchmarks/httpget
+	$(GO) run ./benchmarks/recovery
+	$(GO) run ./benchmarks/listing
+	$(GO) run ./benchmarks/stream
+
 golden: ## rewrite the golden files from what the code does now; read the diff
-	@pkgs=$$(grep -rl --include='*_test.go' 'datadriven' . | xargs -n1 dirname | sort -u); \
-	[ -z "$$pkgs" ] || $(GO) test -count=1 $$pkgs -rewrite
+	$(GO) test -count=1 $$(grep -rl --include='*_test.go' 'datadriven\.' . | xargs -n1 dirname | sort -u) -rewrite
+	$(GO) test -count=1 $$(grep -rl --include='*_test.go' '"rewrite-golden"' . | xargs -n1 dirname | sort -u) -rewrite-golden
 
 check: lint build test race fuzz ## what must pass before a merge
 

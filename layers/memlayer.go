@@ -23,11 +23,10 @@ type Memlayer struct {
 	minLSN, maxLSN atomic.Uint64
 
 	// What follows belongs to the one who adds.
-	rng      uint64
-	lastTime TimelineID                // whose hash was added last
-	nodes    []memNode                 // unused ones of the newest slab
-	links    []atomic.Pointer[memNode] // unused ones
-	slab     int                       // length of the newest slab of nodes
+	rng   uint64
+	nodes []memNode                 // unused ones of the newest slab
+	links []atomic.Pointer[memNode] // unused ones
+	slab  int                       // length of the newest slab of nodes
 }
 
 // memNode is one record in the skiplist. Nodes and towers are cut from slabs, so

@@ -15,11 +15,11 @@ var swarmMustDo = []string{
 // Many writers and readers at once, with crashes under them.
 func TestSwarm(t *testing.T) {
 	var all timelinetest.Coverage
-	for _, seed := range seeds(21, 22) {
+	for _, seed := range seeds(21) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			t.Logf("seed %d", seed)
+			t.Logf("again with -run TestSwarm -seed %d; what the scheduler did does not repeat", seed)
 			w, err := timelinetest.NewSwarm(timelinetest.SwarmConfig{
-				Seed: seed, Rounds: max(2, steps(1600)/200), Writers: 6, Readers: 2, Ops: 60,
+				Seed: seed, Rounds: max(2, steps(5)), Writers: 6, Readers: 2, Ops: 60,
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -35,7 +35,10 @@ func TestSwarm(t *testing.T) {
 		})
 	}
 	t.Logf("what was done:\n%s", &all)
-	if missing := all.Missing(swarmMustDo); len(missing) > 0 && !t.Failed() {
+	if *modelSteps != 0 || *modelSeed != 0 || testing.Short() || t.Failed() {
+		return
+	}
+	if missing := all.Missing(swarmMustDo); len(missing) > 0 {
 		t.Errorf("never done: %q", missing)
 	}
 }

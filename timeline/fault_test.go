@@ -33,7 +33,7 @@ func faultRun(seed uint64, area timelinetest.Area, reads bool, k int, errno erro
 // Each operation fails or does what it should, what was acknowledged is there
 // after the next start, and the start succeeds.
 func TestEveryCallFails(t *testing.T) {
-	const most = 25 // runs per area, spread evenly
+	const most = 10 // runs per area, spread evenly
 	for _, area := range []timelinetest.Area{timelinetest.AreaWAL, timelinetest.AreaLayers, timelinetest.AreaValues} {
 		for _, reads := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/reads=%v", area, reads), func(t *testing.T) {

@@ -28,7 +28,7 @@ func TestMetamorphic(t *testing.T) {
 		{Name: "large value segments", Tune: func(o *timeline.Options) { o.Values.SegmentBytes, o.Values.PackedSegmentBytes = 64<<20, 64<<20 }},
 	}
 	for _, seed := range seeds(11) {
-		m, err := timelinetest.NewModel(timelinetest.Config{Seed: seed, Steps: steps(250), Calm: true})
+		m, err := timelinetest.NewModel(timelinetest.Config{Seed: seed, Steps: steps(120), Calm: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package timeline_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -31,50 +32,75 @@ func envUint(name string) uint64 {
 	return n
 }
 
+// soaking says that hours are available: make soak.
+var soaking = os.Getenv("STEMMA_SOAK") != ""
+
 // seeds returns the seeds of a test: the one asked for, or fixed ones and a
-// random one.
+// random one, or many random ones.
 func seeds(fixed ...uint64) []uint64 {
 	if *modelSeed != 0 {
 		return []uint64{*modelSeed}
 	}
-	return append(fixed, 1+rand.Uint64()>>16)
+	random := 1
+	if soaking {
+		random = 200
+	}
+	for range random {
+		fixed = append(fixed, 1+rand.Uint64()>>16)
+	}
+	return fixed
 }
 
+// steps returns how long a run is, def unless something else was asked for.
 func steps(def int) int {
-	if *modelSteps != 0 {
+	switch {
+	case *modelSteps != 0:
 		return int(*modelSteps)
-	}
-	if testing.Short() {
-		return def / 4
+	case soaking:
+		return 5 * def
+	case testing.Short():
+		return max(def/4, 1)
 	}
 	return def
 }
 
 // modelMustDo is what the runs of TestModel together must have done.
 var modelMustDo = []string{
-	"commit", "update", "exclusive", "create", "fork", "delete-bucket", "rename", "pin", "unpin", "lease",
-	"flush", "compact", "flushes", "compactions",
+	"commit", "update", "exclusive", "abort a transaction", "create", "delete-bucket", "delete a bucket with living forks",
+	"rename", "pin", "unpin", "lease",
+	"fork", "fork at the tip", "fork in the past", "fork below the birth of the source", "fork of a fork", "several forks in one commit",
+	"write delete", "write range delete", "write empty body", "write small inline body", "write inline body to be parted",
+	"write extents body", "write spilled body", "copy by handle", "abandon an upload", "commit that is too large",
+	"read key", "read missing key", "read key of an ancestor", "read inline body", "read extents body", "read spilled body",
+	"read body of several extents", "read range of a body", "scan forward", "scan backward", "scan at random",
+	"read above the visible LSN", "read in the future refused", "held view read to its end", "clock jump",
+	"flush", "flushes", "compact", "compactions", "layers in level 0, at most", "layers in level 1, at most", "layers in level 2, at most",
+	"close and open", "crash between operations", "crash during an operation", "crash during recovery", "orphans removed",
+	"indeterminate commit is absent", "failure of a file system call", "failure during recovery", "store went read-only",
 }
 
+// Random operations, crashes and failures, one at a time, against the oracle.
 func TestModel(t *testing.T) {
 	var all timelinetest.Coverage
-	for _, seed := range seeds(1, 2, 3) {
+	for _, seed := range seeds(1, 2) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			t.Logf("run again with -run %s -seed %d -steps %d", t.Name(), seed, steps(1500))
-			m, err := timelinetest.NewModel(timelinetest.Config{Seed: seed, Steps: steps(1500)})
+			t.Logf("run again with -run TestModel -seed %d -steps %d", seed, steps(600))
+			m, err := timelinetest.NewModel(timelinetest.Config{Seed: seed, Steps: steps(600)})
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer m.Close()
 			err = m.Run()
 			all.Merge(m.Coverage())
-			if err != nil {
+			if err = errors.Join(err, m.Close()); err != nil {
 				t.Fatal(err)
 			}
 		})
 	}
 	t.Logf("what was done:\n%s", &all)
-	if missing := all.Missing(modelMustDo); *modelSteps == 0 && len(missing) > 0 {
+	if *modelSteps != 0 || *modelSeed != 0 || testing.Short() || t.Failed() {
+		return
+	}
+	if missing := all.Missing(modelMustDo); len(missing) > 0 {
 		t.Errorf("never done: %q", missing)
 	}
 }

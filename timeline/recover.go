@@ -107,7 +107,6 @@ type recovery struct {
 	segments map[layers.FileNum]bool // that rows or replayed records refer to
 	rows     rowBatch
 	rowOps   int
-	last     wal.LSN
 }
 
 func (r *recovery) run() (err error) {

@@ -59,7 +59,7 @@ func dump(p []byte, base int, fields []field) string {
 }
 
 // TestFormat compares every byte of the format with testdata/format, which
-// docs/format/wal.md quotes. A change there is a new version of the format.
+// docs/format/wal.md describes. A change there is a new version of the format.
 func TestFormat(t *testing.T) {
 	datadriven.RunTest(t, "testdata/format", func(t *testing.T, d *datadriven.TestData) string {
 		var a, b, c uint64

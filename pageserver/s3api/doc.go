@@ -25,4 +25,17 @@
 // x-stemma-at on reads, x-stemma-copy-source-at on copies, and
 // X-Tigris-Snapshot-Version on both name the LSN, or the time in RFC 3339, that
 // is read at. Answers carry x-stemma-lsn: what was read at, or the commit.
+//
+// # Codes that S3 does not have
+//
+//	StorageFull          503  the disk is full; nothing was written, reads go on
+//	HistoryNotRetained   410  the point in time lies below what the store keeps
+//
+// A store that is read-only answers writes with 503 ServiceUnavailable and the reason.
+//
+// # What is of fasthttp
+//
+// The answer that expect leaves is sent as it is because fasthttp 1.74 changes
+// only its status; TestExpectContinue holds that. Beyond MaxConnections
+// fasthttp itself answers 503, in plain text.
 package s3api

@@ -343,7 +343,7 @@ func TestShutdown(t *testing.T) {
 func TestAbandonedDownload(t *testing.T) {
 	s := newServer(t, func(o *Options) { o.ProgressTimeout = 200 * time.Millisecond })
 	s.put("/b-1", "")
-	s.put("/b-1/k", string(pattern(32<<20)))
+	s.put("/b-1/k", string(pattern(16<<20)))
 	c := s.dial()
 	c.send(s.head(call{method: "GET", path: "/b-1/k"}, -1))
 	if _, err := c.br.ReadString('\n'); err != nil {

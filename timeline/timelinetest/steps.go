@@ -45,8 +45,8 @@ var choices = []choice{
 	{1, (*Model).stepClock, false},
 	{1, (*Model).reopen, false},
 	{1, (*Model).stepCrash, true},
-	{2, (*Model).stepArmCrash, true},
-	{2, (*Model).stepArmFault, true},
+	{3, (*Model).stepArmCrash, true},
+	{4, (*Model).stepArmFault, true},
 }
 
 // next picks a step and makes it.
@@ -76,6 +76,15 @@ func (m *Model) next() error {
 const maxBuckets = 14
 
 func (m *Model) anyName() string { return fmt.Sprintf("bucket-%02d", m.rng.IntN(24)) }
+
+// newName picks a name that is free, most of the time.
+func (m *Model) newName() string {
+	name := m.anyName()
+	for m.oracle.names[name] != nil && m.rng.IntN(6) != 0 {
+		name = m.anyName()
+	}
+	return name
+}
 
 // bucket picks a living bucket, at times a name that may mean nothing.
 func (m *Model) bucket() string {
@@ -436,7 +445,7 @@ func (m *Model) stepCreate() error {
 	if len(m.oracle.names) >= maxBuckets {
 		return m.stepDelete()
 	}
-	op := &Op{Kind: OpCreate, Bucket: m.anyName()}
+	op := &Op{Kind: OpCreate, Bucket: m.newName()}
 	if m.rng.IntN(3) == 0 {
 		op.Writes = m.randomWrites()
 	}
@@ -454,7 +463,7 @@ func (m *Model) stepFork() error {
 		n = m.rng.IntN(5)
 	}
 	for range n {
-		op.Names = append(op.Names, m.anyName())
+		op.Names = append(op.Names, m.newName())
 	}
 	if b := m.oracle.names[op.Bucket]; b != nil && m.oracle.Expect(op) == nil {
 		switch {
@@ -477,7 +486,7 @@ func (m *Model) stepFork() error {
 }
 
 func (m *Model) stepRename() error {
-	return m.do(&Op{Kind: OpRename, Bucket: m.bucket(), To: m.anyName()}, nil)
+	return m.do(&Op{Kind: OpRename, Bucket: m.bucket(), To: m.newName()}, nil)
 }
 
 func (m *Model) stepDelete() error {
@@ -754,7 +763,7 @@ func (m *Model) stepArmFault() error {
 	if m.faults {
 		return nil
 	}
-	areas := []Area{AreaWAL, AreaLayers, AreaLayers, AreaValues, AreaValues}
+	areas := []Area{AreaWAL, AreaWAL, AreaLayers, AreaLayers, AreaValues, AreaValues}
 	f := Fault{
 		Area: areas[m.rng.IntN(len(areas))], Reads: m.rng.IntN(3) == 0,
 		After: m.rng.IntN(12), Times: 1 + m.rng.IntN(2), Err: syscall.EIO,

@@ -1,0 +1,10 @@
+// Package benchmarks holds the programs that measure Stemma, one in each
+// folder. They take what they need as flags, use fixed seeds, and check what
+// they read. make figures runs all of them.
+//
+//	forkstorm   forks of one bucket: cost, memory, restart, reads in depth, on the engine
+//	httpget     reads over HTTP in a root and in a fork of depth 100
+//	listing     a million keys listed, on the engine and over S3
+//	recovery    time from a kill to ready
+//	stream      a 5 GiB object in and out, and the server's memory
+package benchmarks

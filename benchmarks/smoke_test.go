@@ -1,0 +1,30 @@
+package benchmarks
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestPrograms runs every program in small, so that it still works on the day
+// that somebody needs its figures.
+func TestPrograms(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and runs programs")
+	}
+	for program, args := range map[string]string{
+		"forkstorm": "-forks 20 -bulk 10 -depth 5 -keys 100 -report 2",
+		"recovery":  "-log 4",
+		"httpget":   "-depth 3 -keys 10 -rounds 2 -reads 20",
+		"listing":   "-keys 2500",
+		"stream":    "-bytes 12582912 -part 5242880",
+	} {
+		t.Run(program, func(t *testing.T) {
+			args := append([]string{"run", "./" + program, "-dir", t.TempDir()}, strings.Fields(args)...)
+			out, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput()
+			if err != nil {
+				t.Errorf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+			}
+		})
+	}
+}
