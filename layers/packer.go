@@ -198,6 +198,13 @@ func (p *Packer) Close() error {
 	return errors.Join(errs...)
 }
 
+// Discard is Close for a packer whose handles went nowhere, though Finish may
+// have succeeded: its segments are removed.
+func (p *Packer) Discard() error {
+	p.finished = false
+	return p.Close()
+}
+
 // fail keeps the first error; the segment that it struck is written no more.
 func (p *Packer) fail(err error) {
 	if p.seg != nil {

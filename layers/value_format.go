@@ -25,8 +25,8 @@ const (
 
 const valueSuffix = ".val"
 
-// valueName returns the name of a value segment within its directory.
-func valueName(num FileNum) string { return fmt.Sprintf("%016x%s", uint64(num), valueSuffix) }
+// ValueName returns the name of a value segment within its directory.
+func ValueName(num FileNum) string { return fmt.Sprintf("%016x%s", uint64(num), valueSuffix) }
 
 // parseValueName is the inverse of valueName; ok is false for any other name.
 func parseValueName(name string) (num FileNum, ok bool) { return parseName(name, valueSuffix) }

@@ -21,7 +21,7 @@ func valueFile1(t testing.TB, data []byte) valuesTest {
 	if err := fs.MkdirAll("values", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f, err := fs.Create(fs.PathJoin("values", valueName(1)), "test")
+	f, err := fs.Create(fs.PathJoin("values", ValueName(1)), "test")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -185,7 +185,7 @@ func makeValueDir(fs vfs.FS, dir string) error {
 	return nil
 }
 
-func (v *Values) path(num FileNum) string { return v.fs.PathJoin(v.dir, valueName(num)) }
+func (v *Values) path(num FileNum) string { return v.fs.PathJoin(v.dir, ValueName(num)) }
 
 // Close refuses new writers, packers and readers, and closes idle files. Those
 // still at work end on their own; what they hold is closed as they give it back.

@@ -366,7 +366,7 @@ func TestCorruptRegions(t *testing.T) {
 	}
 	wantCorrupt := func(err error, segment FileNum) {
 		t.Helper()
-		if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), valueName(segment)) || !strings.Contains(err.Error(), "at ") {
+		if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), ValueName(segment)) || !strings.Contains(err.Error(), "at ") {
 			t.Fatalf("error %v, want ErrCorrupt with file and offset", err)
 		}
 	}
@@ -432,7 +432,7 @@ func TestTruncatedSegment(t *testing.T) {
 	for _, n := range []int{0, 1, 31, valueHeaderBytes - 1, valueHeaderBytes, valueHeaderBytes + 1, 100_000, end - 13, end - 1, end} {
 		fs := storefs.NewMem()
 		fs.MkdirAll("values", 0o755)
-		f, _ := fs.Create(fs.PathJoin("values", valueName(1)), "test")
+		f, _ := fs.Create(fs.PathJoin("values", ValueName(1)), "test")
 		f.Write(bytes.Clone(data[:n]))
 		f.Close()
 		short := openTestValues(t, fs, ValuesOptions{})

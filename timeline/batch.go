@@ -49,6 +49,16 @@ func (b *Batch) DeleteRange(ns layers.Namespace, lower, upper []byte) {
 // Len returns the number of records.
 func (b *Batch) Len() int { return len(b.ops) }
 
+// onlyDeletes reports whether the batch writes no value.
+func (b *Batch) onlyDeletes() bool {
+	for i := range b.ops {
+		if k := b.ops[i].kind; k != layers.KindTombstone && k != layers.KindRangeTombstone {
+			return false
+		}
+	}
+	return true
+}
+
 // Reset empties the batch for another use.
 func (b *Batch) Reset() {
 	clear(b.ops)

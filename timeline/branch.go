@@ -11,10 +11,18 @@ import (
 // CreateBucket makes an empty bucket on a new root timeline. first holds
 // records that the same commit writes to it, or is nil.
 //
-// Errors: ErrBucketExists, and those of Commit.
+// Errors: ErrBadName, ErrBucketExists, and those of Commit.
 func (s *Store) CreateBucket(ctx context.Context, name string, first *Batch) (Info, error) {
-	if err := s.admit(ctx, first); err != nil {
+	if err := checkNames(name); err != nil {
 		return Info{}, err
+	}
+	if err := s.AdmitWrite(ctx); err != nil {
+		return Info{}, err
+	}
+	if first != nil {
+		if err := first.check(s.opts.maxCommitBytes()); err != nil {
+			return Info{}, err
+		}
 	}
 	s.treeMu.Lock()
 	if s.tree.sequencedName(name) != nil {
@@ -29,6 +37,17 @@ func (s *Store) CreateBucket(ctx context.Context, name string, first *Batch) (In
 	return s.infoOf(op.bucket, lsn), nil
 }
 
+// checkNames refuses names that the log's decoder would refuse. What else makes
+// a good name is for the caller to say.
+func checkNames(names ...string) error {
+	for _, name := range names {
+		if name == "" || len(name) > maxNameBytes {
+			return fmt.Errorf("name of %d bytes, want 1 to %d: %w", len(name), maxNameBytes, ErrBadName)
+		}
+	}
+	return nil
+}
+
 // ForkOptions say what to fork.
 type ForkOptions struct {
 	Source string
@@ -39,10 +58,16 @@ type ForkOptions struct {
 // Fork makes one new bucket per name, each a fork of the source at one LSN.
 // It copies nothing and creates no file.
 //
-// Errors: ErrNoSuchBucket, ErrBucketExists, ErrFuture, *BelowHorizonError, and
+// Errors: ErrBadName, ErrNoSuchBucket, ErrBucketExists, ErrFuture, *BelowHorizonError, and
 // those of Commit.
 func (s *Store) Fork(ctx context.Context, o ForkOptions) ([]Info, error) {
-	if err := s.admit(ctx, nil); err != nil {
+	if len(o.Names) == 0 {
+		return nil, fmt.Errorf("fork %q: no names: %w", o.Source, ErrBadName)
+	}
+	if err := checkNames(o.Names...); err != nil {
+		return nil, err
+	}
+	if err := s.AdmitWrite(ctx); err != nil {
 		return nil, err
 	}
 	if o.At != 0 {
@@ -82,9 +107,6 @@ func (s *Store) planForkLocked(o *ForkOptions) ([]treeOp, error) {
 			return nil, err
 		}
 	}
-	if len(o.Names) == 0 {
-		return nil, fmt.Errorf("no names for the forks: %w", ErrNoSuchBucket)
-	}
 	seen := make(map[string]bool, len(o.Names))
 	ops := make([]treeOp, len(o.Names))
 	for i, name := range o.Names {
@@ -116,16 +138,15 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) 
 	lsn, err := s.retryMoved(ctx, name, func(bk *bucket, n *node) (wal.LSN, error) {
 		n.gate.Lock()
 		defer n.gate.Unlock()
+		if !o.Force { // the gate keeps it as it is; treeMu is not held meanwhile
+			if err := s.checkEmpty(bk, n); err != nil {
+				return 0, err
+			}
+		}
 		s.treeMu.Lock()
 		if s.tree.sequencedName(name) != bk || bk.sequenced() != n {
 			s.treeMu.Unlock()
 			return 0, errMoved
-		}
-		if !o.Force {
-			if err := s.checkEmpty(bk, n); err != nil {
-				s.treeMu.Unlock()
-				return 0, err
-			}
 		}
 		return s.changeTree(ctx, []treeOp{{tag: opDelete, bucket: bk.id}}, 0, nil)
 	})
@@ -163,6 +184,9 @@ func (s *Store) checkEmpty(bk *bucket, n *node) error {
 //
 // Errors: ErrNoSuchBucket, ErrBucketExists, and those of Commit.
 func (s *Store) RenameBucket(ctx context.Context, from, to string) (wal.LSN, error) {
+	if err := checkNames(to); err != nil {
+		return 0, err
+	}
 	if err := s.admit(ctx, nil); err != nil {
 		return 0, err
 	}

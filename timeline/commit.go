@@ -52,6 +52,9 @@ func (s *Store) Commit(ctx context.Context, name string, b *Batch) (wal.LSN, err
 	if err := s.admit(ctx, b); err != nil {
 		return 0, err
 	}
+	if err := s.admitSpace(b); err != nil {
+		return 0, err
+	}
 	return s.retryMoved(ctx, name, func(bk *bucket, n *node) (wal.LSN, error) {
 		var few [8]uint32
 		set := stripeSet(few[:0])
@@ -75,8 +78,9 @@ func (s *Store) Commit(ctx context.Context, name string, b *Batch) (wal.LSN, err
 }
 
 // Update runs fn while it holds the stripes of locks, and commits what fn
-// wrote. Every key that fn writes must be among the locks, range deletes
-// excepted. fn may run again when the bucket's name has moved meanwhile. When
+// wrote. Every key that fn writes must be among the locks; a range delete takes
+// none on the keys that it hides, so if others write those, use Exclusive. fn
+// may run again when the bucket's name has moved meanwhile. When
 // fn writes nothing, the LSN returned is the one that it read at.
 //
 // Errors: those of fn and of Commit.
@@ -133,6 +137,9 @@ func (s *Store) transact(ctx context.Context, name string, bk *bucket, n *node, 
 	if err := tx.check(s.opts.maxCommitBytes()); err != nil {
 		return 0, err
 	}
+	if err := s.admitSpace(&tx.Batch); err != nil {
+		return 0, err
+	}
 	return s.append(ctx, name, bk, n, &tx.Batch)
 }
 
@@ -173,6 +180,9 @@ func (s *Store) logError(err error) error {
 // long as the name moves before the commit has its place in the order.
 func (s *Store) retryMoved(ctx context.Context, name string, try func(*bucket, *node) (wal.LSN, error)) (wal.LSN, error) {
 	for {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
 		visible := s.log.Visible()
 		bk := s.tree.lookup(name, visible)
 		if bk == nil {
@@ -192,23 +202,40 @@ func (s *Store) retryMoved(ctx context.Context, name string, try func(*bucket, *
 // AdmitWrite refuses what a commit would refuse now, before the caller goes to
 // the length of receiving a large body: ErrClosed, *wal.ReadOnlyError,
 // storefs.ErrDiskFull, and after a wait ErrSlowDown.
-func (s *Store) AdmitWrite(ctx context.Context) error { return s.admit(ctx, nil) }
+func (s *Store) AdmitWrite(ctx context.Context) error {
+	if err := s.admitFS(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return s.admit(ctx, nil)
+}
 
-// admit refuses a write that could not be finished: too large, store closing or
-// read-only, disk full, flush too far behind.
+// admit refuses a commit that could not be finished: too large, store closing or
+// read-only, flush too far behind.
 func (s *Store) admit(ctx context.Context, b *Batch) error {
 	if s.closed.Load() {
 		return ErrClosed
+	}
+	if err := s.log.Err(); err != nil {
+		return fmt.Errorf("commit: %w", err)
 	}
 	if b != nil {
 		if err := b.check(s.opts.maxCommitBytes()); err != nil {
 			return err
 		}
 	}
+	return s.waitForFlush(ctx)
+}
+
+// admitSpace refuses to write more when the disk is nearly full. Deletions are
+// let through: they are what makes room.
+func (s *Store) admitSpace(b *Batch) error {
+	if b.onlyDeletes() {
+		return nil
+	}
 	if err := s.admitFS(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	return s.waitForFlush(ctx)
+	return nil
 }
 
 // waitForFlush lets a commit pass while flush and compaction keep up. Otherwise

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"stemma/layers"
+	"stemma/wal/storefs"
 )
 
 // compaction is one merge of layers into the level below.
@@ -106,6 +107,9 @@ func (s *Store) compactionOf(v *layers.Version, level int, inputs []*layers.Laye
 func (s *Store) compact(c *compaction) error {
 	s.compactMu.Lock()
 	defer s.compactMu.Unlock()
+	if err := s.Err(); err != nil {
+		return err
+	}
 	if !s.current(c.inputs) {
 		return nil // another compaction was faster; the caller picks again
 	}
@@ -120,8 +124,7 @@ func (s *Store) compact(c *compaction) error {
 	for _, l := range outputs {
 		s.setLayerRows(rows, l.Desc())
 	}
-	if err := rows.commit(true); err != nil {
-		s.discard(outputs)
+	if err := s.commitSynced(rows, outputs); err != nil {
 		return fmt.Errorf("compact %d layers to level %d: %w", len(c.inputs), c.level, err)
 	}
 	for _, l := range c.inputs {
@@ -150,7 +153,8 @@ func (s *Store) current(ls []*layers.Layer) bool {
 }
 
 func (s *Store) mergeLayers(c *compaction) ([]*layers.Layer, error) {
-	out := s.newOutput(c.level, flushCategory)
+	// Not served from the ballast: an output may be larger than all of it.
+	out := s.newOutput(c.level, storefs.User)
 	defer out.abort()
 	var iters []layers.Iterator
 	var tombstones []layers.Record

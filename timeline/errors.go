@@ -23,6 +23,8 @@ var (
 	ErrSlowDown = errors.New("timeline: flush lags behind, slow down")
 	// ErrBatchTooLarge says that a batch exceeds one commit of the log.
 	ErrBatchTooLarge = errors.New("timeline: batch too large")
+	// ErrBadName says that a name is empty or longer than the log holds.
+	ErrBadName = errors.New("timeline: bad name")
 	// ErrNoSuchPin says that a bucket has no such pin.
 	ErrNoSuchPin = errors.New("timeline: no such pin")
 	// ErrClosed says that the store is closing or closed.

@@ -33,10 +33,11 @@ func faultRun(seed uint64, area timelinetest.Area, reads bool, k int, errno erro
 // Each operation fails or does what it should, what was acknowledged is there
 // after the next start, and the start succeeds.
 func TestEveryCallFails(t *testing.T) {
-	const most = 10 // runs per area, spread evenly
+	const most = 8 // runs per area, spread evenly
 	for _, area := range []timelinetest.Area{timelinetest.AreaWAL, timelinetest.AreaLayers, timelinetest.AreaValues} {
 		for _, reads := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/reads=%v", area, reads), func(t *testing.T) {
+				t.Parallel()
 				_, calls, err := faultRun(31, area, reads, math.MaxInt, nil)
 				if err != nil {
 					t.Fatal(err)

@@ -2,6 +2,7 @@ package timeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -127,12 +128,22 @@ func (s *Store) flush(f *frozenMemlayer) error {
 }
 
 func (s *Store) flushInOrder(f *frozenMemlayer) error {
+	// After a failed catalog the flushed mark would vouch for rows that are not there.
+	if err := s.Err(); err != nil {
+		return err
+	}
 	packer, err := s.values.NewPacker(flushCategory)
 	if err != nil {
 		return err
 	}
-	// The packer's segments are held until the new Version refers to them.
-	defer packer.Close()
+	// The packer's segments are held until the new Version refers to them. They
+	// go if it comes to none; not once a row that names them may be durable.
+	end := packer.Discard
+	defer func() {
+		if err := end(); err != nil {
+			s.opts.Logger.Warn("close packed values", "err", err)
+		}
+	}()
 	var added []*layers.Layer
 	var written []layers.TimelineID
 	if f.mem.Len() > 0 {
@@ -153,8 +164,8 @@ func (s *Store) flushInOrder(f *frozenMemlayer) error {
 	// before the memlayer was frozen: this sync covers them.
 	mark := flushedMark{lsn: f.lastLSN, fileNum: layers.FileNum(s.fileNum.Load())}
 	rows.set([]byte{rowFlushed}, mark.row())
-	if err := rows.commit(true); err != nil {
-		s.discard(added)
+	end = packer.Close
+	if err := s.commitSynced(rows, added); err != nil {
 		return err
 	}
 	s.publish(func(e *edit) {
@@ -162,10 +173,38 @@ func (s *Store) flushInOrder(f *frozenMemlayer) error {
 		e.layers = append(e.layers, added...)
 	})
 	s.log.Release(f.lastLSN)
+	s.afterRelease()
 	return nil
 }
 
-// flushCategory marks files that flush and compaction write.
+// afterRelease lets in who waited for a shorter log, and freezes the active
+// memlayer if the log is still too long: no commit may come to do it, all may be
+// waiting for just that.
+func (s *Store) afterRelease() {
+	s.mu.Lock()
+	s.notifyLocked()
+	s.mu.Unlock()
+	s.applyMu.Lock()
+	s.rotateIfFull()
+	s.applyMu.Unlock()
+}
+
+// commitSynced makes the rows of a flush or compaction durable. After a failure
+// nobody knows whether they are: the files of added stay, for the next start to
+// keep or to remove, and the store takes no more writes.
+func (s *Store) commitSynced(rows rowBatch, added []*layers.Layer) error {
+	err := rows.commit(true)
+	if err == nil {
+		return nil
+	}
+	s.fail(err)
+	for _, l := range added {
+		err = errors.Join(err, l.Close())
+	}
+	return err
+}
+
+// flushCategory marks files that a flush writes; the ballast serves them.
 const flushCategory vfs.DiskWriteCategory = "stemma-flush"
 
 // writeDelta writes the records of a memlayer as one synced, verified layer,

@@ -41,9 +41,9 @@ func (o *treeOp) newPin(lsn wal.LSN) Pin {
 // Errors: ErrNoSuchBucket, ErrFuture, *BelowHorizonError, and those of Commit.
 func (s *Store) Pin(ctx context.Context, name string, at wal.LSN, label string) (Pin, error) {
 	if len(label) > maxNameBytes {
-		return Pin{}, fmt.Errorf("pin name of %d bytes, at most %d: %w", len(label), maxNameBytes, ErrBatchTooLarge)
+		return Pin{}, fmt.Errorf("pin name of %d bytes, at most %d: %w", len(label), maxNameBytes, ErrBadName)
 	}
-	if err := s.admit(ctx, nil); err != nil {
+	if err := s.AdmitWrite(ctx); err != nil {
 		return Pin{}, err
 	}
 	if at != 0 {
@@ -141,8 +141,6 @@ func (s *Store) Lease(name string, at wal.LSN, ttl time.Duration) error {
 	if n == nil {
 		return fmt.Errorf("lease %q at %d: %w", name, at, ErrNoSuchBucket)
 	}
-	// The horizon advances under the same lock, so that what is granted here
-	// is never collected in between.
 	s.leases.mu.Lock()
 	defer s.leases.mu.Unlock()
 	now := s.clock.Now()
@@ -205,8 +203,12 @@ type horizon struct {
 
 const gapLimit = time.Hour
 
-// start sets the hold after a start; last is the newest commit replayed.
+// start sets the hold after a start; last is the newest commit replayed. What
+// counts is where the horizon stands: a commit since does not end the gap.
 func (h *horizon) start(now, last wal.LSN, uptime time.Duration) {
+	if d := wal.LSN(h.durable.Load()); d != 0 {
+		last = min(last, d)
+	}
 	if last != 0 && now > last && time.Duration(now-last) > gapLimit {
 		h.holdAt, h.holdUntil = last, uptime+gapLimit
 	}
@@ -239,6 +241,7 @@ func (s *Store) advanceHorizon() error {
 	if h <= s.horizon.own {
 		return nil
 	}
+	h = min(h, s.clock.Now()) // an LSN may run ahead of the clock, the horizon must not
 	if s.horizon.holdAt != 0 {
 		if s.opts.Uptime() < s.horizon.holdUntil {
 			h = min(h, s.horizon.holdAt)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -53,6 +54,9 @@ func Open(o Options) (_ *Store, err error) {
 	if err := r.run(); err != nil {
 		return nil, err
 	}
+	s.applyMu.Lock()
+	s.rotateIfFull() // the log may be over its limits, and no commit be let in
+	s.applyMu.Unlock()
 	s.workers.Add(3)
 	go s.flushFrozen()
 	go s.compactLayers()
@@ -196,6 +200,7 @@ func (r *recovery) replay() error {
 		return firstError(fmt.Errorf("open log: %w", err), r.rows.b.Close())
 	}
 	s.log = log
+	s.tree.forgetNames()
 	if last = max(last, rec.LastLSN); last > s.clock.Now() {
 		s.clock = newStoreClock(s.opts.Now, s.opts.Uptime, last)
 	}
@@ -251,13 +256,18 @@ func (r *recovery) sweep() error {
 			return err
 		}
 	}
+	missing := maps.Clone(r.segments)
 	for _, seg := range s.values.Segments() {
+		delete(missing, seg.Num)
 		if !r.segments[seg.Num] {
 			s.opts.Logger.Info("remove value segment that nothing refers to", "segment", uint64(seg.Num), "bytes", seg.Bytes)
 			if err := s.values.Remove(seg.Num); err != nil {
 				return err
 			}
 		}
+	}
+	for num := range missing {
+		return fmt.Errorf("value segment %s is gone, and layers or the log refer to it: %w", layers.ValueName(num), ErrCorrupt)
 	}
 	known := make(map[layers.FileNum]bool)
 	v := s.version.Load()

@@ -178,6 +178,23 @@ func (t *tree) forgetName(name string, visible wal.LSN) {
 	}
 }
 
+// forgetNames removes all names that mean nothing, after a replay: there are no
+// readers yet.
+func (t *tree) forgetNames() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var dead []string
+	t.mu.names.Scan(func(name string, s *nameState) bool {
+		if s.bucket == nil {
+			dead = append(dead, name)
+		}
+		return true
+	})
+	for _, name := range dead {
+		t.mu.names.Delete(name)
+	}
+}
+
 // addTimelineLocked makes a timeline and its bucket, born at lsn.
 func (t *tree) addTimelineLocked(n *node, id BucketID, name string, visible wal.LSN) {
 	b := &bucket{id: id, created: n.birth}

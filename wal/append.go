@@ -209,8 +209,14 @@ func (l *Log) Settle(ctx context.Context, lsn LSN) error {
 			g = p
 		}
 	}
+	failed := l.failed.Load()
 	l.mu.Unlock()
-	if g == nil {
+	switch {
+	case g != nil:
+	case failed != nil && lsn > l.Visible():
+		// A commit that failed may lie below lsn, and the next Open may find it.
+		return failed
+	default:
 		return nil
 	}
 	select {

@@ -447,7 +447,7 @@ func newS3cmd(t *testing.T, p *process) s3cmd {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return s3cmd{tool{name: "s3cmd", args: []string{"-c", conf, "--no-progress", "--quiet"}}}
+	return s3cmd{tool{name: "s3cmd", args: []string{"-c", conf, "--no-progress"}}}
 }
 
 func (c s3cmd) makeBucket(ctx context.Context, bucket string) error {

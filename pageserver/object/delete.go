@@ -16,15 +16,15 @@ import (
 // Errors: ErrKeyTooLong, ErrPreconditionFailed, timeline.ErrNoSuchBucket, and
 // those of a commit.
 func (s *Service) Delete(ctx context.Context, bucket, key string, cond Conditions) (DeleteResult, error) {
-	var existed bool
-	errs, lsn, err := s.deleteKeys(ctx, bucket, []DeleteKey{{Key: key, IfMatch: cond.IfMatch}}, func(int) { existed = true })
+	var existed [1]bool
+	errs, lsn, err := s.deleteKeys(ctx, bucket, []DeleteKey{{Key: key, IfMatch: cond.IfMatch}}, existed[:])
 	if err == nil {
 		err = errs[0]
 	}
 	if err != nil {
 		return DeleteResult{}, fmt.Errorf("delete: %w", err)
 	}
-	return DeleteResult{LSN: lsn, Existed: existed}, nil
+	return DeleteResult{LSN: lsn, Existed: existed[0]}, nil
 }
 
 // DeleteMany removes up to MaxDeleteKeys objects in one commit. The slice has
@@ -37,7 +37,7 @@ func (s *Service) DeleteMany(ctx context.Context, bucket string, keys []DeleteKe
 	if len(keys) == 0 || len(keys) > MaxDeleteKeys {
 		return nil, 0, fmt.Errorf("delete %d keys, at most %d: %w", len(keys), MaxDeleteKeys, ErrTooManyKeys)
 	}
-	errs, lsn, err := s.deleteKeys(ctx, bucket, keys, func(int) {})
+	errs, lsn, err := s.deleteKeys(ctx, bucket, keys, make([]bool, len(keys)))
 	if err != nil {
 		return nil, 0, fmt.Errorf("delete %d keys: %w", len(keys), err)
 	}
@@ -47,7 +47,7 @@ func (s *Service) DeleteMany(ctx context.Context, bucket string, keys []DeleteKe
 // deleteKeys deletes what is there of keys. Without a condition the shared
 // stripe does: a put that gets in between is older than the tombstone, or comes
 // after a key that was seen absent.
-func (s *Service) deleteKeys(ctx context.Context, bucket string, keys []DeleteKey, existed func(i int)) ([]error, wal.LSN, error) {
+func (s *Service) deleteKeys(ctx context.Context, bucket string, keys []DeleteKey, existed []bool) ([]error, wal.LSN, error) {
 	errs := make([]error, len(keys))
 	locks := make([]timeline.Lock, 0, len(keys))
 	for i := range keys {
@@ -59,12 +59,14 @@ func (s *Service) deleteKeys(ctx context.Context, bucket string, keys []DeleteKe
 	}
 	lsn, err := s.store.Update(ctx, bucket, locks, func(tx *timeline.Tx) error {
 		next := 0
+		clear(existed)
 		for i := range keys {
 			if checkKey(keys[i].Key) != nil {
 				continue
 			}
 			key := locks[next].Key
 			next++
+			errs[i] = nil // of a run on where the name led before
 			rec, err := tx.Get(layers.NamespaceObjects, key)
 			if errors.Is(err, timeline.ErrNotFound) {
 				continue
@@ -72,7 +74,7 @@ func (s *Service) deleteKeys(ctx context.Context, bucket string, keys []DeleteKe
 				return err
 			}
 			if errs[i] = matches(&rec, keys[i].IfMatch); errs[i] == nil {
-				existed(i)
+				existed[i] = true
 				tx.Delete(layers.NamespaceObjects, key)
 			} else if !errors.Is(errs[i], ErrPreconditionFailed) {
 				return errs[i]

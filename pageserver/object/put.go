@@ -71,21 +71,25 @@ func defaultAlgorithm(a Algorithm) Algorithm {
 // precheck refuses early what the commit would refuse anyway. It looks only
 // where the answer can spare a large body, or a condition asks for it.
 func (s *Service) precheck(ctx context.Context, bucket string, key []byte, cond *Conditions, size int64) error {
-	if !cond.any() {
-		if size >= 0 && size < int64(s.o.MaxInlineBytes) {
-			return nil
-		}
-		if _, err := s.store.Bucket(bucket, 0); err != nil {
+	large := size < 0 || size >= int64(s.o.MaxInlineBytes)
+	if large {
+		if err := s.store.AdmitWrite(ctx); err != nil {
 			return err
 		}
-		return s.store.AdmitWrite(ctx)
 	}
-	v, err := s.store.View(ctx, bucket, 0)
-	if err != nil {
+	switch {
+	case cond.any():
+		v, err := s.store.View(ctx, bucket, 0)
+		if err != nil {
+			return err
+		}
+		defer v.Close()
+		return cond.checkWrite(v, key)
+	case large:
+		_, err := s.store.Bucket(bucket, 0)
 		return err
 	}
-	defer v.Close()
-	return cond.checkWrite(v, key)
+	return nil
 }
 
 // commitEntry makes e the object at sc.key, and fills its LSN.

@@ -322,7 +322,6 @@ func (m *Model) succeeded(op *Op) error {
 	if v := m.store.Visible(); v != op.LSN {
 		return fmt.Errorf("%s: the visible LSN is %d", op, v)
 	}
-	m.healedUntil = time.Time{}
 	m.tookPlace(op)
 	return nil
 }

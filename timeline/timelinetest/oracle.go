@@ -170,6 +170,10 @@ func (o *Oracle) Expect(op *Op) error {
 			return timeline.ErrBucketExists
 		}
 		return nil
+	case OpFork:
+		if len(op.Names) == 0 {
+			return timeline.ErrBadName
+		}
 	case OpUnpin:
 		if _, ok := o.pins[op.Pin.ID]; !ok {
 			return timeline.ErrNoSuchPin
@@ -199,7 +203,7 @@ func (o *Oracle) Expect(op *Op) error {
 }
 
 func (o *Oracle) expectFork(b *bucket, op *Op) error {
-	if n, _ := b.line.resolve(op.At); op.At != 0 && n == nil || len(op.Names) == 0 {
+	if n, _ := b.line.resolve(op.At); op.At != 0 && n == nil {
 		return timeline.ErrNoSuchBucket
 	}
 	seen := make(map[string]bool)

@@ -81,7 +81,7 @@ func NewSwarm(cfg SwarmConfig) (*Swarm, error) {
 		oracle: NewOracle(), count: &Coverage{},
 	}
 	w.disk = NewDisk(storefs.NewMem(), w.rng.Uint64(), cfg.Lie)
-	if err := w.open(); err != nil {
+	if err := w.open(horizonOften); err != nil {
 		return nil, err
 	}
 	op := Op{Kind: OpCreate, Bucket: sharedBucket}
@@ -92,11 +92,15 @@ func NewSwarm(cfg SwarmConfig) (*Swarm, error) {
 	return w, w.oracle.Apply(&op)
 }
 
-func (w *Swarm) open() error {
+// horizonOften is how often the horizon advances under load. While what took
+// place is told by where the log ends, it must not: its records move the end.
+const horizonOften = 2 * time.Millisecond
+
+func (w *Swarm) open(horizonEvery time.Duration) error {
 	o := SmallOptions()
 	o.FS, o.Logger = w.disk.FS(), slog.New(w.watch)
 	o.Now, o.Uptime, o.Values.Now = w.clocks.Now, w.clocks.Uptime, w.clocks.Now
-	o.HorizonEvery = 2 * time.Millisecond
+	o.HorizonEvery = horizonEvery
 	o.Values.MaxWriters = 16
 	s, err := timeline.Open(o)
 	if err != nil {
@@ -158,7 +162,13 @@ func (w *Swarm) round(crash bool) error {
 	if err := w.restart(mem); err != nil {
 		return err
 	}
-	return w.settle(slices.Concat(ops...), slices.Concat(sights...))
+	if err := w.settle(slices.Concat(ops...), slices.Concat(sights...)); err != nil {
+		return err
+	}
+	if err := w.store.Close(); err != nil {
+		return err
+	}
+	return w.open(horizonOften)
 }
 
 // crash waits a while, and takes what a crash leaves in the middle of it all.
@@ -185,7 +195,7 @@ func (w *Swarm) restart(mem *storefs.MemFS) error {
 	d := time.Duration(w.rng.Int64N(int64(time.Second)))
 	w.clocks.Pass(d, d)
 	w.count.Add("close and open")
-	return w.open()
+	return w.open(time.Hour)
 }
 
 // settle puts what took place into its order, and compares.

@@ -32,6 +32,9 @@ type file struct {
 
 // Write implements vfs.File.
 func (f *file) Write(p []byte) (int, error) {
+	if err := f.fs.admit(f.user); err != nil {
+		return 0, err
+	}
 	try := f.fs.try(f.user)
 	n, err := f.File.Write(p)
 	for err != nil && try.again(&err) {
@@ -44,6 +47,9 @@ func (f *file) Write(p []byte) (int, error) {
 
 // WriteAt implements vfs.File.
 func (f *file) WriteAt(p []byte, off int64) (int, error) {
+	if err := f.fs.admit(f.user); err != nil {
+		return 0, err
+	}
 	try := f.fs.try(f.user)
 	n, err := f.File.WriteAt(p, off)
 	for err != nil && try.again(&err) {
@@ -56,6 +62,9 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 
 // Preallocate implements vfs.File.
 func (f *file) Preallocate(off, n int64) error {
+	if err := f.fs.admit(f.user); err != nil {
+		return err
+	}
 	try := f.fs.try(f.user)
 	err := f.File.Preallocate(off, n)
 	for err != nil && try.again(&err) {

@@ -73,7 +73,7 @@ func newFS(o Options, base vfs.FS, pieceBytes int64) (*FS, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	if err := base.MkdirAll(o.Dir, 0o755); err != nil {
+	if err := MakeDir(base, o.Dir); err != nil {
 		return nil, fmt.Errorf("make store directory: %w", err)
 	}
 	b, err := openBallast(o, base, pieceBytes)
@@ -92,6 +92,15 @@ func (fs *FS) Close() error { return fs.ballast.close() }
 func (fs *FS) AdmitUserWrite() error {
 	if fs.ballast.refusing.Load() {
 		return ErrDiskFull
+	}
+	return nil
+}
+
+// admit is AdmitUserWrite for a write of category User: what is under way for
+// users must not take the space that the ballast gave back for others.
+func (fs *FS) admit(user bool) error {
+	if user && fs.ballast.refusing.Load() {
+		return &diskFullError{syscall.ENOSPC}
 	}
 	return nil
 }
@@ -120,6 +129,9 @@ func (fs *FS) ReuseForWrite(
 
 // open opens a file for writing and wraps it as its category wants.
 func (fs *FS) open(category vfs.DiskWriteCategory, open func() (vfs.File, error)) (vfs.File, error) {
+	if err := fs.admit(category == User); err != nil {
+		return nil, err
+	}
 	try := fs.try(category == User)
 	f, err := open()
 	for err != nil && try.again(&err) {

@@ -61,3 +61,29 @@ func SyncDir(fs vfs.FS, dir string) error {
 	}
 	return nil
 }
+
+// MakeDir makes dir and what is missing above it, durably: each directory that
+// gets a new entry is synced.
+func MakeDir(fs vfs.FS, dir string) error {
+	var in []string // the directories that get a new entry, deepest first
+	for d := dir; ; {
+		if _, err := fs.Stat(d); err == nil {
+			break
+		}
+		parent := fs.PathDir(d)
+		in = append(in, parent)
+		if parent == d {
+			break
+		}
+		d = parent
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, d := range in {
+		if err := SyncDir(fs, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
