@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"stemma/gc"
 	"stemma/layers"
 	"stemma/wal"
 )
@@ -195,23 +196,7 @@ func (s *Store) hasPin(n *node, lsn wal.LSN) bool {
 type horizon struct {
 	durable atomic.Uint64 // as last applied from the log
 	own     wal.LSN       // of the last horizon record; what is at it and below is no news
-	// After a start across a gap of more than gapLimit the horizon stays at
-	// holdAt until the store has run for gapLimit.
-	holdAt    wal.LSN
-	holdUntil time.Duration // uptime
-}
-
-const gapLimit = time.Hour
-
-// start sets the hold after a start; last is the newest commit replayed. What
-// counts is where the horizon stands: a commit since does not end the gap.
-func (h *horizon) start(now, last wal.LSN, uptime time.Duration) {
-	if d := wal.LSN(h.durable.Load()); d != 0 {
-		last = min(last, d)
-	}
-	if last != 0 && now > last && time.Duration(now-last) > gapLimit {
-		h.holdAt, h.holdUntil = last, uptime+gapLimit
-	}
+	hold    gc.Hold
 }
 
 // Horizon returns the horizon as last made durable.
@@ -241,15 +226,8 @@ func (s *Store) advanceHorizon() error {
 	if h <= s.horizon.own {
 		return nil
 	}
-	h = min(h, s.clock.Now()) // an LSN may run ahead of the clock, the horizon must not
-	if s.horizon.holdAt != 0 {
-		if s.opts.Uptime() < s.horizon.holdUntil {
-			h = min(h, s.horizon.holdAt)
-		} else {
-			s.horizon.holdAt = 0
-		}
-	}
-	if h <= s.Horizon() {
+	h, ok := gc.NextHorizon(s.Horizon(), h, s.clock.Now(), s.horizon.hold, s.opts.Uptime())
+	if !ok {
 		return nil
 	}
 	op := treeOp{tag: opHorizon, lsn: h}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"stemma/gc"
 	"stemma/layers"
 	"stemma/wal"
 	"stemma/wal/storefs"
@@ -204,7 +205,7 @@ func (r *recovery) replay() error {
 	if last = max(last, rec.LastLSN); last > s.clock.Now() {
 		s.clock = newStoreClock(s.opts.Now, s.opts.Uptime, last)
 	}
-	s.horizon.start(s.clock.Now(), last, s.opts.Uptime())
+	s.horizon.hold = gc.HoldAfterStart(s.clock.Now(), last, s.Horizon(), s.opts.Uptime())
 	s.commitRows(r.rows, last)
 	s.applied = last
 	s.publish(func(*edit) {})
