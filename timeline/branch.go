@@ -273,10 +273,9 @@ func (s *Store) infoOf(id BucketID, lsn wal.LSN) Info {
 // Bucket describes the bucket of a name, as of an LSN (zero: now).
 // Errors: ErrNoSuchBucket, ErrFuture.
 func (s *Store) Bucket(name string, at wal.LSN) (Info, error) {
-	visible := s.log.Visible()
-	b := s.tree.lookup(name, visible)
-	if b == nil {
-		return Info{}, fmt.Errorf("bucket %q: %w", name, ErrNoSuchBucket)
+	b, visible, err := s.lookup(name)
+	if err != nil {
+		return Info{}, err
 	}
 	if at == 0 {
 		return s.info(b, b.at(visible).node), nil
@@ -294,9 +293,9 @@ func (s *Store) Bucket(name string, at wal.LSN) (Info, error) {
 // Buckets returns up to limit visible buckets whose names begin with prefix and
 // sort after after, by name. A limit of zero or less means all.
 func (s *Store) Buckets(prefix, after string, limit int) []Info {
-	visible := s.log.Visible()
 	var found []*bucket
 	s.tree.mu.RLock()
+	visible := s.log.Visible() // under the lock: no state that it needs was let go before
 	s.tree.mu.names.Ascend(max(prefix, after), func(name string, st *nameState) bool {
 		if len(name) < len(prefix) || name[:len(prefix)] != prefix {
 			return name < prefix

@@ -183,10 +183,9 @@ func (s *Store) retryMoved(ctx context.Context, name string, try func(*bucket, *
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		visible := s.log.Visible()
-		bk := s.tree.lookup(name, visible)
-		if bk == nil {
-			return 0, fmt.Errorf("bucket %q: %w", name, ErrNoSuchBucket)
+		bk, visible, err := s.lookup(name)
+		if err != nil {
+			return 0, err
 		}
 		lsn, err := try(bk, bk.at(visible).node)
 		if !errors.Is(err, errMoved) {

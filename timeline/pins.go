@@ -134,9 +134,9 @@ const maxLeases = 1 << 16
 // Lease keeps a bucket readable at an LSN for ttl from now on. It is lost in a
 // restart. Errors: ErrNoSuchBucket, *BelowHorizonError.
 func (s *Store) Lease(name string, at wal.LSN, ttl time.Duration) error {
-	b := s.tree.lookup(name, s.log.Visible())
-	if b == nil {
-		return fmt.Errorf("lease %q at %d: %w", name, at, ErrNoSuchBucket)
+	b, _, err := s.lookup(name)
+	if err != nil {
+		return fmt.Errorf("lease %q at %d: %w", name, at, err)
 	}
 	n, lsn := b.at(at).node.resolve(at)
 	if n == nil {

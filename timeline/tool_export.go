@@ -290,8 +290,12 @@ func DescribeRecord(r *layers.Record) string {
 			return fmt.Sprintf("%s body: %v", s, err)
 		}
 		s = fmt.Sprintf("%s extents=%d", s, n)
-		for _, e := range ext {
+		const shown = 8
+		for _, e := range ext[:min(shown, len(ext))] {
 			s += fmt.Sprintf(" %d@%d:%d", e.Segment, e.Offset, e.Len)
+		}
+		if more := len(ext) - shown; more > 0 {
+			s += fmt.Sprintf(" and %d more", more)
 		}
 		return s
 	case layers.BodySpilled:

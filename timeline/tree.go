@@ -116,7 +116,9 @@ func newTree() *tree {
 	return t
 }
 
-// lookup returns the bucket that name means to a reader at visible, or nil.
+// lookup returns the bucket that name means to a reader at visible, or nil. Nil
+// may also mean that visible has become too old to tell: states below a newer
+// visible LSN are let go. The caller looks whether it is still the newest.
 func (t *tree) lookup(name string, visible wal.LSN) *bucket {
 	t.mu.RLock()
 	s, ok := t.mu.names.Get(name)

@@ -61,14 +61,9 @@ func (s *Store) View(ctx context.Context, name string, at wal.LSN) (*View, error
 			return nil, err
 		}
 	}
-	version, visible, err := s.acquire()
+	version, visible, b, err := s.acquireBucket(name)
 	if err != nil {
 		return nil, err
-	}
-	b := s.tree.lookup(name, visible)
-	if b == nil {
-		version.Release()
-		return nil, fmt.Errorf("bucket %q: %w", name, ErrNoSuchBucket)
 	}
 	if at == 0 {
 		at = visible
@@ -83,6 +78,38 @@ func (s *Store) View(ctx context.Context, name string, at wal.LSN) (*View, error
 		return nil, err
 	}
 	return s.newView(version, b, n, lsn), nil
+}
+
+// acquireBucket is acquire, with the bucket that the name means at the visible
+// LSN. Errors: ErrNoSuchBucket, ErrClosed.
+func (s *Store) acquireBucket(name string) (*layers.Version, wal.LSN, *bucket, error) {
+	for {
+		version, visible, err := s.acquire()
+		if err != nil {
+			return nil, 0, nil, err
+		}
+		if b := s.tree.lookup(name, visible); b != nil {
+			return version, visible, b, nil
+		}
+		version.Release()
+		if s.log.Visible() == visible {
+			return nil, 0, nil, fmt.Errorf("bucket %q: %w", name, ErrNoSuchBucket)
+		}
+	}
+}
+
+// lookup returns the bucket that the name means now, and the visible LSN of that
+// moment. Errors: ErrNoSuchBucket.
+func (s *Store) lookup(name string) (*bucket, wal.LSN, error) {
+	for {
+		visible := s.log.Visible()
+		if b := s.tree.lookup(name, visible); b != nil {
+			return b, visible, nil
+		}
+		if s.log.Visible() == visible {
+			return nil, 0, fmt.Errorf("bucket %q: %w", name, ErrNoSuchBucket)
+		}
+	}
 }
 
 // settle waits until what is at or below a future-looking LSN cannot change.
