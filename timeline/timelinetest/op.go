@@ -51,7 +51,6 @@ type observation struct {
 	key    pointKey
 	lsn    wal.LSN
 	scan   bool
-	lo, hi string
 	digest uint64
 }
 
