@@ -14,6 +14,9 @@ import (
 // rotateIfFull freezes the active memlayer when it or the log has grown enough.
 // The caller holds applyMu.
 func (s *Store) rotateIfFull() {
+	if s.applied == s.rotated {
+		return // nothing new: a log that stays long because of its segments' size is no reason
+	}
 	full := s.mu.active.Bytes() >= s.opts.MemlayerBytes
 	if !full && s.log.Size() >= s.opts.WALFlushBytes {
 		s.mu.Lock()
@@ -27,6 +30,7 @@ func (s *Store) rotateIfFull() {
 
 // rotate freezes the active memlayer. The caller holds applyMu.
 func (s *Store) rotate() {
+	s.rotated = s.applied
 	s.publish(func(*edit) {
 		s.mu.frozen = append(s.mu.frozen, &frozenMemlayer{mem: s.mu.active, lastLSN: s.applied})
 		s.mu.active = layers.NewMemlayer()

@@ -42,6 +42,8 @@ type Store struct {
 	// applied is the last commit that went to the memlayer and the catalog;
 	// under applyMu.
 	applied wal.LSN
+	// rotated is what applied was at the last rotation; under applyMu.
+	rotated wal.LSN
 
 	// compactMu is held by the one compaction that runs.
 	compactMu sync.Mutex
