@@ -18,10 +18,10 @@ BENCH       ?= .
 BENCH_COUNT ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race soak lint fmt tidy vet staticcheck fuzz crash bench figures golden check clean
+.PHONY: help build run test race soak lint fmt tidy vet staticcheck fuzz crash bench figures bench-gc golden check clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/stemma
 	$(GO) build -o bin/stemma ./cmd/stemma
@@ -77,11 +77,19 @@ fuzz: ## every fuzz target for FUZZ_SECONDS, all within FUZZ_TOTAL_SECONDS
 		rm -f $$out; \
 	done
 
-crash: ## kill -9 the real server CRASH_ROUNDS times under load and check what it acknowledged
+crash: ## kill -9 the real server CRASH_ROUNDS times under load, and twice as often in background work, and check what it acknowledged
 	STEMMA_CRASH_ROUNDS=$(CRASH_ROUNDS) $(GO) test -count=1 -timeout 3h -v -run '^TestCrash$$' ./cmd/stemma
+	STEMMA_CRASH_ROUNDS=$$((2 * $(CRASH_ROUNDS))) $(GO) test -count=1 -timeout 3h -v -run '^TestCrashSteps$$' ./cmd/stemma
 
 bench: ## the Go benchmarks
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) ./...
+
+bench-gc: ## what forks and overwrites leave on the disk, chains, tail latencies: half an hour, and 40 GiB of disk
+	$(GO) run ./benchmarks/churn
+	$(GO) run ./benchmarks/chain
+	$(GO) run ./benchmarks/overwrite
+	$(GO) run ./benchmarks/tail -through engine
+	$(GO) run ./benchmarks/tail -through server
 
 figures: ## the programs of benchmarks/ in full size: minutes, and 15 GiB of disk
 	$(GO) run ./benchmarks/forkstorm

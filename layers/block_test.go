@@ -2,6 +2,7 @@ package layers
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,15 +17,16 @@ import (
 	"stemma/wal"
 )
 
-// buildBlock makes a block of records; adopted ones have no LSN in it.
-func buildBlock(recs []Record, adopted bool) []byte {
+// buildBlock makes a block of records whose entries have the given flags;
+// adopted ones have no LSN in it.
+func buildBlock(recs []Record, flags byte) []byte {
 	b := blockBuilder{every: dataRestarts}
 	for i := range recs {
 		lsn := recs[i].LSN
-		if adopted {
+		if flags&entryAdopted != 0 {
 			lsn = 0
 		}
-		value := appendRecordValue(nil, &recs[i], adopted)
+		value := appendRecordValue(nil, &recs[i], flags)
 		b.begin(recs[i].Key, lsn, len(value))
 		b.buf = append(b.buf, value...)
 	}
@@ -34,13 +36,13 @@ func buildBlock(recs []Record, adopted bool) []byte {
 // blockWalker makes an Iterator of a blockIter over records, for randomMoves.
 type blockWalker struct {
 	blockIter
-	adopted bool
-	rec     Record
+	flags byte
+	rec   Record
 }
 
 func (w *blockWalker) on(ok bool) bool {
 	if ok {
-		if err := decodeRecord(&w.rec, w.key, w.lsn, w.value, w.adopted); err != nil {
+		if err := decodeRecord(&w.rec, w.key, w.lsn, w.value, w.flags); err != nil {
 			w.corrupt("%w", err)
 			return false
 		}
@@ -62,7 +64,7 @@ func TestBlockModel(t *testing.T) {
 	for range 200 {
 		recs := layerRecords(rng, 1+rng.IntN(80))
 		w := new(blockWalker)
-		if err := w.init(buildBlock(recs, false), 0); err != nil {
+		if err := w.init(buildBlock(recs, 0), 0); err != nil {
 			t.Fatal(err)
 		}
 		randomMoves(t, rng, w, recs, 150)
@@ -120,11 +122,16 @@ func parseRecord(t *testing.T, line string) Record {
 		f = append(f, "")
 	}
 	timeline, err1 := strconv.ParseUint(f[0], 10, 64)
-	lsn, err2 := strconv.ParseUint(f[2], 10, 64)
-	if err := errors.Join(err1, err2); err != nil {
+	born, died, ok := strings.Cut(f[2], "-")
+	if !ok {
+		died = "0"
+	}
+	lsn, err2 := strconv.ParseUint(born, 10, 64)
+	death, err3 := strconv.ParseUint(died, 10, 64)
+	if err := errors.Join(err1, err2, err3); err != nil {
 		t.Fatal(err)
 	}
-	r := Record{Key: MakeKey(TimelineID(timeline), NamespaceObjects, []byte(f[1])), LSN: wal.LSN(lsn), Meta: []byte(f[4])}
+	r := Record{Key: MakeKey(TimelineID(timeline), NamespaceObjects, []byte(f[1])), LSN: wal.LSN(lsn), Death: wal.LSN(death), Meta: []byte(f[4])}
 	switch f[3] {
 	case "value":
 		r.Kind = KindValue
@@ -139,6 +146,14 @@ func parseRecord(t *testing.T, line string) Record {
 	return r
 }
 
+// lifeOf is when a record is visible, as parseRecord reads it.
+func lifeOf(r *Record) string {
+	if r.Death == 0 {
+		return fmt.Sprint(uint64(r.LSN))
+	}
+	return fmt.Sprintf("%d-%d", r.LSN, r.Death)
+}
+
 // Scripts that show what blocks hold, byte by byte, and how they are walked.
 func TestBlockScripts(t *testing.T) {
 	var w blockWalker
@@ -150,10 +165,16 @@ func TestBlockScripts(t *testing.T) {
 			for line := range strings.Lines(d.Input) {
 				recs = append(recs, parseRecord(t, line))
 			}
-			w = blockWalker{adopted: d.HasArg("adopted")}
-			block := buildBlock(recs, w.adopted)
+			w = blockWalker{}
+			if d.HasArg("adopted") {
+				w.flags |= entryAdopted
+			}
+			if d.HasArg("history") {
+				w.flags |= entryDeath
+			}
+			block := buildBlock(recs, w.flags)
 			var bias wal.LSN
-			if w.adopted {
+			if d.HasArg("adopted") {
 				bias = 1000
 			}
 			if err := w.init(block, bias); err != nil {
@@ -172,7 +193,7 @@ func TestBlockScripts(t *testing.T) {
 					"lt": func() bool { return w.SeekLT(key, wal.LSN(lsn)) },
 				}[f[0]]
 				if move() {
-					fmt.Fprintf(&out, "%s: %s at %d kind %d meta %q body %q\n", strings.TrimSpace(line), w.rec.Key, w.rec.LSN, w.rec.Kind, w.rec.Meta, w.rec.Body)
+					fmt.Fprintf(&out, "%s: %s at %s kind %d meta %q body %q\n", strings.TrimSpace(line), w.rec.Key, lifeOf(&w.rec), w.rec.Kind, w.rec.Meta, w.rec.Body)
 				} else {
 					fmt.Fprintf(&out, "%s: nothing, err %v\n", strings.TrimSpace(line), w.err)
 				}
@@ -194,8 +215,11 @@ func moveBlock(t *testing.T, raw []byte, rng *rand.Rand) (keys []Key, lsns []wal
 	for it.step() {
 		keys, lsns, values = append(keys, bytes.Clone(it.key)), append(lsns, it.lsn), append(values, it.value)
 		var r Record
-		if err := decodeRecord(&r, it.key, it.lsn, it.value, false); err != nil && !errors.Is(err, ErrCorrupt) {
+		if err := decodeRecord(&r, it.key, it.lsn, it.value, 0); err != nil && !errors.Is(err, ErrCorrupt) {
 			t.Fatal(err)
+		}
+		if err := decodeRecord(&r, it.key, it.lsn, it.value, entryDeath); err != nil && !errors.Is(err, ErrCorrupt) || err == nil && r.Death <= r.LSN {
+			t.Fatal(r.Death, err)
 		}
 		if _, err := decodeBlockRef(it.value, it.lsn); err != nil && !errors.Is(err, ErrCorrupt) {
 			t.Fatal(err)
@@ -254,7 +278,7 @@ func FuzzBlock(f *testing.F) {
 		for i := range n {
 			recs = append(recs, Record{Key: MakeKey(1, 2, fmt.Append(nil, 100+i/2)), LSN: wal.LSN(50 - i%2), Kind: KindValue, Meta: []byte("m")})
 		}
-		f.Add(buildBlock(recs, false))
+		f.Add(buildBlock(recs, 0))
 	}
 	b := blockBuilder{every: dataRestarts}
 	ref := blockRef{off: 99, length: 100, minLSN: 5, maxLSN: 10}
@@ -315,18 +339,23 @@ func FuzzStoredBlock(f *testing.F) {
 // A record's value is canonical: what decodes encodes to the same bytes.
 func FuzzRecordValue(f *testing.F) {
 	for _, r := range []Record{{Kind: KindValue, Meta: []byte("meta"), Body: AppendInlineBody(nil, []byte("body"))}, {Kind: KindTombstone}, {Kind: KindDelta, Meta: make([]byte, 200)}} {
-		f.Add(appendRecordValue(nil, &r, false), false)
-		f.Add(appendRecordValue(nil, &r, true), true)
+		r.LSN, r.Death = 3, 3+300
+		for _, flags := range []byte{0, entryAdopted, entryDeath} {
+			f.Add(appendRecordValue(nil, &r, flags), flags, uint64(r.LSN))
+		}
 	}
-	f.Fuzz(func(t *testing.T, p []byte, adopted bool) {
+	f.Fuzz(func(t *testing.T, p []byte, flags byte, at uint64) {
+		flags &= entryAdopted | entryDeath
+		lsn := wal.LSN(at) & wal.MaxLSN
 		var r Record
-		if err := decodeRecord(&r, MakeKey(1, 2, nil), 3, p, adopted); err != nil {
+		if err := decodeRecord(&r, MakeKey(1, 2, nil), lsn, p, flags); err != nil {
 			if !errors.Is(err, ErrCorrupt) {
 				t.Fatal(err)
 			}
 			return
 		}
-		if got := appendRecordValue(nil, &r, adopted); !bytes.Equal(got, p) || r.LSN != 3 || r.Adopted != adopted {
+		ended := r.Death > lsn && r.Death <= wal.MaxLSN
+		if got := appendRecordValue(nil, &r, flags); !bytes.Equal(got, p) || r.LSN != lsn || r.Adopted != (flags&entryAdopted != 0) || ended != (flags&entryDeath != 0) || !ended && r.Death != 0 {
 			t.Fatalf("%x again %x", p, got)
 		}
 	})
@@ -348,4 +377,41 @@ func FuzzBlockRef(f *testing.F) {
 			t.Fatalf("%x again %x: %+v", p, got, ref)
 		}
 	})
+}
+
+// What no writer makes of a death LSN is corrupt, whatever else would notice.
+func TestDecodeRecordDeath(t *testing.T) {
+	const value = byte(KindTombstone) | entryDeath
+	entry := func(after uint64) []byte { return append(binary.AppendUvarint([]byte{value}, after), 0) }
+	for _, c := range []struct {
+		what  string
+		lsn   wal.LSN
+		p     []byte
+		flags byte
+		death wal.LSN // zero: corrupt
+	}{
+		{"shortest", 7, entry(1), entryDeath, 8},
+		{"longest", 7, entry(uint64(wal.MaxLSN - 7)), entryDeath, wal.MaxLSN},
+		{"past the last LSN", 7, entry(uint64(wal.MaxLSN - 6)), entryDeath, 0},
+		{"past every number", 7, entry(1<<64 - 1), entryDeath, 0},
+		{"record at the last LSN", wal.MaxLSN, entry(1), entryDeath, 0},
+		{"record past the last LSN", wal.MaxLSN + 1, entry(1), entryDeath, 0},
+		{"at birth", 7, entry(0), entryDeath, 0},
+		{"no meta behind it", 7, []byte{value, 1}, entryDeath, 0},
+		{"cut", 7, []byte{value, 0x80}, entryDeath, 0},
+		{"long form", 7, []byte{value, 0x81, 0, 0}, entryDeath, 0},
+		{"in another layer", 7, entry(1), 0, 0},
+		{"missing", 7, []byte{byte(KindTombstone), 0}, entryDeath, 0},
+		{"adopted", 7, entry(1), entryAdopted, 0},
+	} {
+		r := Record{Death: 99} // of the record before
+		err := decodeRecord(&r, MakeKey(1, 2, nil), c.lsn, c.p, c.flags)
+		if c.death == 0 && !errors.Is(err, ErrCorrupt) || c.death > 0 && (err != nil || r.Death != c.death) {
+			t.Errorf("%s: death at %d, %v, want %d", c.what, r.Death, err, c.death)
+		}
+	}
+	r := Record{Death: 99}
+	if err := decodeRecord(&r, MakeKey(1, 2, nil), 7, []byte{byte(KindTombstone), 0}, 0); err != nil || r.Death != 0 {
+		t.Errorf("without a death: %d, %v", r.Death, err)
+	}
 }

@@ -10,9 +10,10 @@ import (
 type concatIterator struct {
 	layers []*Layer // by key, disjoint
 	o      IterOptions
-	filter uint64 // HashTimeline of what is looked for; layers without are passed over
-	all    bool   // filter is not used
-	index  int    // of the open layer; -1 and len(layers) are the ends
+	filter uint64  // HashTimeline of what is looked for; layers without are passed over
+	all    bool    // filter is not used
+	alive  wal.LSN // unless zero, history layers whose records died at or below it are passed over
+	index  int     // of the open layer; -1 and len(layers) are the ends
 	cur    Iterator
 	err    error
 }
@@ -35,8 +36,7 @@ func (c *concatIterator) open(i int) bool {
 	if i < 0 || i == len(c.layers) {
 		return false
 	}
-	d := c.layers[i].Desc()
-	if d.MaxLSN < c.o.MinLSN || c.o.MaxLSN > 0 && d.MinLSN > c.o.MaxLSN {
+	if !c.layers[i].mayHave(c.o, c.alive) {
 		return false
 	}
 	if !c.all {

@@ -12,12 +12,11 @@ import (
 // LayerKind says what a layer file holds, and with it how it may be read.
 type LayerKind byte
 
-// The kinds of layers. This version writes and reads delta layers; the other
-// kinds have their places in names, headers and descriptions.
+// The kinds of layers.
 const (
 	DeltaLayer   LayerKind = 1 // records of a key range over an LSN range
 	ImageLayer   LayerKind = 2 // the one newest version of each key as of an LSN
-	HistoryLayer LayerKind = 3 // superseded versions, each with the LSN that ended it
+	HistoryLayer LayerKind = 3 // superseded versions, each with the LSN that ended it; no range tombstones
 )
 
 func (k LayerKind) String() string {
@@ -30,17 +29,6 @@ func (k LayerKind) String() string {
 		return "history"
 	}
 	return fmt.Sprintf("kind %d", byte(k))
-}
-
-// UnsupportedKindError is the answer to opening a layer of a kind that this
-// version cannot read as what it is. The file may be sound.
-type UnsupportedKindError struct {
-	Num  FileNum
-	Kind LayerKind
-}
-
-func (e *UnsupportedKindError) Error() string {
-	return fmt.Sprintf("layers: layer %d is of kind %s, which this version cannot read", e.Num, e.Kind)
 }
 
 // SegmentRef says how many stored bytes of a value segment a layer's records
@@ -70,6 +58,9 @@ type Desc struct {
 	// AdoptedLSN is the LSN of every record of a file that was written without
 	// LSNs (WriterOptions.Adopted); zero for other files.
 	AdoptedLSN wal.LSN
+	// MaxDeath is the highest Death of a history layer's records, above MaxLSN:
+	// at it and later none of them is visible. Zero for other kinds.
+	MaxDeath wal.LSN
 }
 
 // descVersion is the version of the encoding of Desc.
@@ -81,8 +72,8 @@ const descVersion = 1
 //	byte     kind
 //	byte     level
 //	uint64   size of the file, little-endian
-//	uvarints file number, min LSN, max LSN, adopted LSN, entries, deletes,
-//	         range tombstones, raw bytes
+//	uvarints file number, min LSN, max LSN, adopted LSN, max death, entries,
+//	         deletes, range tombstones, raw bytes
 //	bytes    first key, exclusive last key (each with its uvarint length)
 //	uvarint  count, then per segment the uvarints number (first) or number -
 //	         previous number - 1 (others), bytes
@@ -90,7 +81,7 @@ func (d *Desc) Append(dst []byte) []byte {
 	dst = append(dst, descVersion, byte(d.Kind), byte(d.Level))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(d.Bytes))
 	for _, v := range [...]uint64{
-		uint64(d.Num), uint64(d.MinLSN), uint64(d.MaxLSN), uint64(d.AdoptedLSN),
+		uint64(d.Num), uint64(d.MinLSN), uint64(d.MaxLSN), uint64(d.AdoptedLSN), uint64(d.MaxDeath),
 		d.Entries, d.Deletes, d.RangeTombstones, d.RawBytes,
 		uint64(len(d.Range.Start)),
 	} {
@@ -119,7 +110,7 @@ func DecodeDesc(p []byte) (Desc, error) {
 	c := cursor{p: p[11:]}
 	d.Kind, d.Level, d.Bytes = LayerKind(p[1]), int(p[2]), int64(binary.LittleEndian.Uint64(p[3:]))
 	d.Num = FileNum(c.uvarint())
-	d.MinLSN, d.MaxLSN, d.AdoptedLSN = c.lsn(), c.lsn(), c.lsn()
+	d.MinLSN, d.MaxLSN, d.AdoptedLSN, d.MaxDeath = c.lsn(), c.lsn(), c.lsn(), c.lsn()
 	d.Entries, d.Deletes, d.RangeTombstones, d.RawBytes = c.uvarint(), c.uvarint(), c.uvarint(), c.uvarint()
 	d.Range.Start = slices.Clone(Key(c.bytes()))
 	d.Range.End = slices.Clone(Key(c.bytes()))
@@ -162,6 +153,12 @@ func (d *Desc) check() error {
 		return fail("more deletes than entries")
 	case d.Entries+d.RangeTombstones == 0:
 		return fail("no records")
+	case d.Kind != DeltaLayer && (d.MinLSN == 0 || d.AdoptedLSN != 0):
+		return fail("adopted, and no delta layer")
+	case d.Kind == HistoryLayer && (d.MaxDeath <= d.MaxLSN || d.RangeTombstones > 0):
+		return fail("history without an end, or with range tombstones")
+	case d.Kind != HistoryLayer && d.MaxDeath != 0:
+		return fail("an end, and no history")
 	case !d.Range.Start.Valid() || !validEnd(d.Range.Start, d.Range.End):
 		return fail("bad key range")
 	}

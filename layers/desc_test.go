@@ -28,6 +28,7 @@ func TestDescRoundTrip(t *testing.T) {
 	staged := exampleDesc()
 	staged.MinLSN, staged.MaxLSN = 0, 0
 	large := exampleDesc()
+	large.MaxDeath, large.RangeTombstones = wal.MaxLSN, 0
 	large.Num, large.Kind, large.Level, large.Bytes, large.RawBytes = math.MaxUint64, HistoryLayer, 255, math.MaxInt64, math.MaxUint64
 	large.Segments = append(large.Segments, SegmentRef{math.MaxUint64 - 1, math.MaxUint64})
 	for _, d := range []Desc{exampleDesc(), none, adopted, staged, large} {
@@ -56,6 +57,14 @@ func TestDescRefuses(t *testing.T) {
 		{"LSNs the wrong way", func(d *Desc) { d.MinLSN = d.MaxLSN + 1 }},
 		{"no lowest LSN", func(d *Desc) { d.MinLSN = 0 }},
 		{"LSN past the last", func(d *Desc) { d.MaxLSN = wal.MaxLSN + 1 }},
+		{"death in a delta layer", func(d *Desc) { d.MaxDeath = 500 }},
+		{"death in an image layer", func(d *Desc) { d.Kind, d.MaxDeath = ImageLayer, 500 }},
+		{"no death in a history layer", func(d *Desc) { d.Kind, d.RangeTombstones = HistoryLayer, 0 }},
+		{"last death at the highest LSN", func(d *Desc) { d.Kind, d.RangeTombstones, d.MaxDeath = HistoryLayer, 0, d.MaxLSN }},
+		{"death past the last LSN", func(d *Desc) { d.Kind, d.RangeTombstones, d.MaxDeath = HistoryLayer, 0, wal.MaxLSN+1 }},
+		{"range tombstones in a history layer", func(d *Desc) { d.Kind, d.MaxDeath = HistoryLayer, 500 }},
+		{"adopted image layer", func(d *Desc) { d.Kind, d.AdoptedLSN = ImageLayer, 300 }},
+		{"staged image layer", func(d *Desc) { d.Kind, d.MinLSN, d.MaxLSN = ImageLayer, 0, 0 }},
 		{"empty range", func(d *Desc) { d.Range.End = d.Range.Start }},
 		{"no end", func(d *Desc) { d.Range.End = nil }},
 		{"no start", func(d *Desc) { d.Range.Start = nil }},
@@ -88,7 +97,7 @@ func TestDescRefuses(t *testing.T) {
 func TestDescGolden(t *testing.T) {
 	d := exampleDesc()
 	const want = "010106" + "0000100000000000" + // version, kind, level, bytes
-		"b424" + "ac02" + "9003" + "00" + // number, LSNs
+		"b424" + "ac02" + "9003" + "00" + "00" + // number, LSNs, last death
 		"05" + "01" + "02" + "e807" + // counts
 		"0a" + "0000000000000001" + "20" + "61" + "0b" + "0000000000000001" + "20" + "6200" +
 		"03" + "0001" + "0002" + "f203808080808020"

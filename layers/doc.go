@@ -3,7 +3,7 @@
 // them for readers. It knows no tree and no names, and its only goroutines are
 // those that its callers bring.
 //
-// # Delta layer, version 1
+// # Layer file, version 1
 //
 // Integers are little-endian; offsets count bytes from the start of the file;
 // crc is CRC-32C (Castagnoli). docs/format/layers.md says the same at length.
@@ -40,7 +40,8 @@
 //	            varint  LSN - base LSN
 //	            uvarint value length
 //	            key bytes, value
-//	record      flags (kind 1, 2, 3; 0x08 adopted), uvarint meta length, meta, body
+//	record      flags (kind 1, 2, 3; 0x08 adopted; 0x10 death), with 0x10 uvarint death - LSN,
+//	            uvarint meta length, meta, body
 //	tombstone   flags (kind 4; 0x08 adopted), exclusive end of the range
 //	index       uvarints offset, stored length, entry LSN - min LSN, max LSN - entry LSN;
 //	            key and LSN of the entry are those of the last record of the block
@@ -64,13 +65,19 @@
 // An adopted file (a staged merge) holds LSN zero everywhere; its readers take
 // Desc.AdoptedLSN of the catalog for it.
 //
-// # Value segment, version 1
+// A delta layer holds any records. An image layer holds one version of each key. A
+// history layer holds superseded versions, each with its death LSN (flag 0x10),
+// that of what superseded it, and no range tombstones: a read at L sees of it what
+// has LSN <= L < death, and does not look at it at all if L is below its lowest LSN
+// or not below its highest death.
+//
+// # Value segment, version 2
 //
 // See docs/format/values.md.
 //
 // # Crash consistency
 //
 // A file exists only once the catalog names it; others are deleted on open. A
-// layer is synced by DeltaWriter.Finish, its directory by the caller, before
+// layer is synced by LayerWriter.Finish, its directory by the caller, before
 // the catalog names it.
 package layers

@@ -8,7 +8,8 @@ import (
 )
 
 // History walks the own records of one timeline in a key range and an LSN range,
-// tombstones and superseded ones included, in record order. It is an Iterator of
+// tombstones and superseded ones included, those of history layers too, in record
+// order. It is an Iterator of
 // point records; range tombstones are listed apart. The Version must stay
 // acquired until Close.
 type History struct {
@@ -27,7 +28,7 @@ func (v *Version) NewHistory(t TimelineID, ns Namespace, lower, upper []byte, mi
 	var iters []Iterator
 	if h.bounds.Start.Compare(h.bounds.End) < 0 && minLSN <= maxLSN && maxLSN > 0 {
 		var sources []source
-		sources, h.err = v.sources(h.bounds, IterOptions{MinLSN: minLSN, MaxLSN: maxLSN})
+		sources, h.err = v.sources(h.bounds, IterOptions{MinLSN: minLSN, MaxLSN: maxLSN}, 0)
 		for _, s := range sources {
 			iters = append(iters, s.it)
 		}
@@ -65,7 +66,7 @@ func (v *Version) rangeTombstones(r KeyRange, minLSN, maxLSN wal.LSN) []Record {
 	}
 	for level, some := range v.levelTombstones {
 		if some {
-			for _, l := range v.overlapping(level, r) {
+			for _, l := range overlapping(v.Levels[level], r) {
 				add(l.RangeTombstones())
 			}
 		}

@@ -80,8 +80,8 @@ func TestLayerNames(t *testing.T) {
 			t.Errorf("%s: %d %v", name, got, ok)
 		}
 	}
-	for _, name := range []string{"", "0000000000000001", "0000000000000001.val", "000000000000001.delta", "00000000000000001.delta",
-		"000000000000000A.delta", "000000000000000g.delta", "+000000000000001.delta", "0000000000000001.deltas"} {
+	for _, name := range []string{"", "0000000000000001", "0000000000000001.val", "000000000000001.layer", "00000000000000001.layer",
+		"000000000000000A.layer", "000000000000000g.layer", "+000000000000001.layer", "0000000000000001.layers"} {
 		if num, ok := ParseLayerName(name); ok {
 			t.Errorf("%q is layer %d", name, num)
 		}

@@ -78,7 +78,7 @@ func BenchmarkMemlayerNext(b *testing.B) {
 func benchLayer(b *testing.B, recs []Record, c *BlockCache) *Layer {
 	b.Helper()
 	dir := b.TempDir()
-	w, err := NewDeltaWriter(vfs.Default, dir, 7, WriterOptions{})
+	w, err := NewLayerWriter(vfs.Default, dir, 7, WriterOptions{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -170,13 +170,13 @@ func BenchmarkLayerIter(b *testing.B) {
 	}
 }
 
-func BenchmarkDeltaWriter(b *testing.B) {
+func BenchmarkLayerWriter(b *testing.B) {
 	recs := objectRecords(200_000)
 	b.ReportAllocs()
 	dir := b.TempDir()
 	var raw, stored int64
 	for b.Loop() {
-		w, err := NewDeltaWriter(vfs.Default, dir, 7, WriterOptions{})
+		w, err := NewLayerWriter(vfs.Default, dir, 7, WriterOptions{})
 		if err != nil {
 			b.Fatal(err)
 		}

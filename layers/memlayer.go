@@ -199,14 +199,14 @@ func (m *Memlayer) LSNs() (low, high wal.LSN) {
 // size: adding one merges what has become alike in size, as a binary counter
 // carries, so that n additions cost n·log n.
 type memTombstones struct {
-	runs []*tombstoneSet
+	runs []*TombstoneSet
 
 	once sync.Once
 	all  []Record // of all runs, made when first asked for
 }
 
 func (m *Memlayer) addTombstone(r *Record) {
-	var runs []*tombstoneSet
+	var runs []*TombstoneSet
 	if old := m.tombstones.Load(); old != nil {
 		runs = append(runs, old.runs...)
 	}

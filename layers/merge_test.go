@@ -66,7 +66,7 @@ func sortRecords(recs []Record) {
 }
 
 func sameRecord(a, b *Record) bool {
-	return a.Key.Compare(b.Key) == 0 && a.LSN == b.LSN && a.Kind == b.Kind && string(a.Meta) == string(b.Meta) && string(a.Body) == string(b.Body)
+	return a.Key.Compare(b.Key) == 0 && a.LSN == b.LSN && a.Death == b.Death && a.Kind == b.Kind && string(a.Meta) == string(b.Meta) && string(a.Body) == string(b.Body)
 }
 
 // randomMoves makes the same moves on it and on a slice iterator over want.

@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-const layerSuffix = ".delta"
+const layerSuffix = ".layer"
 
 // LayerName returns the name of a layer file within its directory.
 func LayerName(num FileNum) string { return fmt.Sprintf("%016x%s", uint64(num), layerSuffix) }

@@ -100,7 +100,7 @@ func (p *Packer) place(h *Handle) {
 		p.endSegment()
 	}
 	if p.err == nil && p.seg == nil {
-		seg, err := p.v.createSegment(p.category)
+		seg, err := p.v.createSegment(p.category, valuesPacked)
 		if err != nil {
 			p.fail(err)
 			return

@@ -2,6 +2,7 @@ package layers
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"sort"
 
@@ -34,11 +35,12 @@ func (s *tombstoneSpan) compare(o *tombstoneSpan) int {
 	return s.end.Compare(o.end)
 }
 
-// tombstoneSet is an immutable set of range tombstones that finds those over a
-// key: an interval tree, implicit in a sorted slice. Spans may overlap. (Cut
-// into disjoint fragments, n tombstones could become n²: 10,000 deletions of a
-// prefix and one of each of 10,000 longer ones make 100 million.)
-type tombstoneSet struct {
+// TombstoneSet is an immutable set of range tombstones that finds those over a
+// key. Safe for concurrent use. It is an interval tree, implicit in a sorted
+// slice. Spans may overlap. (Cut into disjoint fragments, n tombstones could become
+// n²: 10,000 deletions of a prefix and one of each of 10,000 longer ones make 100
+// million.)
+type TombstoneSet struct {
 	n     int             // tombstones
 	spans []tombstoneSpan // by start, then end
 	// tree[m] covers the subtree whose root is spans[m]; that of spans[lo:hi] is (lo+hi)/2.
@@ -50,9 +52,15 @@ type tombstoneNode struct {
 	minLSN, maxLSN wal.LSN
 }
 
-// newTombstoneSet makes the set of spans, which must be in order.
-func newTombstoneSet(spans []tombstoneSpan) *tombstoneSet {
-	s := &tombstoneSet{spans: spans, tree: make([]tombstoneNode, len(spans))}
+// NewTombstoneSet makes the set of range tombstones in any order, repeats
+// allowed. It aliases their keys.
+func NewTombstoneSet(records []Record) *TombstoneSet {
+	return tombstonesFrom(slices.Clone(records))
+}
+
+// tombstonesOf makes the set of spans, which must be in order.
+func tombstonesOf(spans []tombstoneSpan) *TombstoneSet {
+	s := &TombstoneSet{spans: spans, tree: make([]tombstoneNode, len(spans))}
 	for i := range spans {
 		s.n += len(spans[i].lsns)
 	}
@@ -61,7 +69,7 @@ func newTombstoneSet(spans []tombstoneSpan) *tombstoneSet {
 }
 
 // mergeTombstones makes the set of both.
-func mergeTombstones(a, b *tombstoneSet) *tombstoneSet {
+func mergeTombstones(a, b *TombstoneSet) *TombstoneSet {
 	spans := make([]tombstoneSpan, 0, len(a.spans)+len(b.spans))
 	x, y := a.spans, b.spans
 	for len(x) > 0 && len(y) > 0 {
@@ -77,12 +85,12 @@ func mergeTombstones(a, b *tombstoneSet) *tombstoneSet {
 			x, y = x[1:], y[1:]
 		}
 	}
-	return newTombstoneSet(append(append(spans, x...), y...))
+	return tombstonesOf(append(append(spans, x...), y...))
 }
 
 // tombstonesFrom makes the set of records in any order, repeats allowed. It sorts
 // them and aliases their keys.
-func tombstonesFrom(records []Record) *tombstoneSet {
+func tombstonesFrom(records []Record) *TombstoneSet {
 	slices.SortFunc(records, func(a, b Record) int {
 		return cmp.Or(a.Key.Compare(b.Key), a.End.Compare(b.End), cmp.Compare(b.LSN, a.LSN))
 	})
@@ -97,11 +105,11 @@ func tombstonesFrom(records []Record) *tombstoneSet {
 			spans[n-1].lsns = append(l, r.LSN)
 		}
 	}
-	return newTombstoneSet(spans)
+	return tombstonesOf(spans)
 }
 
 // build fills the tree over spans[lo:hi] and returns its root.
-func (s *tombstoneSet) build(lo, hi int) *tombstoneNode {
+func (s *TombstoneSet) build(lo, hi int) *tombstoneNode {
 	if lo == hi {
 		return nil
 	}
@@ -120,14 +128,51 @@ func (s *tombstoneSet) build(lo, hi int) *tombstoneNode {
 	return n
 }
 
+// Covering returns the highest LSN at or below upTo of a tombstone over key; it
+// hides the records of key at lower LSNs.
+func (s *TombstoneSet) Covering(key Key, upTo wal.LSN) (lsn wal.LSN, ok bool) {
+	lsn = s.covering(key, upTo)
+	return lsn, lsn != 0
+}
+
+// CoveringAbove returns the lowest LSN strictly above lsn of a tombstone over
+// key: what ends a record of key at lsn, unless another record does before.
+func (s *TombstoneSet) CoveringAbove(key Key, lsn wal.LSN) (_ wal.LSN, ok bool) {
+	best := s.searchAbove(0, len(s.spans), key, lsn, math.MaxUint64)
+	return best, best != math.MaxUint64
+}
+
+// searchAbove is CoveringAbove in spans[lo:hi]; best was found elsewhere.
+func (s *TombstoneSet) searchAbove(lo, hi int, key Key, lsn, best wal.LSN) wal.LSN {
+	for lo < hi {
+		m := int(uint(lo+hi) / 2)
+		n, sp := &s.tree[m], &s.spans[m]
+		if n.maxLSN <= lsn || n.minLSN >= best || n.maxEnd.Compare(key) <= 0 {
+			return best
+		}
+		if sp.start.Compare(key) > 0 {
+			hi = m
+			continue
+		}
+		if sp.end.Compare(key) > 0 {
+			if i := sort.Search(len(sp.lsns), func(i int) bool { return sp.lsns[i] <= lsn }); i > 0 {
+				best = min(best, sp.lsns[i-1])
+			}
+		}
+		best = s.searchAbove(lo, m, key, lsn, best)
+		lo = m + 1
+	}
+	return best
+}
+
 // covering returns the greatest LSN at or below upTo of a tombstone over key,
 // or zero.
-func (s *tombstoneSet) covering(key Key, upTo wal.LSN) wal.LSN {
+func (s *TombstoneSet) covering(key Key, upTo wal.LSN) wal.LSN {
 	return s.search(0, len(s.spans), key, upTo, 0)
 }
 
 // search is covering in spans[lo:hi]; best was found elsewhere.
-func (s *tombstoneSet) search(lo, hi int, key Key, upTo, best wal.LSN) wal.LSN {
+func (s *TombstoneSet) search(lo, hi int, key Key, upTo, best wal.LSN) wal.LSN {
 	for lo < hi {
 		m := int(uint(lo+hi) / 2)
 		n, sp := &s.tree[m], &s.spans[m]
@@ -150,10 +195,10 @@ func (s *tombstoneSet) search(lo, hi int, key Key, upTo, best wal.LSN) wal.LSN {
 }
 
 // maxEnd returns the greatest end of a set that is not empty.
-func (s *tombstoneSet) maxEnd() Key { return s.tree[len(s.spans)/2].maxEnd }
+func (s *TombstoneSet) maxEnd() Key { return s.tree[len(s.spans)/2].maxEnd }
 
 // appendRecords appends the tombstones as records, in order.
-func (s *tombstoneSet) appendRecords(dst []Record) []Record {
+func (s *TombstoneSet) appendRecords(dst []Record) []Record {
 	for i := range s.spans {
 		sp := &s.spans[i]
 		for _, l := range sp.lsns {

@@ -9,6 +9,16 @@ import (
 	"stemma/wal"
 )
 
+// coverAbove is what CoveringAbove must find.
+func coverAbove(stones []Record, key Key, lsn wal.LSN) (least wal.LSN) {
+	for i := range stones {
+		if r := &stones[i]; r.LSN > lsn && (least == 0 || r.LSN < least) && (KeyRange{r.Key, r.End}).Contains(key) {
+			least = r.LSN
+		}
+	}
+	return least
+}
+
 // coverOf is what CoveringTombstone must find.
 func coverOf(stones []Record, key Key, upTo wal.LSN) (lsn wal.LSN) {
 	for i := range stones {
@@ -36,10 +46,10 @@ func sortedTombstones(stones []Record) []Record {
 func TestTombstoneSet(t *testing.T) {
 	rng := testRNG(t)
 	key := func(n int) Key { return MakeKey(1, 0x20, []byte{byte(n)}) }
-	for range 500 {
+	for range 200 {
 		width := 1 + rng.IntN(60) // many overlap, or few
 		var stones []Record
-		sets := []*tombstoneSet{newTombstoneSet(nil)}
+		sets := []*TombstoneSet{tombstonesOf(nil)}
 		for range rng.IntN(5) {
 			var some []Record
 			for range rng.IntN(20) {
@@ -54,14 +64,23 @@ func TestTombstoneSet(t *testing.T) {
 			merged = mergeTombstones(merged, s)
 		}
 		want := sortedTombstones(stones)
-		for _, s := range []*tombstoneSet{merged, tombstonesFrom(slices.Clone(stones))} {
+		given := slices.Clone(stones)
+		public := NewTombstoneSet(given)
+		if !slices.EqualFunc(given, stones, sameTombstone) {
+			t.Fatal("the caller's slice was changed")
+		}
+		for _, s := range []*TombstoneSet{merged, public} {
 			if got := s.appendRecords(nil); s.n != len(want) || !slices.EqualFunc(got, want, sameTombstone) {
 				t.Fatalf("%d tombstones %v, want %v", s.n, got, want)
 			}
 			for k := range 130 {
 				for upTo := range wal.LSN(22) {
-					if got, want := s.covering(key(k), upTo), coverOf(stones, key(k), upTo); got != want {
-						t.Fatalf("cover of %d at %d is %d, want %d in %v", k, upTo, got, want, stones)
+					if got, ok := s.Covering(key(k), upTo); got != coverOf(stones, key(k), upTo) || ok != (got > 0) {
+						t.Fatalf("cover of %d at %d is %d, want %d in %v", k, upTo, got, coverOf(stones, key(k), upTo), stones)
+					}
+					want := coverAbove(stones, key(k), upTo)
+					if got, ok := s.CoveringAbove(key(k), upTo); ok != (want > 0) || ok && got != want {
+						t.Fatalf("cover of %d above %d is %d, want %d in %v", k, upTo, got, want, stones)
 					}
 				}
 			}

@@ -30,9 +30,12 @@ const (
 //
 // Records are sorted by key ascending, then LSN descending (newest first).
 type Record struct {
-	Key  Key
-	LSN  wal.LSN
-	Kind Kind
+	Key Key
+	LSN wal.LSN
+	// Death is the LSN of what superseded the record: it is visible at L iff
+	// LSN <= L < Death. Only records of history layers have one; zero elsewhere.
+	Death wal.LSN
+	Kind  Kind
 	// Adopted says that the file holds no LSN for the record; the reader has
 	// filled LSN from the layer's Desc.AdoptedLSN (a staged merge, DESIGN 8).
 	Adopted bool

@@ -10,43 +10,63 @@ import (
 // maxKeyBytes bounds a composite key; an exclusive end may be a byte longer.
 const maxKeyBytes = keyPrefixLen + MaxUserKeyBytes
 
-// The flags of an entry of a data block: the kind in the low bits, and these.
+// The flags of an entry of a data block: the kind in the low bits, and these,
+// which all entries of a file have or none.
 const (
 	entryKindMask = 0x07
 	entryAdopted  = 0x08 // its LSN is the layer's AdoptedLSN
-	// 0x10 is kept for a death LSN behind the flags, in history layers.
+	entryDeath    = 0x10 // behind the flags lies how far above its LSN it ended
 )
 
-// appendRecordValue appends what follows the key in an entry of a data block.
-func appendRecordValue(dst []byte, r *Record, adopted bool) []byte {
-	flags := byte(r.Kind)
+// entryFlags returns the flags that every entry of a file has beside its kind.
+func entryFlags(kind LayerKind, adopted bool) (flags byte) {
+	if kind == HistoryLayer {
+		flags |= entryDeath
+	}
 	if adopted {
 		flags |= entryAdopted
 	}
-	dst = append(dst, flags)
+	return flags
+}
+
+// appendRecordValue appends what follows the key in an entry of a data block
+// of a file whose entries have the given flags.
+func appendRecordValue(dst []byte, r *Record, flags byte) []byte {
+	dst = append(dst, byte(r.Kind)|flags)
+	if flags&entryDeath != 0 {
+		dst = binary.AppendUvarint(dst, uint64(r.Death-r.LSN))
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(r.Meta)))
 	dst = append(dst, r.Meta...)
 	return append(dst, r.Body...)
 }
 
-// decodeRecord fills r from an entry: its slices alias the arguments.
-func decodeRecord(r *Record, key Key, lsn wal.LSN, value []byte, adopted bool) error {
+// decodeRecord fills r from an entry of a file whose entries have the given
+// flags: its slices alias the arguments.
+func decodeRecord(r *Record, key Key, lsn wal.LSN, value []byte, flags byte) error {
 	if len(value) < 2 || len(key) < keyPrefixLen {
 		return fmt.Errorf("record with a key of %d and a value of %d bytes: %w", len(key), len(value), ErrCorrupt)
 	}
-	flags := value[0]
-	kind := Kind(flags & entryKindMask)
-	if kind < KindValue || kind > KindTombstone || flags&^(entryKindMask|entryAdopted) != 0 || (flags&entryAdopted != 0) != adopted {
-		return fmt.Errorf("record with flags %02x: %w", flags, ErrCorrupt)
+	kind := Kind(value[0] & entryKindMask)
+	if kind < KindValue || kind > KindTombstone || value[0]&^entryKindMask != flags {
+		return fmt.Errorf("record with flags %02x: %w", value[0], ErrCorrupt)
 	}
-	metaLen, meta, ok := uint64(value[1]), value[2:], true
+	rest, death := value[1:], wal.LSN(0)
+	if flags&entryDeath != 0 {
+		after, behind, ok := uvarint(rest)
+		if !ok || after == 0 || lsn > wal.MaxLSN || after > uint64(wal.MaxLSN-lsn) || len(behind) == 0 {
+			return fmt.Errorf("record at %d that ends %d later: %w", lsn, after, ErrCorrupt)
+		}
+		rest, death = behind, lsn+wal.LSN(after)
+	}
+	metaLen, meta, ok := uint64(rest[0]), rest[1:], true
 	if metaLen >= 0x80 {
-		metaLen, meta, ok = uvarint(value[1:])
+		metaLen, meta, ok = uvarint(rest)
 	}
 	if !ok || metaLen > uint64(len(meta)) {
 		return fmt.Errorf("record with a meta of %d bytes in %d: %w", metaLen, len(value), ErrCorrupt)
 	}
-	r.Key, r.LSN, r.Kind, r.Adopted, r.End = key, lsn, kind, adopted, nil
+	r.Key, r.LSN, r.Death, r.Kind, r.Adopted, r.End = key, lsn, death, kind, flags&entryAdopted != 0, nil
 	r.Meta, r.Body = meta[:metaLen:metaLen], Body(meta[metaLen:])
 	return nil
 }

@@ -13,11 +13,14 @@ import (
 type ScanOptions struct {
 	// NoFillCache keeps what is read out of the block cache: for one pass over much data.
 	NoFillCache bool
+	// Tombstones also shows the keys whose newest record is a point tombstone.
+	// Those that a range tombstone hides stay hidden.
+	Tombstones bool
 }
 
 // Scan walks the visible records of a chain: per user key in [lower, upper) the
 // newest value or delta, in the nearest hop that has a record of the key; what
-// is deleted is passed over. It moves both ways. Not safe for concurrent use; the
+// is deleted is passed over, unless the options say otherwise. It moves both ways. Not safe for concurrent use; the
 // Version must stay acquired until Close.
 type Scan struct {
 	chain   []Hop
@@ -25,6 +28,7 @@ type Scan struct {
 	all     []*scanSource
 	heap    minHeap[*scanSource]
 	reverse bool
+	deleted bool // ScanOptions.Tombstones
 	place   place
 	user    []byte // of the present key; our own copy
 	err     error
@@ -60,14 +64,14 @@ func (s *scanSource) before(o *scanSource) bool {
 // NewScan returns a scan of the user keys in [lower, upper); a nil upper has no
 // end. It is not positioned. The slices are kept until Close.
 func (v *Version) NewScan(chain []Hop, ns Namespace, lower, upper []byte, o ScanOptions) *Scan {
-	s := &Scan{chain: chain, cover: newLookup(v, ns, nil), tombstones: make([]bool, len(chain)), bounds: make([]KeyRange, len(chain))}
+	s := &Scan{chain: chain, deleted: o.Tombstones, cover: newLookup(v, ns, nil), tombstones: make([]bool, len(chain)), bounds: make([]KeyRange, len(chain))}
 	for i, h := range chain {
 		r := userRange(h.Timeline, ns, lower, upper)
 		s.bounds[i] = r
 		if r.Start.Compare(r.End) >= 0 || h.UpTo == 0 {
 			continue
 		}
-		sources, err := v.sources(r, IterOptions{MaxLSN: h.UpTo, FillCache: !o.NoFillCache})
+		sources, err := v.sources(r, IterOptions{MaxLSN: h.UpTo, FillCache: !o.NoFillCache}, h.UpTo)
 		for _, src := range sources {
 			s.all = append(s.all, &scanSource{source: src, hop: i, index: len(s.all), upTo: h.UpTo, bounds: r})
 		}
@@ -100,53 +104,78 @@ type source struct {
 	maxLSN wal.LSN // no record within the bounds of the read is newer
 }
 
+// sourceQuery is what a read wants of its sources.
+type sourceQuery struct {
+	r     KeyRange // of one timeline
+	o     IterOptions
+	hash  uint64  // of the timeline
+	alive wal.LSN // unless zero, what died at or below it is not wanted
+}
+
 // sources returns all sources that may have point records of the one timeline of
-// r in r, the newest first. o has a MaxLSN. With an error come those that were
-// made before it.
-func (v *Version) sources(r KeyRange, o IterOptions) ([]source, error) {
-	hash := HashTimeline(r.Start.Timeline())
-	var made []source
+// r in r, the newest first. o has a MaxLSN. Unless alive is zero, history layers
+// whose records all died at or below it are left out. With an error come those
+// that were made before it.
+func (v *Version) sources(r KeyRange, o IterOptions, alive wal.LSN) (made []source, err error) {
+	q := sourceQuery{r: r, o: o, hash: HashTimeline(r.Start.Timeline()), alive: alive}
 	for _, m := range v.Mem {
-		if low, high := m.LSNs(); low <= o.MaxLSN && high >= o.MinLSN && m.MayContain(hash) {
+		if low, high := m.LSNs(); low <= o.MaxLSN && high >= o.MinLSN && m.MayContain(q.hash) {
 			made = append(made, source{m.NewIter(), min(high, o.MaxLSN)})
 		}
 	}
-	for _, l := range v.L0 {
-		may, err := l.mayHave(r, o, hash)
+	made, err = q.each(made, v.L0)
+	for level := 1; level < NumLevels && err == nil; level++ {
+		made, err = q.level(made, v.Levels[level], v.main[level].maxLSN)
+	}
+	for level, b := range v.history {
+		switch {
+		case err != nil || b.minLSN > o.MaxLSN || b.maxDeath <= alive:
+		case level == 0:
+			made, err = q.each(made, v.History[0])
+		default:
+			made, err = q.level(made, v.History[level], b.maxLSN)
+		}
+	}
+	return made, err
+}
+
+// each adds a source for each layer.
+func (q *sourceQuery) each(made []source, ls []*Layer) ([]source, error) {
+	for _, l := range ls {
+		may, err := q.mayHave(l)
 		if err != nil {
 			return made, err
 		}
 		if may {
-			made = append(made, source{l.NewIter(o), l.Desc().MaxLSN})
-		}
-	}
-	for level := 1; level < NumLevels; level++ {
-		ls := v.overlapping(level, r)
-		if len(ls) == 1 {
-			may, err := ls[0].mayHave(r, o, hash)
-			if err != nil {
-				return made, err
-			}
-			if !may {
-				continue
-			}
-		}
-		if len(ls) > 0 {
-			it := &concatIterator{layers: ls, o: o, filter: hash, index: -1}
-			made = append(made, source{it, v.maxLSN[level]})
+			made = append(made, source{l.NewIter(q.o), l.Desc().MaxLSN})
 		}
 	}
 	return made, nil
 }
 
-// mayHave reports whether l may have point records of a timeline, whose hash is
-// given, in r and within the LSNs of o.
-func (l *Layer) mayHave(r KeyRange, o IterOptions, hash uint64) (bool, error) {
-	d := l.Desc()
-	if d.MinLSN > o.MaxLSN || d.MaxLSN < o.MinLSN || !d.Range.Overlaps(r) {
+// level adds one source for all layers of a level.
+func (q *sourceQuery) level(made []source, ls []*Layer, maxLSN wal.LSN) ([]source, error) {
+	ls = overlapping(ls, q.r)
+	if len(ls) < 2 {
+		return q.each(made, ls)
+	}
+	it := &concatIterator{layers: ls, o: q.o, filter: q.hash, alive: q.alive, index: -1}
+	return append(made, source{it, maxLSN}), nil
+}
+
+// mayHave reports whether l may have what is wanted.
+func (q *sourceQuery) mayHave(l *Layer) (bool, error) {
+	if !l.mayHave(q.o, q.alive) || !l.desc.Range.Overlaps(q.r) {
 		return false, nil
 	}
-	return l.MayContain(hash)
+	return l.MayContain(q.hash)
+}
+
+// mayHave reports whether l has records within the LSNs of o, and, unless alive
+// is zero, of a death LSN above it if any.
+func (l *Layer) mayHave(o IterOptions, alive wal.LSN) bool {
+	d := &l.desc
+	return d.MaxLSN >= o.MinLSN && (o.MaxLSN == 0 || d.MinLSN <= o.MaxLSN) && (d.Kind != HistoryLayer || d.MaxDeath > alive)
 }
 
 // mayHaveTombstones reports whether a range tombstone at or below upTo may lie in r.
@@ -159,7 +188,7 @@ func (v *Version) mayHaveTombstones(r KeyRange, upTo wal.LSN) bool {
 		return true
 	}
 	for level, some := range v.levelTombstones {
-		if some && slices.ContainsFunc(v.overlapping(level, r), in) {
+		if some && slices.ContainsFunc(overlapping(v.Levels[level], r), in) {
 			return true
 		}
 	}
@@ -264,7 +293,7 @@ func (s *Scan) find() bool {
 		top := s.heap[0]
 		s.user = append(s.user[:0], top.user()...)
 		hop, lsn := s.covered(top)
-		if lsn == 0 && top.rec.Kind != KindTombstone {
+		if lsn == 0 && (s.deleted || top.rec.Kind != KindTombstone) {
 			s.place, s.hidden = placeOn, 0
 			return true
 		}
@@ -435,20 +464,26 @@ func (s *scanSource) step() bool {
 	if s.reverse {
 		return s.it.SeekLT(s.key, wal.MaxLSN) && s.settleReverse()
 	}
+	return s.leaveKey() && s.settleForward()
+}
+
+// leaveKey moves forward, past the records of key, on one of which it stands.
+func (s *scanSource) leaveKey() bool {
 	for range fewSteps {
 		if !s.it.Next() {
 			return false
 		}
 		if !bytes.Equal(s.it.Record().Key, s.key) {
-			return s.settleForward()
+			return true
 		}
 	}
 	s.key = append(s.key, 0) // the next key there can be
-	return s.it.SeekGE(s.key, s.upTo) && s.settleForward()
+	return s.it.SeekGE(s.key, s.upTo)
 }
 
 // settleForward goes on to the first record at or below upTo. Reached in record
-// order it is the newest such one of its key.
+// order it is the newest such one of its key; if that has died by then, so have
+// the others of the key.
 func (s *scanSource) settleForward() bool {
 	for n := 0; ; n++ {
 		rec := s.it.Record()
@@ -456,8 +491,13 @@ func (s *scanSource) settleForward() bool {
 			return false
 		}
 		if rec.LSN <= s.upTo {
-			s.take(rec)
-			return true
+			if s.take(rec); rec.aliveAt(s.upTo) {
+				return true
+			}
+			if !s.leaveKey() {
+				return false
+			}
+			continue
 		}
 		if n%(fewSteps+1) < fewSteps {
 			if !s.it.Next() {
@@ -473,7 +513,8 @@ func (s *scanSource) settleForward() bool {
 }
 
 // settleReverse goes back to the first key that has a record at or below upTo,
-// from the oldest record of a key, and there to the newest such one.
+// from the oldest record of a key, and there to the newest such one, unless that
+// has died by then.
 func (s *scanSource) settleReverse() bool {
 	for {
 		rec := s.it.Record()
@@ -485,8 +526,10 @@ func (s *scanSource) settleReverse() bool {
 			if !s.it.SeekGE(s.key, s.upTo) {
 				return false
 			}
-			s.take(s.it.Record())
-			return true
+			if rec = s.it.Record(); rec.aliveAt(s.upTo) {
+				s.take(rec)
+				return true
+			}
 		}
 		if !s.it.SeekLT(s.key, wal.MaxLSN) {
 			return false

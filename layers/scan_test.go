@@ -195,11 +195,12 @@ func TestVersionReadFaults(t *testing.T) {
 	vt := newVersionTest(t)
 	vt.cache = nil // every block is read again
 	vt.randomRecords(rng, 300, 4, 20)
+	vt.collect(rng)
 	vt.fs = errorfs.Wrap(vt.fs, inj)
 	v := vt.scatter(rng, vt.points, vt.stones)
 	defer vt.close(v)
 	chain := randomChain(rng, 4, vt.points[len(vt.points)-1].LSN)
-	want := vt.scan(chain, testNS, nil, nil)
+	want := vt.scan(chain, testNS, nil, nil, false)
 	user := vt.points[0].Key.User()
 	wantGet, _, wantOK := vt.visible(chain, testNS, user)
 	wantWalk := 0
@@ -240,6 +241,11 @@ func TestVersionReadFaults(t *testing.T) {
 			got, err := collect((*Scan).Last, (*Scan).Prev)
 			slices.Reverse(got)
 			return sameUsers(got), err
+		},
+		"oldest": func() (bool, error) {
+			lsn, ok, err := v.Oldest(chain[0].Timeline, MakeKey(1, testNS, user).Suffix())
+			wantLSN, wantOK := vt.oldest(chain[0].Timeline, user)
+			return ok == wantOK && lsn == wantLSN, err
 		},
 		"history": func() (bool, error) {
 			h := v.NewHistory(1, testNS, nil, nil, 1, wal.MaxLSN)

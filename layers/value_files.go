@@ -22,13 +22,27 @@ type valueFiles struct {
 	}
 }
 
-// valueFile is a read handle. Its fields are guarded by valueFiles.mu, except
-// that file may be read by whoever holds a reference.
+// valueFile is a read handle of one generation of a segment: where values lie
+// belongs to it, so that a rewrite does not disturb who reads the old file. refs
+// and elem are guarded by valueFiles.mu, the rest never changes.
 type valueFile struct {
-	num  FileNum
-	file vfs.File
-	refs int
-	elem *list.Element // nil once evicted: the last reference closes the file
+	seg    *valueSegment
+	header valueHeader
+	file   vfs.File
+	remap  *valueRemap // nil: values lie where their handles say
+	refs   int
+	elem   *list.Element // nil once evicted: the last reference closes the file
+}
+
+// locate checks e against the file and returns where its stored bytes begin.
+func (f *valueFile) locate(e *Extent) (at uint64, err error) {
+	if f.remap == nil {
+		return e.Offset, e.check(f.seg.size.Load())
+	}
+	if err := e.check(int64(f.remap.originalBytes)); err != nil {
+		return 0, err
+	}
+	return f.remap.locate(f.file, e.Range())
 }
 
 func newValueFiles(v *Values, max int) *valueFiles {
@@ -38,27 +52,63 @@ func newValueFiles(v *Values, max int) *valueFiles {
 	return c
 }
 
-// acquire returns the open file of a segment whose header is sound. The caller
-// holds the segment, and gives the file back with release.
-func (c *valueFiles) acquire(num FileNum) (*valueFile, error) {
-	c.mu.Lock()
-	f := c.refLocked(num)
-	c.mu.Unlock()
-	if f != nil {
-		return f, nil
-	}
-	file, err := c.open(num)
+// Streamed reports whether the values of a segment are streamed: they begin at
+// multiples of 4 KiB, so that dead ones are punched out. Otherwise they are
+// packed, and a rewrite is what gives back their space. It reads the header of a
+// segment that is not open for reading yet.
+//
+// Errors: ErrNoSegment, ErrClosed, ErrCorrupt, those of the disk.
+func (v *Values) Streamed(num FileNum) (bool, error) {
+	s, err := v.holdSegment(num)
 	if err != nil {
-		return nil, err
+		return false, fmt.Errorf("kind of value segment: %w", err)
 	}
-	c.mu.Lock()
-	if f = c.refLocked(num); f != nil { // somebody else was faster
+	defer s.release()
+	f, err := v.files.acquire(s)
+	if err != nil {
+		return false, fmt.Errorf("kind of value segment: %w", err)
+	}
+	defer v.files.release(f)
+	return f.header.kind == valuesStreamed, nil
+}
+
+// acquire returns an open file of s whose header is sound: of the generation
+// that counts, or one that did when the call began. The caller holds s, and gives
+// the file back with release.
+func (c *valueFiles) acquire(s *valueSegment) (*valueFile, error) {
+	for {
+		c.mu.Lock()
+		f := c.refLocked(s.num)
 		c.mu.Unlock()
-		c.close(num, file)
-		return f, nil
+		if f != nil {
+			return f, nil
+		}
+		generation := s.generation.Load()
+		f, err := c.open(s, generation)
+		if err == nil {
+			return c.keep(f), nil
+		}
+		if s.generation.Load() == generation {
+			return nil, err
+		}
+		// Rewritten while we opened it: the old file may be gone already.
 	}
-	f = &valueFile{num: num, file: file, refs: 1}
-	c.mu.files[num] = f
+}
+
+// keep takes in a fresh file, referenced once, or gives one that is open already.
+func (c *valueFiles) keep(f *valueFile) *valueFile {
+	c.mu.Lock()
+	if other := c.refLocked(f.seg.num); other != nil { // somebody else was faster
+		c.mu.Unlock()
+		c.close(f)
+		return other
+	}
+	f.refs = 1
+	if f.seg.generation.Load() != f.header.generation { // rewritten meanwhile: evict has been or will see nothing
+		c.mu.Unlock()
+		return f
+	}
+	c.mu.files[f.seg.num] = f
 	f.elem = c.mu.lru.PushFront(f)
 	var idle []*valueFile
 	for c.mu.lru.Len() > c.mu.max {
@@ -66,7 +116,7 @@ func (c *valueFiles) acquire(num FileNum) (*valueFile, error) {
 	}
 	c.mu.Unlock()
 	c.closeAll(idle)
-	return f, nil
+	return f
 }
 
 func (c *valueFiles) refLocked(num FileNum) *valueFile {
@@ -79,25 +129,31 @@ func (c *valueFiles) refLocked(num FileNum) *valueFile {
 	return f
 }
 
-// open opens a segment and verifies its header.
-func (c *valueFiles) open(num FileNum) (vfs.File, error) {
-	name := c.v.path(num)
+// open opens the file of that generation, verifies its header and loads the top
+// of its remap table, if it has one.
+func (c *valueFiles) open(s *valueSegment, generation uint32) (*valueFile, error) {
+	name := c.v.filePath(s.num, generation)
 	// The kernel's own readahead proved faster than advice and prefetching.
 	file, err := c.v.fs.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("open value segment: %w", err)
 	}
+	f := &valueFile{seg: s, file: file}
 	var h [valueHeaderBytes]byte
 	n, err := file.ReadAt(h[:], 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = fmt.Errorf("read header of %s: %w", name, err)
-	} else if err = checkValueHeader(h[:n], num); err != nil {
+	} else if f.header, err = decodeValueHeader(h[:n], s.num, generation); err != nil {
 		err = fmt.Errorf("read header of %s: %w", name, err)
+	} else if generation > 0 {
+		if f.remap, err = openRemap(file, s.num, generation); err != nil {
+			err = fmt.Errorf("read remap table of %s: %w", name, err)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return file, nil
+	return f, nil
 }
 
 func (c *valueFiles) release(f *valueFile) {
@@ -106,7 +162,7 @@ func (c *valueFiles) release(f *valueFile) {
 	last := f.refs == 0 && f.elem == nil
 	c.mu.Unlock()
 	if last {
-		c.close(f.num, f.file)
+		c.close(f)
 	}
 }
 
@@ -114,7 +170,7 @@ func (c *valueFiles) release(f *valueFile) {
 func (c *valueFiles) evictLocked(f *valueFile, idle []*valueFile) []*valueFile {
 	c.mu.lru.Remove(f.elem)
 	f.elem = nil
-	delete(c.mu.files, f.num)
+	delete(c.mu.files, f.seg.num)
 	if f.refs == 0 {
 		idle = append(idle, f)
 	}
@@ -147,13 +203,13 @@ func (c *valueFiles) closeAllIdle() {
 
 func (c *valueFiles) closeAll(idle []*valueFile) {
 	for _, f := range idle {
-		c.close(f.num, f.file)
+		c.close(f)
 	}
 }
 
 // close closes a read handle; there is nothing that a failure could lose.
-func (c *valueFiles) close(num FileNum, file vfs.File) {
-	if err := file.Close(); err != nil {
-		c.v.o.Logger.Warn("close of a value segment that was read", "file", c.v.path(num), "err", err)
+func (c *valueFiles) close(f *valueFile) {
+	if err := f.file.Close(); err != nil {
+		c.v.o.Logger.Warn("close of a value segment that was read", "file", c.v.filePath(f.seg.num, f.header.generation), "err", err)
 	}
 }

@@ -5,13 +5,14 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"time"
+	"strconv"
+	"strings"
 )
 
 // The constants of the value segment format, docs/format/values.md.
 const (
 	valueMagic       = "STEMMAVS"
-	valueVersion     = 1
+	valueVersion     = 2
 	valueHeaderBytes = 4096
 	// valueAlign is the alignment of streamed values.
 	valueAlign = 4096
@@ -25,48 +26,104 @@ const (
 
 const valueSuffix = ".val"
 
-// ValueName returns the name of a value segment within its directory.
+// ValueName returns the name of a value segment within its directory, as long as
+// it has not been rewritten.
 func ValueName(num FileNum) string { return fmt.Sprintf("%016x%s", uint64(num), valueSuffix) }
 
-// parseValueName is the inverse of valueName; ok is false for any other name.
-func parseValueName(name string) (num FileNum, ok bool) { return parseName(name, valueSuffix) }
+// ValueFileName returns the name of a value segment of that generation.
+func ValueFileName(num FileNum, generation uint32) string {
+	if generation == 0 {
+		return ValueName(num)
+	}
+	return fmt.Sprintf("%016x-%08x%s", uint64(num), generation, valueSuffix)
+}
 
-// appendValueHeader appends the first block of a value segment.
-func appendValueHeader(dst []byte, num FileNum, now time.Time) []byte {
+// parseValueName is the inverse of ValueFileName; ok is false for any other name.
+func parseValueName(name string) (num FileNum, generation uint32, ok bool) {
+	if num, ok = parseName(name, valueSuffix); ok {
+		return num, 0, true
+	}
+	const at = 16 // of the dash
+	if len(name) < at+1 || name[at] != '-' {
+		return 0, 0, false
+	}
+	hex, _ := strings.CutSuffix(name[at+1:], valueSuffix)
+	g, err := strconv.ParseUint(hex, 16, 32)
+	if err != nil || g == 0 {
+		return 0, 0, false
+	}
+	if num, ok = parseName(name[:at], ""); !ok || ValueFileName(num, uint32(g)) != name {
+		return 0, 0, false
+	}
+	return num, uint32(g), true
+}
+
+// valueKind says how the values of a segment lie.
+type valueKind byte
+
+const (
+	valuesStreamed valueKind = 1 // each begins at a multiple of valueAlign
+	valuesPacked   valueKind = 2 // one behind the other
+)
+
+// valueHeader is what the first block of a value segment says.
+type valueHeader struct {
+	num        FileNum
+	generation uint32 // 0: as written first; else how often it has been rewritten at least
+	kind       valueKind
+	created    int64 // ns since 1970
+}
+
+// append appends the first block.
+func (v valueHeader) append(dst []byte) []byte {
 	at := len(dst)
 	dst = append(dst, make([]byte, valueHeaderBytes)...)
 	h := dst[at:]
 	copy(h, valueMagic)
 	binary.LittleEndian.PutUint32(h[8:], valueVersion)
-	binary.LittleEndian.PutUint64(h[16:], uint64(num))
-	binary.LittleEndian.PutUint64(h[24:], uint64(max(now.UnixNano(), 0)))
+	binary.LittleEndian.PutUint32(h[12:], v.generation)
+	binary.LittleEndian.PutUint64(h[16:], uint64(v.num))
+	binary.LittleEndian.PutUint64(h[24:], uint64(max(v.created, 0)))
+	h[32] = byte(v.kind)
 	binary.LittleEndian.PutUint32(h[valueHeaderBytes-4:], crc32.Checksum(h[:valueHeaderBytes-4], castagnoli))
 	return dst
 }
 
-// checkValueHeader verifies the first block of the segment num. The errors
-// begin with the offset.
-func checkValueHeader(h []byte, num FileNum) error {
+// decodeValueHeader verifies the first block of the segment num of that
+// generation. The errors begin with the offset.
+func decodeValueHeader(h []byte, num FileNum, generation uint32) (valueHeader, error) {
+	bad := func(at int, format string, args ...any) (valueHeader, error) {
+		return valueHeader{}, fmt.Errorf("at %d: %s: %w", at, fmt.Sprintf(format, args...), ErrCorrupt)
+	}
 	if len(h) != valueHeaderBytes {
-		return fmt.Errorf("at 0: header of %d bytes, want %d: %w", len(h), valueHeaderBytes, ErrCorrupt)
+		return bad(0, "header of %d bytes, want %d", len(h), valueHeaderBytes)
 	}
 	if string(h[:8]) != valueMagic {
-		return fmt.Errorf("at 0: magic %q, want %q: %w", h[:8], valueMagic, ErrCorrupt)
+		return bad(0, "magic %q, want %q", h[:8], valueMagic)
 	}
 	if got, want := binary.LittleEndian.Uint32(h[valueHeaderBytes-4:]), crc32.Checksum(h[:valueHeaderBytes-4], castagnoli); got != want {
-		return fmt.Errorf("at %d: header checksum %08x, want %08x: %w", valueHeaderBytes-4, got, want, ErrCorrupt)
+		return bad(valueHeaderBytes-4, "header checksum %08x, want %08x", got, want)
 	}
 	if got := binary.LittleEndian.Uint32(h[8:]); got != valueVersion {
-		return fmt.Errorf("at 8: format version %d, want %d: %w", got, valueVersion, ErrCorrupt)
+		return bad(8, "format version %d, want %d", got, valueVersion)
 	}
-	if got := FileNum(binary.LittleEndian.Uint64(h[16:])); got != num {
-		return fmt.Errorf("at 16: header of segment %d, want %d: %w", got, num, ErrCorrupt)
+	v := valueHeader{
+		num:        FileNum(binary.LittleEndian.Uint64(h[16:])),
+		generation: binary.LittleEndian.Uint32(h[12:]),
+		kind:       valueKind(h[32]),
+		created:    int64(binary.LittleEndian.Uint64(h[24:])),
 	}
-	created := time.Unix(0, int64(binary.LittleEndian.Uint64(h[24:])))
-	if !bytes.Equal(h, appendValueHeader(nil, num, created)) {
-		return fmt.Errorf("at 12: reserved bytes of the header are not zero: %w", ErrCorrupt)
+	switch {
+	case v.generation != generation:
+		return bad(12, "header of generation %d, want %d", v.generation, generation)
+	case v.num != num:
+		return bad(16, "header of segment %d, want %d", v.num, num)
+	case v.kind != valuesStreamed && v.kind != valuesPacked:
+		return bad(32, "unknown kind %d", v.kind)
+	case !bytes.Equal(h, v.append(nil)):
+		return bad(33, "reserved bytes of the header are not zero")
 	}
-	return nil
+	return v, nil
 }
 
 // valueChunks returns the number of chunks of a value of n stored bytes.

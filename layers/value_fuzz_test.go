@@ -25,7 +25,7 @@ func valueFile1(t testing.TB, data []byte) valuesTest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Write(append(appendValueHeader(nil, 1, time.Unix(0, 5)), data...)); err != nil {
+	if _, err := f.Write(append(valueHeader{num: 1, kind: valuesPacked, created: 5}.append(nil), data...)); err != nil {
 		t.Fatal(err)
 	}
 	f.Close()
@@ -33,22 +33,22 @@ func valueFile1(t testing.TB, data []byte) valuesTest {
 }
 
 func FuzzValueHeader(f *testing.F) {
-	f.Add(appendValueHeader(nil, 7, time.Unix(0, 1)), uint64(7), false)
-	f.Add([]byte(valueMagic), uint64(1), true)
-	f.Fuzz(func(t *testing.T, h []byte, num uint64, below bool) {
+	f.Add(valueHeader{num: 7, kind: valuesStreamed, created: 1}.append(nil), uint64(7), uint32(0), false)
+	f.Add(valueHeader{num: 8, generation: 3, kind: valuesPacked}.append(nil), uint64(8), uint32(3), true)
+	f.Add([]byte(valueMagic), uint64(1), uint32(0), true)
+	f.Fuzz(func(t *testing.T, h []byte, num uint64, generation uint32, below bool) {
 		if below { // repair the checksum
 			h = append(h, make([]byte, valueHeaderBytes)...)[:valueHeaderBytes]
 			binary.LittleEndian.PutUint32(h[valueHeaderBytes-4:], crc32.Checksum(h[:valueHeaderBytes-4], castagnoli))
 		}
-		err := checkValueHeader(h, FileNum(num))
+		v, err := decodeValueHeader(h, FileNum(num), generation)
 		if err != nil {
 			if !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("error %v is not ErrCorrupt", err)
 			}
 			return
 		}
-		created := int64(binary.LittleEndian.Uint64(h[24:]))
-		if again := appendValueHeader(nil, FileNum(num), time.Unix(0, created)); !bytes.Equal(again, h) {
+		if again := v.append(nil); !bytes.Equal(again, h) {
 			t.Fatal("an accepted header encodes otherwise")
 		}
 	})
@@ -95,6 +95,38 @@ func FuzzReadValue(f *testing.F) {
 	})
 }
 
+// checkHandles holds EachHandle against what LoadExtents said of b.
+func checkHandles(t *testing.T, v valuesTest, b Body, ext []Extent, want error) {
+	var got []Handle
+	err := v.EachHandle(t.Context(), b, func(h Handle) error {
+		got = append(got, h)
+		return nil
+	})
+	if b.Tag() == BodyInline && err == nil && len(got) == 0 {
+		return
+	}
+	if (err == nil) != (want == nil) || err != nil && !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("EachHandle: %v, LoadExtents: %v", err, want)
+	}
+	if err != nil {
+		return
+	}
+	if b.Tag() == BodySpilled {
+		if list, _, _, _ := b.Spilled(); got[0] != list.Handle {
+			t.Fatalf("first handle %+v, want that of the list", got[0])
+		}
+		got = got[1:]
+	}
+	if len(got) != len(ext) {
+		t.Fatalf("%d handles of %d extents", len(got), len(ext))
+	}
+	for i, h := range got {
+		if h != ext[i].Handle {
+			t.Fatalf("handle %d: %+v, want %+v", i, h, ext[i].Handle)
+		}
+	}
+}
+
 // FuzzLoadExtents resolves arbitrary bodies over an arbitrary, well authenticated list.
 func FuzzLoadExtents(f *testing.F) {
 	ext := []Extent{{Handle: Handle{Segment: 1, Offset: 4096, Length: 9, Raw: 9}, Len: 9}}
@@ -108,6 +140,7 @@ func FuzzLoadExtents(f *testing.F) {
 			Len:    uint64(len(list)),
 		}, length, []FileNum{FileNum(seg)})} {
 			ext, err := v.LoadExtents(b, nil)
+			checkHandles(t, v, b, ext, err)
 			if err != nil {
 				if !errors.Is(err, ErrCorrupt) {
 					t.Fatalf("error %v is not ErrCorrupt", err)
@@ -125,7 +158,7 @@ func FuzzLoadExtents(f *testing.F) {
 	})
 }
 
-// The bytes of format version 1, for ever: what is written, and that a
+// The bytes of format version 2, for ever: what is written, and that a
 // compressed value is read.
 func TestValueFormatGolden(t *testing.T) {
 	mem := storefs.NewMem()
@@ -152,10 +185,10 @@ func TestValueFormatGolden(t *testing.T) {
 		return hex.EncodeToString(data[from:min(to, len(data))])
 	}
 	for _, g := range []struct{ what, got, want string }{
-		{"header", read(1, 0, 40), "5354454d4d415653" + "01000000" + "00000000" + "0100000000000000" + "0807060504030201" + "0000000000000000"},
-		{"end of header", read(1, 4088, 4096), "00000000" + "dd580a21"},
+		{"header", read(1, 0, 40), "5354454d4d415653" + "02000000" + "00000000" + "0100000000000000" + "0807060504030201" + "0200000000000000"},
+		{"end of header", read(1, 4088, 4096), "00000000" + "3711828c"},
 		{"packed values", read(1, 4096, 1<<20), "6f6e65" + "74776f"},
-		{"header of a stream", read(2, 0, 40), "5354454d4d415653" + "01000000" + "00000000" + "0200000000000000" + "0807060504030201" + "0000000000000000"},
+		{"header of a stream", read(2, 0, 40), "5354454d4d415653" + "02000000" + "00000000" + "0200000000000000" + "0807060504030201" + "0100000000000000"},
 		{"last byte and chunk table", read(2, 4096+65536, 1<<20), "00" + "a4c4c072" + "51537d52"},
 	} {
 		if g.got != g.want {

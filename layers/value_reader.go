@@ -193,6 +193,7 @@ type extentSource struct {
 	v    *Values
 	e    *Extent
 	file *valueFile
+	at   uint64 // where the stored bytes begin in file
 }
 
 // openExtent opens the segment of e, which the caller holds. Every error of a
@@ -204,14 +205,16 @@ func (v *Values) openExtent(e *Extent) (extentSource, error) {
 	if s == nil {
 		return extentSource{}, fmt.Errorf("%s: %w", v.path(e.Segment), ErrNoSegment)
 	}
-	if err := e.check(s.size.Load()); err != nil {
-		return extentSource{}, fmt.Errorf("%s %w", v.path(e.Segment), err)
-	}
-	file, err := v.files.acquire(e.Segment)
+	file, err := v.files.acquire(s)
 	if err != nil {
 		return extentSource{}, err
 	}
-	return extentSource{v: v, e: e, file: file}, nil
+	src := extentSource{v: v, e: e, file: file}
+	if src.at, err = file.locate(e); err != nil {
+		src.close()
+		return extentSource{}, src.wrap(err)
+	}
+	return src, nil
 }
 
 func (s extentSource) close() { s.v.files.release(s.file) }
@@ -220,7 +223,7 @@ func (s extentSource) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s %w", s.v.path(s.e.Segment), err)
+	return fmt.Errorf("%s %w", s.v.filePath(s.e.Segment, s.file.header.generation), err)
 }
 
 // readAt fills p from the file offset off. A file that ends there is corrupt.
@@ -242,7 +245,7 @@ func (s extentSource) loadTable(table []byte) ([]byte, error) {
 	if len(table) == 0 {
 		return table, nil
 	}
-	at := s.e.Offset + s.e.Length
+	at := s.at + s.e.Length
 	if err := s.readAt(table, at); err != nil {
 		return table[:0], err
 	}
@@ -271,7 +274,7 @@ func (s extentSource) pooledTable() ([]byte, error) {
 // chunk size, and verifies them; p ends with a chunk. A value of one chunk has
 // no table: the handle has its checksum.
 func (s extentSource) readChunks(p []byte, from uint64, table []byte) error {
-	at := s.e.Offset + from
+	at := s.at + from
 	if err := s.readAt(p, at); err != nil {
 		return err
 	}
@@ -300,7 +303,7 @@ func (s extentSource) inflate(raw []byte) error {
 	if err := s.readChunks(stored, 0, table); err != nil {
 		return err
 	}
-	return s.wrap(inflate(raw, stored, s.e.Offset))
+	return s.wrap(inflate(raw, stored, s.at))
 }
 
 // inflate decompresses stored into all of raw; at is for the error.
@@ -411,7 +414,9 @@ func (v *Values) LoadExtents(b Body, dst []Extent) ([]Extent, error) {
 	var sum uint64
 	for i := range dst[at:] {
 		e := &dst[at+i]
-		sum += e.Len
+		if sum += e.Len; sum > length || sum < e.Len {
+			return nil, fmt.Errorf("load extents from %s at %d: more than the %d bytes that the body says: %w", v.path(list.Segment), list.Offset, length, ErrCorrupt)
+		}
 		if _, ok := slices.BinarySearch(segs, e.Segment); !ok {
 			return nil, fmt.Errorf("load extents from %s at %d: segment %d is not in the body: %w", v.path(list.Segment), list.Offset, e.Segment, ErrCorrupt)
 		}

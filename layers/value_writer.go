@@ -7,6 +7,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"stemma/wal/storefs"
 )
 
 // errWriterDone is for our own bugs: a writer used after its end.
@@ -29,14 +33,15 @@ const (
 //	ext, err := w.Finish() // durable
 //	...                    // commit the extents
 type ValueWriter struct {
-	v     *Values
-	slot  bool          // a token of v.slots is ours
-	seg   *valueSegment // taken, or nil
-	held  []*valueSegment
-	done  bool
-	err   error
-	ext   []Extent
-	limit int64 // of one extent
+	v        *Values
+	slots    chan struct{} // a token of it is ours; nil: none
+	category vfs.DiskWriteCategory
+	seg      *valueSegment // taken, or nil
+	held     []*valueSegment
+	done     bool
+	err      error
+	ext      []Extent
+	limit    int64 // of one extent
 
 	// The open extent.
 	start  int64  // in seg, once something was written out
@@ -50,10 +55,22 @@ type ValueWriter struct {
 // it waits for one to end, or for ctx: then the error is ErrTooManyWriters and
 // the cause of ctx. The context bounds nothing else. Always call Close.
 func (v *Values) NewWriter(ctx context.Context) (*ValueWriter, error) {
-	if err := v.takeSlot(ctx); err != nil {
+	return v.newWriter(ctx, v.slots, storefs.User)
+}
+
+// NewInternalWriter is NewWriter for what must not wait for slow uploads: it takes
+// none of their MaxWriters places but one of 8 of its own. Whoever has one must
+// finish without waiting for a client. Segments are shared by writers of one
+// category only.
+func (v *Values) NewInternalWriter(ctx context.Context, category vfs.DiskWriteCategory) (*ValueWriter, error) {
+	return v.newWriter(ctx, v.internalSlots, category)
+}
+
+func (v *Values) newWriter(ctx context.Context, slots chan struct{}, category vfs.DiskWriteCategory) (*ValueWriter, error) {
+	if err := v.takeSlot(ctx, slots); err != nil {
 		return nil, fmt.Errorf("new value writer: %w", err)
 	}
-	return &ValueWriter{v: v, slot: true, limit: min(maxExtentBytes, v.o.SegmentBytes)}, nil
+	return &ValueWriter{v: v, slots: slots, category: category, limit: min(maxExtentBytes, v.o.SegmentBytes)}, nil
 }
 
 // Write appends p to the value. The first failure is returned for ever, and the
@@ -124,7 +141,7 @@ func (w *ValueWriter) writeOut(p []byte) {
 		return
 	}
 	if w.seg == nil {
-		seg, err := w.v.takeSegment()
+		seg, err := w.v.takeSegment(w.category)
 		if err != nil {
 			w.fail(err)
 			return
@@ -231,9 +248,9 @@ func (w *ValueWriter) end() {
 	w.done = true
 	putBuffer(w.buf)
 	w.buf = nil
-	if w.slot {
-		w.slot = false
-		w.v.giveSlot()
+	if w.slots != nil {
+		<-w.slots
+		w.slots = nil
 	}
 }
 

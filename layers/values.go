@@ -20,7 +20,8 @@ import (
 // Errors of the value segments. Those of the disk pass through, so that
 // errors.Is(err, syscall.ENOSPC) finds a full one.
 var (
-	// ErrHeld refuses the removal of a value segment that somebody reads or writes.
+	// ErrHeld refuses to remove, punch or rewrite a value segment that is open, and
+	// to remove one that somebody reads or rewrites.
 	ErrHeld = errors.New("layers: value segment in use")
 	// ErrNoSegment marks a reference to a value segment that is not there. It is
 	// also ErrCorrupt: what is referred to must exist.
@@ -41,6 +42,9 @@ type ValuesOptions struct {
 	SegmentBytes int64
 	// PackedSegmentBytes ends a packed segment. Default 64 MiB.
 	PackedSegmentBytes int64
+	// Generations says which file of a rewritten segment counts, as the catalog has
+	// it; absent: 0, the first. Read by OpenValues only.
+	Generations map[FileNum]uint32
 	// MaxWriters bounds the ValueWriters in use, and so the open segments. Default 256.
 	MaxWriters int
 	// MaxOpenFiles bounds the read handles kept open; those in use may exceed it. Default 512.
@@ -79,25 +83,46 @@ type Values struct {
 	dir   string
 	o     ValuesOptions
 	files *valueFiles
-	slots chan struct{} // one token per ValueWriter that may have an open segment
-	done  chan struct{} // closed by Close
+	slots chan struct{} // one token per ValueWriter of NewWriter that may have an open segment
+	// internalSlots are those of NewInternalWriter: it never waits for slow uploads.
+	internalSlots chan struct{}
+	done          chan struct{} // closed by Close
+	lastNum       FileNum       // the highest number of a file that OpenValues found
 
 	mu struct {
 		sync.RWMutex
 		segments map[FileNum]*valueSegment
 		idle     []*valueSegment // open, taken by nobody; the last was used last
+		orphans  map[string]orphanFile
 		closed   bool
 	}
 }
 
-// valueSegment is one file of values. The fields from file on belong to the
+// orphanFile is a file of a generation that does not count.
+type orphanFile struct {
+	num        FileNum
+	generation uint32
+}
+
+// internalWriters bounds the writers of NewInternalWriter in use.
+const internalWriters = 8
+
+// valueSegment is one segment of values. The fields from file on belong to the
 // writer that has taken the segment, or to Values.mu while it is idle.
 type valueSegment struct {
 	num    FileNum
-	size   atomic.Int64 // bytes written; a handle that ends beyond it is corrupt
+	size   atomic.Int64 // bytes written to the file of generation 0; a handle that ends beyond it is corrupt
 	holds  atomic.Int64 // segmentGone once removed
 	sealed atomic.Bool  // never written to again
 
+	generation atomic.Uint32 // of the file that counts
+	rewritten  atomic.Int64  // bytes of that file, if its generation is not 0
+	saved      atomic.Int64  // bytes of that file that take no space
+	// reclaiming belongs to the one who punches or rewrites the segment.
+	reclaiming atomic.Bool
+	punched    blockSet // of the current file; belongs to who reclaims
+
+	category  vfs.DiskWriteCategory
 	file      vfs.File
 	pos       int64 // where the next bytes go
 	writtenTo int64 // write-back was begun up to here
@@ -124,14 +149,18 @@ func (s *valueSegment) release() { s.holds.Add(-1) }
 
 // SegmentInfo describes one value segment.
 type SegmentInfo struct {
-	Num    FileNum
-	Bytes  int64 // of the file so far
-	Sealed bool  // never written to again
-	Holds  int64 // readers and writers that keep it
+	Num        FileNum
+	Generation uint32 // of the file that counts; 0: never rewritten
+	Bytes      int64  // of that file so far
+	Allocated  int64  // what of Bytes takes space on the disk; less once holes were punched
+	Sealed     bool   // never written to again
+	Holds      int64  // readers, writers and rewriters that keep it
 }
 
 // OpenValues opens the value segments in dir, which it creates if need be. All
 // segments found are sealed. Their headers are checked when they are first read.
+// A segment of whose counted generation there is no file is not among them; files
+// of other generations are orphans, which stay until RemoveOrphan.
 func OpenValues(fs vfs.FS, dir string, o ValuesOptions) (*Values, error) {
 	if o.NextFileNum == nil {
 		return nil, errors.New("open values: no NextFileNum")
@@ -146,28 +175,56 @@ func OpenValues(fs vfs.FS, dir string, o ValuesOptions) (*Values, error) {
 	}
 	v := &Values{
 		fs: fs, dir: dir, o: o,
-		slots: make(chan struct{}, o.MaxWriters),
-		done:  make(chan struct{}),
+		slots:         make(chan struct{}, o.MaxWriters),
+		internalSlots: make(chan struct{}, internalWriters),
+		done:          make(chan struct{}),
 	}
 	v.files = newValueFiles(v, o.MaxOpenFiles)
 	v.mu.segments = make(map[FileNum]*valueSegment, len(names))
+	v.mu.orphans = make(map[string]orphanFile)
 	for _, name := range names {
-		num, ok := parseValueName(name)
-		if !ok {
-			o.Logger.Warn("file of another kind among value segments", "file", fs.PathJoin(dir, name))
-			continue
+		if err := v.found(name); err != nil {
+			return nil, fmt.Errorf("open values: %w", err)
 		}
-		info, err := fs.Stat(fs.PathJoin(dir, name))
-		if err != nil {
-			return nil, fmt.Errorf("open values: stat %s: %w", name, err)
-		}
-		s := &valueSegment{num: num}
-		s.size.Store(info.Size())
-		s.sealed.Store(true)
-		v.mu.segments[num] = s
 	}
+	v.o.Generations = nil
 	return v, nil
 }
+
+// found takes in a file of the directory.
+func (v *Values) found(name string) error {
+	num, generation, ok := parseValueName(name)
+	if !ok {
+		v.o.Logger.Warn("file of another kind among value segments", "file", v.fs.PathJoin(v.dir, name))
+		return nil
+	}
+	v.lastNum = max(v.lastNum, num)
+	if generation != v.o.Generations[num] {
+		v.mu.orphans[name] = orphanFile{num, generation}
+		return nil
+	}
+	info, err := v.fs.Stat(v.fs.PathJoin(v.dir, name))
+	if err != nil {
+		return fmt.Errorf("stat %s: %w", name, err)
+	}
+	s := &valueSegment{num: num}
+	s.generation.Store(generation)
+	if generation == 0 {
+		s.size.Store(info.Size())
+	} else {
+		s.rewritten.Store(info.Size())
+	}
+	if allocated, ok := storefs.AllocatedBytes(info); ok {
+		s.saved.Store(info.Size() - allocated)
+	}
+	s.sealed.Store(true)
+	v.mu.segments[num] = s
+	return nil
+}
+
+// LastNum returns the highest number that a file had, orphans included, when the
+// values were opened; 0 without any.
+func (v *Values) LastNum() FileNum { return v.lastNum }
 
 // makeValueDir makes dir last through a crash.
 func makeValueDir(fs vfs.FS, dir string) error {
@@ -185,7 +242,22 @@ func makeValueDir(fs vfs.FS, dir string) error {
 	return nil
 }
 
-func (v *Values) path(num FileNum) string { return v.fs.PathJoin(v.dir, ValueName(num)) }
+// path returns the file of the segment num that counts.
+func (v *Values) path(num FileNum) string {
+	v.mu.RLock()
+	s := v.mu.segments[num]
+	v.mu.RUnlock()
+	if s == nil {
+		return v.filePath(num, 0)
+	}
+	return v.segmentPath(s)
+}
+
+func (v *Values) segmentPath(s *valueSegment) string { return v.filePath(s.num, s.generation.Load()) }
+
+func (v *Values) filePath(num FileNum, generation uint32) string {
+	return v.fs.PathJoin(v.dir, ValueFileName(num, generation))
+}
 
 // Close refuses new writers, packers and readers, and closes idle files. Those
 // still at work end on their own; what they hold is closed as they give it back.
@@ -226,7 +298,18 @@ func (v *Values) Segments() []SegmentInfo {
 }
 
 func (s *valueSegment) info() SegmentInfo {
-	return SegmentInfo{Num: s.num, Bytes: s.size.Load(), Sealed: s.sealed.Load(), Holds: max(s.holds.Load(), 0)}
+	return SegmentInfo{
+		Num: s.num, Generation: s.generation.Load(), Bytes: s.fileBytes(), Allocated: s.fileBytes() - s.saved.Load(),
+		Sealed: s.sealed.Load(), Holds: max(s.holds.Load(), 0),
+	}
+}
+
+// fileBytes returns the size of the file that counts.
+func (s *valueSegment) fileBytes() int64 {
+	if s.generation.Load() == 0 {
+		return s.size.Load()
+	}
+	return s.rewritten.Load()
 }
 
 // Hold keeps segs from removal until release is called. release may be called
@@ -279,7 +362,7 @@ func (v *Values) SealIdle(keep int) error {
 	return errors.Join(errs...)
 }
 
-// Remove unlinks a segment and syncs the directory. It refuses with ErrHeld one
+// Remove unlinks the file of a segment that counts and syncs the directory. It refuses with ErrHeld one
 // that is open or held, and the caller must have seen it sealed and without
 // holds before it looked for references, or a commit on its way is lost. When
 // the unlink fails, the segment stays; when only the sync fails, it is gone
@@ -298,7 +381,7 @@ func (v *Values) Remove(num FileNum) error {
 		return fmt.Errorf("remove %s: %w", v.path(num), ErrHeld)
 	}
 	v.files.evict(num)
-	if err := v.fs.Remove(v.path(num)); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := v.fs.Remove(v.segmentPath(s)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		s.holds.Store(0)
 		return fmt.Errorf("remove %s: %w", v.path(num), err)
 	}
@@ -311,57 +394,79 @@ func (v *Values) Remove(num FileNum) error {
 	return nil
 }
 
-// takeSegment returns an open segment that no other writer has, held once.
-func (v *Values) takeSegment() (*valueSegment, error) {
+// takeSegment returns an open segment of the category that no other writer has,
+// held once.
+func (v *Values) takeSegment(category vfs.DiskWriteCategory) (*valueSegment, error) {
 	v.mu.Lock()
 	if v.mu.closed {
 		v.mu.Unlock()
 		return nil, ErrClosed
 	}
-	if n := len(v.mu.idle); n > 0 {
-		s := v.mu.idle[n-1]
-		v.mu.idle = v.mu.idle[:n-1]
+	for i := len(v.mu.idle) - 1; i >= 0; i-- {
+		s := v.mu.idle[i]
+		if s.category != category {
+			continue
+		}
+		v.mu.idle = slices.Delete(v.mu.idle, i, i+1)
 		v.mu.Unlock()
 		s.hold() // cannot fail: Remove refuses open segments
 		return s, nil
 	}
 	v.mu.Unlock()
-	return v.createSegment(storefs.User)
+	return v.createSegment(category, valuesStreamed)
 }
 
 // createSegment makes a new file and writes its header, not synced. The segment
 // is held once. A file that could not be made whole is removed again; if even
 // that fails it stays as a sealed segment that nothing refers to.
-func (v *Values) createSegment(category vfs.DiskWriteCategory) (*valueSegment, error) {
+func (v *Values) createSegment(category vfs.DiskWriteCategory, kind valueKind) (*valueSegment, error) {
 	num := v.o.NextFileNum()
-	name := v.path(num)
-	if _, err := v.fs.Stat(name); err == nil {
-		return nil, fmt.Errorf("create %s: %w", name, os.ErrExist)
-	} else if !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("create %s: %w", name, err)
-	}
-	file, err := v.fs.OpenReadWrite(name, category)
-	if err != nil {
-		return nil, fmt.Errorf("create %s: %w", name, err)
-	}
-	s := &valueSegment{num: num, file: file}
-	s.holds.Store(1)
-	header := appendValueHeader(make([]byte, 0, valueHeaderBytes), num, v.o.Now())
-	if _, err := file.WriteAt(header, 0); err != nil {
-		err = fmt.Errorf("write header of %s: %w", name, err)
-		errs := []error{err, file.Close()}
-		if removeErr := v.fs.Remove(name); removeErr != nil {
-			errs = append(errs, removeErr)
-			s.holds.Store(0)
+	s := &valueSegment{num: num, category: category}
+	if err := v.createFile(s, kind); err != nil {
+		var left *leftFileError
+		if errors.As(err, &left) {
 			s.sealed.Store(true)
 			v.addSegment(s)
 		}
-		return nil, errors.Join(errs...)
+		return nil, err
 	}
-	s.pos, s.writtenTo = valueHeaderBytes, valueHeaderBytes
-	s.size.Store(valueHeaderBytes)
+	s.holds.Store(1)
 	v.addSegment(s)
 	return s, nil
+}
+
+// leftFileError says that a file that could not be made whole is still there.
+type leftFileError struct{ err error }
+
+func (e *leftFileError) Error() string { return e.err.Error() }
+func (e *leftFileError) Unwrap() error { return e.err }
+
+// createFile makes the file of s and writes its header, not synced. A file that
+// could not be made whole is removed again, or the error is a leftFileError.
+func (v *Values) createFile(s *valueSegment, kind valueKind) error {
+	name := v.segmentPath(s)
+	if _, err := v.fs.Stat(name); err == nil {
+		return fmt.Errorf("create %s: %w", name, os.ErrExist)
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("create %s: %w", name, err)
+	}
+	file, err := v.fs.OpenReadWrite(name, s.category)
+	if err != nil {
+		return fmt.Errorf("create %s: %w", name, err)
+	}
+	h := valueHeader{num: s.num, generation: s.generation.Load(), kind: kind, created: v.o.Now().UnixNano()}
+	if _, err := file.WriteAt(h.append(make([]byte, 0, valueHeaderBytes)), 0); err != nil {
+		err = fmt.Errorf("write header of %s: %w", name, err)
+		err = errors.Join(err, file.Close())
+		if removeErr := v.fs.Remove(name); removeErr != nil {
+			return &leftFileError{errors.Join(err, removeErr)}
+		}
+		return err
+	}
+	s.file = file
+	s.pos, s.writtenTo = valueHeaderBytes, valueHeaderBytes
+	s.size.Store(valueHeaderBytes)
+	return nil
 }
 
 func (v *Values) addSegment(s *valueSegment) {
@@ -390,7 +495,7 @@ func (v *Values) seal(s *valueSegment) error {
 	s.file = nil
 	s.sealed.Store(true)
 	if err != nil {
-		return fmt.Errorf("close %s: %w", v.path(s.num), err)
+		return fmt.Errorf("close %s: %w", v.segmentPath(s), err)
 	}
 	return nil
 }
@@ -401,7 +506,7 @@ const writeBackBytes = 8 << 20
 // append writes p at the end of s.
 func (v *Values) append(s *valueSegment, p []byte) error {
 	if _, err := s.file.WriteAt(p, s.pos); err != nil {
-		return fmt.Errorf("write %s at %d: %w", v.path(s.num), s.pos, err)
+		return fmt.Errorf("write %s at %d: %w", v.segmentPath(s), s.pos, err)
 	}
 	s.pos += int64(len(p))
 	s.size.Store(s.pos)
@@ -411,7 +516,7 @@ func (v *Values) append(s *valueSegment, p []byte) error {
 	// A page that is still being filled would be written twice.
 	to := s.pos &^ (valueAlign - 1)
 	if _, err := s.file.SyncTo(to); err != nil {
-		return fmt.Errorf("write back %s to %d: %w", v.path(s.num), to, err)
+		return fmt.Errorf("write back %s to %d: %w", v.segmentPath(s), to, err)
 	}
 	s.writtenTo = to
 	return nil
@@ -421,40 +526,38 @@ func (v *Values) append(s *valueSegment, p []byte) error {
 func (v *Values) sync(s *valueSegment) error {
 	if s.durable {
 		if err := s.file.SyncData(); err != nil {
-			return fmt.Errorf("sync %s: %w", v.path(s.num), err)
+			return fmt.Errorf("sync %s: %w", v.segmentPath(s), err)
 		}
 		return nil
 	}
 	if err := s.file.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", v.path(s.num), err)
+		return fmt.Errorf("sync %s: %w", v.segmentPath(s), err)
 	}
 	if err := storefs.SyncDir(v.fs, v.dir); err != nil {
-		return fmt.Errorf("sync %s: %w", v.path(s.num), err)
+		return fmt.Errorf("sync %s: %w", v.segmentPath(s), err)
 	}
 	s.durable = true
 	return nil
 }
 
-// takeSlot waits for the right to have an open segment.
-func (v *Values) takeSlot(ctx context.Context) error {
+// takeSlot waits for the right to have an open segment, which ends with <-slots.
+func (v *Values) takeSlot(ctx context.Context, slots chan struct{}) error {
 	select {
 	case <-v.done:
 		return ErrClosed
 	default:
 	}
 	select {
-	case v.slots <- struct{}{}:
+	case slots <- struct{}{}:
 		return nil
 	default:
 	}
 	select {
-	case v.slots <- struct{}{}:
+	case slots <- struct{}{}:
 		return nil
 	case <-v.done:
 		return ErrClosed
 	case <-ctx.Done():
-		return fmt.Errorf("%d in use: %w: %w", cap(v.slots), ErrTooManyWriters, context.Cause(ctx))
+		return fmt.Errorf("%d in use: %w: %w", cap(slots), ErrTooManyWriters, context.Cause(ctx))
 	}
 }
-
-func (v *Values) giveSlot() { <-v.slots }

@@ -39,7 +39,7 @@ func tryOpenTestValues(t testing.TB, fs vfs.FS, o ValuesOptions) (valuesTest, er
 	var next atomic.Uint64
 	if names, err := vfs.Root(fs).List("values"); err == nil {
 		for _, name := range names {
-			if num, ok := parseValueName(name); ok {
+			if num, _, ok := parseValueName(name); ok {
 				next.Store(max(next.Load(), uint64(num)))
 			}
 		}
@@ -54,6 +54,9 @@ func tryOpenTestValues(t testing.TB, fs vfs.FS, o ValuesOptions) (valuesTest, er
 	v, err := OpenValues(fs, "values", o)
 	return valuesTest{Values: v, t: t, next: &next}, err
 }
+
+// discardLogger is for tests whose faults are logged.
+func discardLogger() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 type failWriter struct{ t testing.TB }
 

@@ -79,7 +79,7 @@ func BenchmarkGetMemlayer(b *testing.B) {
 	for _, r := range benchRecords(1, 0, 1, 9) {
 		mem.Add(&r)
 	}
-	v := NewVersion([]*Memlayer{mem}, nil, [NumLevels][]*Layer{}, 0, nil)
+	v := NewVersion([]*Memlayer{mem}, nil, [NumLevels][]*Layer{}, [NumLevels][]*Layer{}, 0, nil)
 	defer v.Release()
 	chain := []Hop{{1, wal.MaxLSN}}
 	user := benchUser(benchKeys / 2)

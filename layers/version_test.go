@@ -36,11 +36,16 @@ func newVersionTest(t testing.TB) *versionTest {
 	return vt
 }
 
-// layer writes records, in any order, as one layer.
+// layer writes records, in any order, as one delta layer.
 func (vt *versionTest) layer(level int, points, stones []Record) *Layer {
 	vt.t.Helper()
+	return vt.layerOf(DeltaLayer, level, points, stones)
+}
+
+func (vt *versionTest) layerOf(kind LayerKind, level int, points, stones []Record) *Layer {
+	vt.t.Helper()
 	vt.next++
-	w, err := NewDeltaWriter(vt.fs, "layers", vt.next, WriterOptions{Level: level})
+	w, err := NewLayerWriter(vt.fs, "layers", vt.next, WriterOptions{Kind: kind, Level: level})
 	if err != nil {
 		vt.t.Fatal(err)
 	}
@@ -68,7 +73,11 @@ func (vt *versionTest) layer(level int, points, stones []Record) *Layer {
 }
 
 func (vt *versionTest) version(mem []*Memlayer, l0 []*Layer, levels [NumLevels][]*Layer) *Version {
-	return NewVersion(mem, l0, levels, 0, func(err error) { vt.dropped = append(vt.dropped, err) })
+	return vt.versionWith(mem, l0, levels, [NumLevels][]*Layer{})
+}
+
+func (vt *versionTest) versionWith(mem []*Memlayer, l0 []*Layer, levels, history [NumLevels][]*Layer) *Version {
+	return NewVersion(mem, l0, levels, history, 0, func(err error) { vt.dropped = append(vt.dropped, err) })
 }
 
 // close ends v and checks that its layers could be closed.
@@ -121,130 +130,208 @@ func (vt *versionTest) randomRecords(rng *rand.Rand, n, timelines, keys int) {
 	}
 }
 
+// collect is a garbage collector with a die: some superseded records learn when
+// they ended, and with that belong into history layers; some records go.
+func (vt *versionTest) collect(rng *rand.Rand) {
+	deaths := make([]wal.LSN, len(vt.points))
+	for i, r := range vt.points {
+		end := func(lsn wal.LSN) {
+			if lsn > r.LSN && (deaths[i] == 0 || lsn < deaths[i]) {
+				deaths[i] = lsn
+			}
+		}
+		for _, o := range vt.points {
+			if o.Key.Compare(r.Key) == 0 {
+				end(o.LSN)
+			}
+		}
+		end(coverAbove(vt.stones, r.Key, r.LSN))
+	}
+	var kept []Record
+	for i, r := range vt.points {
+		if rng.IntN(3) > 0 {
+			r.Death = deaths[i]
+		}
+		if rng.IntN(8) > 0 {
+			kept = append(kept, r)
+		}
+	}
+	vt.points = kept
+}
+
+// testFile is what will be a layer.
+type testFile struct{ points, stones []Record }
+
+// testLevel is disjoint layers, cut at keys.
+type testLevel struct {
+	cuts  []Key
+	files []testFile
+}
+
+func randomLevel(rng *rand.Rand, points []Record) *testLevel {
+	l := new(testLevel)
+	for range rng.IntN(4) {
+		l.cuts = append(l.cuts, points[rng.IntN(len(points))].Key)
+	}
+	slices.SortFunc(l.cuts, Key.Compare)
+	l.cuts = slices.CompactFunc(l.cuts, func(a, b Key) bool { return a.Compare(b) == 0 })
+	l.files = make([]testFile, len(l.cuts)+1)
+	return l
+}
+
+// file returns where key belongs.
+func (l *testLevel) file(key Key) *testFile {
+	return &l.files[sort.Search(len(l.cuts), func(j int) bool { return l.cuts[j].Compare(key) > 0 })]
+}
+
+func (l *testLevel) addStone(r Record) {
+	for f := range l.files {
+		var b KeyRange
+		if f > 0 {
+			b.Start = l.cuts[f-1]
+		}
+		if f < len(l.cuts) {
+			b.End = l.cuts[f]
+		}
+		if c, ok := ClipTombstone(r, b); ok {
+			l.files[f].stones = append(l.files[f].stones, c)
+		}
+	}
+}
+
+// write makes layers of the files that hold something.
+func (vt *versionTest) write(kind LayerKind, level int, files []testFile) (ls []*Layer) {
+	for _, f := range files {
+		if len(f.points)+len(f.stones) > 0 {
+			ls = append(ls, vt.layerOf(kind, level, f.points, f.stones))
+		}
+	}
+	return ls
+}
+
 // scatter puts the records into sources at random, whatever their LSNs: a
-// Version takes no order for granted, and adopted LSNs will break the usual one.
+// Version takes no order for granted, and adopted LSNs and rollups break the usual
+// one. Those that have a death LSN go to history layers.
 func (vt *versionTest) scatter(rng *rand.Rand, points, stones []Record) *Version {
-	mems, l0s := 1+rng.IntN(3), rng.IntN(4)
-	mem := make([]*Memlayer, mems)
+	mem := make([]*Memlayer, 1+rng.IntN(3))
 	for i := range mem {
 		mem[i] = NewMemlayer()
 	}
-	type file struct{ points, stones []Record }
-	l0 := make([]file, l0s)
-	cuts := make(map[int][]Key) // per level: where files begin
-	files := make(map[int][]file)
-	for _, level := range []int{1, 2, 5} {
-		if rng.IntN(4) == 0 {
-			continue
+	l0 := make([]testFile, rng.IntN(4))
+	history0 := make([]testFile, 1+rng.IntN(3))
+	main, history := make(map[int]*testLevel), make(map[int]*testLevel)
+	for _, level := range []int{1, 2, 5, BottomLevel} {
+		if rng.IntN(4) > 0 {
+			main[level] = randomLevel(rng, points)
 		}
-		for range rng.IntN(4) {
-			cuts[level] = append(cuts[level], points[rng.IntN(len(points))].Key)
-		}
-		slices.SortFunc(cuts[level], Key.Compare)
-		cuts[level] = slices.CompactFunc(cuts[level], func(a, b Key) bool { return a.Compare(b) == 0 })
-		files[level] = make([]file, len(cuts[level])+1)
 	}
-	pick := func() (kind, i int) {
-		if n := rng.IntN(mems + l0s + 3); n < mems {
-			return 0, n
-		} else if n < mems+l0s {
-			return 1, n - mems
+	for _, level := range []int{1, 3} {
+		if rng.IntN(4) > 0 {
+			history[level] = randomLevel(rng, points)
 		}
-		level := []int{1, 2, 5}[rng.IntN(3)]
-		if files[level] == nil {
-			return 0, 0
+	}
+	put := func(r Record) {
+		if r.Death > 0 {
+			i := rng.IntN(len(history0) + 2)
+			if level := history[2*(i-len(history0))+1]; i >= len(history0) && level != nil {
+				f := level.file(r.Key)
+				f.points = append(f.points, r)
+			} else {
+				f := &history0[i%len(history0)]
+				f.points = append(f.points, r)
+			}
+			return
 		}
-		return 2, level
+		i := rng.IntN(len(mem) + len(l0) + 4)
+		j := i - len(mem)
+		if j >= len(l0) {
+			number := []int{1, 2, 5, BottomLevel}[j-len(l0)]
+			if level := main[number]; level == nil {
+				i = 0
+			} else if r.Kind == KindRangeTombstone {
+				level.addStone(r)
+				return
+			} else if f := level.file(r.Key); number == BottomLevel && slices.ContainsFunc(f.points, func(o Record) bool { return o.Key.Compare(r.Key) == 0 }) {
+				i = 0
+			} else {
+				f.points = append(f.points, r)
+				return
+			}
+		}
+		switch {
+		case i < len(mem):
+			mem[i].Add(&r)
+		case r.Kind == KindRangeTombstone:
+			l0[j].stones = append(l0[j].stones, r)
+		default:
+			l0[j].points = append(l0[j].points, r)
+		}
 	}
 	for _, r := range points {
-		switch kind, i := pick(); kind {
-		case 0:
-			mem[i].Add(&r)
-		case 1:
-			l0[i].points = append(l0[i].points, r)
-		case 2:
-			f := sort.Search(len(cuts[i]), func(j int) bool { return cuts[i][j].Compare(r.Key) > 0 })
-			files[i][f].points = append(files[i][f].points, r)
-		}
+		put(r)
 	}
 	for _, r := range stones {
-		switch kind, i := pick(); kind {
-		case 0:
-			mem[i].Add(&r)
-		case 1:
-			l0[i].stones = append(l0[i].stones, r)
-		case 2:
-			for f := range files[i] {
-				var b KeyRange
-				if f > 0 {
-					b.Start = cuts[i][f-1]
-				}
-				if f < len(cuts[i]) {
-					b.End = cuts[i][f]
-				}
-				if c, ok := ClipTombstone(r, b); ok {
-					files[i][f].stones = append(files[i][f].stones, c)
-				}
-			}
-		}
+		put(r)
 	}
-	var open []*Layer
-	var levels [NumLevels][]*Layer
-	for _, f := range l0 {
-		if len(f.points)+len(f.stones) > 0 {
-			open = append(open, vt.layer(0, f.points, f.stones))
+	var levels, old [NumLevels][]*Layer
+	for number, l := range main {
+		kind := DeltaLayer
+		if number == BottomLevel {
+			kind = ImageLayer
 		}
+		levels[number] = vt.write(kind, number, l.files)
 	}
-	for level, fs := range files {
-		for _, f := range fs {
-			if len(f.points)+len(f.stones) > 0 {
-				levels[level] = append(levels[level], vt.layer(level, f.points, f.stones))
-			}
-		}
+	for number, l := range history {
+		old[number] = vt.write(HistoryLayer, number, l.files)
 	}
-	return vt.version(mem, open, levels)
+	old[0] = vt.write(HistoryLayer, 0, history0)
+	return vt.versionWith(mem, vt.write(DeltaLayer, 0, l0), levels, old)
 }
 
-// walk is what Walk must visit of one hop.
-func (vt *versionTest) walk(h Hop, ns Namespace, user []byte) []Record {
+// walk is what Walk must visit of one hop: from the top, always the newest record
+// that is visible just below the last one.
+func (vt *versionTest) walk(h Hop, ns Namespace, user []byte) (got []Record) {
 	key := MakeKey(h.Timeline, ns, user)
-	var got []Record
-	for _, r := range vt.points {
-		if r.Key.Compare(key) == 0 && r.LSN <= h.UpTo {
-			got = append(got, r)
+	below, belowStone := h.UpTo, h.UpTo
+	for {
+		var best Record
+		for _, r := range vt.points {
+			if r.Key.Compare(key) == 0 && r.LSN <= below && (r.Death == 0 || r.Death > below) && r.LSN > best.LSN {
+				best = r
+			}
+		}
+		cover := coverOf(vt.stones, key, belowStone)
+		switch {
+		case best.LSN > 0 && best.LSN >= cover:
+			got = append(got, best)
+			below = best.LSN - 1
+		case cover > 0:
+			got = append(got, Record{Key: key, LSN: cover, Kind: KindRangeTombstone, End: append(slices.Clone(key), 0)})
+			below, belowStone = cover-1, cover-1
+		default:
+			return got
 		}
 	}
-	seen := make(map[wal.LSN]bool)
-	for _, r := range vt.stones {
-		if (KeyRange{r.Key, r.End}).Contains(key) && r.LSN <= h.UpTo && !seen[r.LSN] {
-			seen[r.LSN] = true
-			got = append(got, Record{Key: key, LSN: r.LSN, Kind: KindRangeTombstone, End: append(slices.Clone(key), 0)})
-		}
-	}
-	slices.SortFunc(got, func(a, b Record) int {
-		if a.LSN != b.LSN {
-			return int(b.LSN) - int(a.LSN)
-		}
-		return int(a.Kind) - int(b.Kind)
-	})
-	return got
 }
 
 // visible is what Get must return.
 func (vt *versionTest) visible(chain []Hop, ns Namespace, user []byte) (Record, int, bool) {
-	for i, h := range chain {
-		if all := vt.walk(h, ns, user); len(all) > 0 {
-			if k := all[0].Kind; k == KindValue || k == KindDelta {
-				return all[0], i, true
-			}
-			break
-		}
-	}
-	return Record{}, 0, false
+	r, hop := vt.newest(chain, ns, user)
+	return r, hop, r.Kind == KindValue || r.Kind == KindDelta
 }
 
-// scan is what a Scan must show.
-func (vt *versionTest) scan(chain []Hop, ns Namespace, lower, upper []byte) (recs []Record) {
+// newest is the record of the key that decides, of whatever kind; none: 0.
+func (vt *versionTest) newest(chain []Hop, ns Namespace, user []byte) (Record, int) {
+	for i, h := range chain {
+		if all := vt.walk(h, ns, user); len(all) > 0 {
+			return all[0], i
+		}
+	}
+	return Record{}, 0
+}
+
+// scan is what a Scan must show, deleted keys too or not.
+func (vt *versionTest) scan(chain []Hop, ns Namespace, lower, upper []byte, deleted bool) (recs []Record) {
 	users := make(map[string]bool)
 	for _, r := range vt.points {
 		u := r.Key.User()
@@ -253,7 +340,8 @@ func (vt *versionTest) scan(chain []Hop, ns Namespace, lower, upper []byte) (rec
 		}
 	}
 	for u := range users {
-		if r, _, ok := vt.visible(chain, ns, []byte(u)); ok {
+		switch r, _ := vt.newest(chain, ns, []byte(u)); {
+		case r.Kind == KindValue, r.Kind == KindDelta, r.Kind == KindTombstone && deleted:
 			recs = append(recs, r)
 		}
 	}
@@ -280,6 +368,9 @@ func TestVersionModel(t *testing.T) {
 		vt := newVersionTest(t)
 		timelines, keys := 1+rng.IntN(8), 1+rng.IntN(40)
 		vt.randomRecords(rng, 1+rng.IntN(400), timelines, keys)
+		if rng.IntN(4) > 0 {
+			vt.collect(rng)
+		}
 		if len(vt.points) == 0 {
 			continue
 		}
@@ -292,6 +383,14 @@ func TestVersionModel(t *testing.T) {
 		for range 4 {
 			vt.checkScan(rng, v, randomChain(rng, timelines, maxLSN), keys)
 			vt.checkHistory(rng, v, TimelineID(1+rng.IntN(timelines)), keys, maxLSN)
+			vt.checkOldest(v, TimelineID(1+rng.IntN(timelines)), testUser(rng, keys))
+		}
+		// One key at every LSN there is.
+		user := vt.points[rng.IntN(len(vt.points))].Key.User()
+		chain := randomChain(rng, timelines, maxLSN)
+		for lsn := range maxLSN + 2 {
+			chain[rng.IntN(len(chain))].UpTo = lsn
+			vt.checkGet(v, chain, user)
 		}
 		vt.close(v)
 	}
@@ -329,6 +428,26 @@ func (vt *versionTest) checkGet(v *Version, chain []Hop, user []byte) {
 	}
 }
 
+// oldest is what Oldest must find.
+func (vt *versionTest) oldest(timeline TimelineID, user []byte) (lsn wal.LSN, ok bool) {
+	key := MakeKey(timeline, testNS, user)
+	lsn = coverAbove(vt.stones, key, 0)
+	for _, r := range vt.points {
+		if r.Key.Compare(key) == 0 && r.Kind != KindDelta && (lsn == 0 || r.LSN < lsn) {
+			lsn = r.LSN
+		}
+	}
+	return lsn, lsn > 0
+}
+
+func (vt *versionTest) checkOldest(v *Version, timeline TimelineID, user []byte) {
+	vt.t.Helper()
+	want, wantOK := vt.oldest(timeline, user)
+	if lsn, ok, err := v.Oldest(timeline, MakeKey(timeline, testNS, user).Suffix()); err != nil || ok != wantOK || lsn != want {
+		vt.t.Fatalf("oldest of %q in %d: %d, %v, %v, want %d", user, timeline, lsn, ok, err, want)
+	}
+}
+
 func randomBounds(rng *rand.Rand, keys int) (lower, upper []byte) {
 	if rng.IntN(3) > 0 {
 		lower = testUser(rng, keys)
@@ -343,8 +462,9 @@ func randomBounds(rng *rand.Rand, keys int) (lower, upper []byte) {
 func (vt *versionTest) checkScan(rng *rand.Rand, v *Version, chain []Hop, keys int) {
 	vt.t.Helper()
 	lower, upper := randomBounds(rng, keys)
-	want := vt.scan(chain, testNS, lower, upper)
-	s := v.NewScan(chain, testNS, lower, upper, ScanOptions{NoFillCache: rng.IntN(2) == 0})
+	deleted := rng.IntN(3) == 0
+	want := vt.scan(chain, testNS, lower, upper, deleted)
+	s := v.NewScan(chain, testNS, lower, upper, ScanOptions{NoFillCache: rng.IntN(2) == 0, Tombstones: deleted})
 	i := -1 // -1 and len(want) are the ends
 	for move := range 80 {
 		var ok bool
@@ -459,8 +579,8 @@ func TestVersionLifetime(t *testing.T) {
 	if got := names(); got != LayerName(2) || len(vt.dropped) > 0 {
 		t.Fatalf("files %q, dropped %v", got, vt.dropped)
 	}
-	if n := len(versionRefs.mu.n); n != 0 {
-		t.Fatalf("%d layers still counted", n)
+	if a.versions.Load() != 0 || b.versions.Load() != 0 {
+		t.Fatal("a layer is still counted")
 	}
 }
 

@@ -2,25 +2,34 @@ package pageserver
 
 import (
 	"context"
+	"errors"
 	"net"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/valyala/fasthttp"
+
+	"stemma/pageserver/auth"
 )
 
-// admin serves health and metrics.
+// maxAdminBody bounds the body of a request to the admin listener.
+const maxAdminBody = 16 << 10
+
+// admin serves health, metrics and the administration of the store.
 type admin struct {
-	server *Server
-	set    *metrics.Set
-	http   fasthttp.Server
-	ln     net.Listener
+	server   *Server
+	set      *metrics.Set
+	verifier *auth.Verifier
+	http     fasthttp.Server
+	ln       net.Listener
+	// collecting is held by the one collection that runs on demand.
+	collecting chan struct{}
 }
 
-func newAdmin(s *Server, ln net.Listener, set *metrics.Set) *admin {
-	a := &admin{server: s, set: set, ln: ln}
+func newAdmin(s *Server, ln net.Listener, set *metrics.Set, v *auth.Verifier) *admin {
+	a := &admin{server: s, set: set, verifier: v, ln: ln, collecting: make(chan struct{}, 1)}
 	a.http = fasthttp.Server{
-		Name: "Stemma", Handler: a.handle, Logger: adminLog{}, Concurrency: 256, GetOnly: true,
+		Name: "Stemma", Handler: a.handle, ErrorHandler: a.refuse, Logger: adminLog{}, Concurrency: 256, MaxRequestBodySize: maxAdminBody,
 		ReadBufferSize: 8 << 10, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
 		CloseOnShutdown: true, SecureErrorLogMessage: true,
 	}
@@ -36,9 +45,28 @@ func (a *admin) shutdown(ctx context.Context) {
 	_ = a.ln.Close() // fasthttp may not have known it yet
 }
 
+// refuse answers what is no request.
+func (a *admin) refuse(ctx *fasthttp.RequestCtx, err error) {
+	e := &AdminError{Code: "BadRequest", Message: "the request cannot be parsed"}
+	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
+		e = &AdminError{Code: "RequestTooLarge", Message: "the body is longer than 16 KiB"}
+	}
+	sendError(ctx, e)
+}
+
 func (a *admin) handle(ctx *fasthttp.RequestCtx) {
+	path := string(ctx.Path())
+	if len(path) >= 4 && path[:4] == "/v1/" {
+		a.handleV1(ctx)
+		return
+	}
 	ctx.SetContentType("text/plain; charset=utf-8")
-	switch string(ctx.Path()) {
+	if !ctx.IsGet() && !ctx.IsHead() {
+		ctx.SetStatusCode(fasthttp.StatusMethodNotAllowed)
+		ctx.SetBodyString("method not allowed\n")
+		return
+	}
+	switch path {
 	case "/health/live":
 		ctx.SetBodyString("live\n")
 	case "/health/ready":

@@ -11,4 +11,12 @@
 //	GET /health/live    200 as long as the process answers
 //	GET /health/ready   200 when S3 is served and the store takes writes; else 503 and why
 //	GET /metrics        Prometheus text: requests, store, log, process
+//
+// Below /v1 lies the administration, JSON, signed by the root key as for S3:
+//
+//	POST /v1/gc?mode=full|plan            collect all garbage, or say what it is
+//	GET  /v1/usage[?bucket=NAME]          what the store holds, and for whom
+//	GET  /v1/buckets/NAME/retention       {"window":"24h"}; PUT sets it
+//	GET  /v1/deleted                      buckets that can be undeleted
+//	POST /v1/deleted/ID/undelete          {"name":"..."}
 package pageserver

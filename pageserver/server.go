@@ -28,8 +28,11 @@ type Options struct {
 	RootKey auth.Key
 	// Listen is the address of S3. Default 127.0.0.1:9000.
 	Listen string
-	// AdminListen is the address of health and metrics. Default 127.0.0.1:9001.
+	// AdminListen is the address of health, metrics and administration. Default 127.0.0.1:9001.
 	AdminListen string
+	// AbortUploadsAfter is how long after its beginning a multipart upload that was
+	// not completed is aborted. Zero: never.
+	AbortUploadsAfter time.Duration
 	// Logger receives what an operator should see. Default slog.Default.
 	Logger *slog.Logger
 
@@ -81,6 +84,10 @@ type Server struct {
 	s3    *s3api.Server
 	admin *admin
 
+	objects *object.Service
+	uploads uploadCounters
+	jobs    *jobs // what works on the store besides s3
+
 	s3Addr, adminAddr net.Addr
 
 	state   atomic.Pointer[string] // why the server is not ready; nil when it is
@@ -98,7 +105,7 @@ func Start(o Options) (*Server, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, log: o.Logger, failed: make(chan struct{})}
+	s := &Server{o: o, log: o.Logger, failed: make(chan struct{}), jobs: newJobs()}
 	s.notReady("starting")
 	s3Listener, err := net.Listen("tcp", o.Listen)
 	if err != nil {
@@ -110,9 +117,10 @@ func Start(o Options) (*Server, error) {
 	}
 	s.s3Addr, s.adminAddr = s3Listener.Addr(), adminListener.Addr()
 	set := metrics.NewSet()
-	s.admin = newAdmin(s, adminListener, set)
+	verifier := auth.NewVerifier(auth.NewStatic(s.o.RootKey), s.o.Now)
+	s.admin = newAdmin(s, adminListener, set, verifier)
 	s.run("admin", s.admin.serve)
-	if err := s.open(set); err != nil {
+	if err := s.open(set, verifier); err != nil {
 		return nil, errors.Join(err, s3Listener.Close(), s.close())
 	}
 	s.run("s3", func() error { return s.s3.Serve(s3Listener) })
@@ -122,7 +130,7 @@ func Start(o Options) (*Server, error) {
 }
 
 // open opens file system, store and services.
-func (s *Server) open(set *metrics.Set) error {
+func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 	fs := s.o.FS
 	if fs == nil {
 		var err error
@@ -141,13 +149,15 @@ func (s *Server) open(set *metrics.Set) error {
 		return fmt.Errorf("open store: %w", err)
 	}
 	s.store = store
-	set.RegisterMetricsWriter(storeMetrics(store))
+	s.objects = object.New(store, s.o.Object)
+	set.RegisterMetricsWriter(s.writeMetrics)
 	api := s.o.S3
-	api.Objects = object.New(store, s.o.Object)
-	api.Verifier = auth.NewVerifier(auth.NewStatic(s.o.RootKey), s.o.Now)
-	api.Logger, api.Metrics = s.log, set
+	api.Objects, api.Verifier, api.Logger, api.Metrics = s.objects, verifier, s.log, set
 	if s.s3, err = s3api.New(api); err != nil {
 		return err
+	}
+	if s.o.AbortUploadsAfter > 0 && s.jobs.begin() {
+		go s.abortUploads()
 	}
 	return nil
 }
@@ -185,7 +195,7 @@ func (s *Server) ready() error {
 // Addr returns the address of S3.
 func (s *Server) Addr() net.Addr { return s.s3Addr }
 
-// AdminAddr returns the address of health and metrics.
+// AdminAddr returns the address of health, metrics and administration.
 func (s *Server) AdminAddr() net.Addr { return s.adminAddr }
 
 // Failed is closed when a listener has failed; Err then says why. The caller
@@ -219,6 +229,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 // close closes what is open, but not the S3 listener.
 func (s *Server) close() error {
 	var errs []error
+	s.jobs.close()
 	if s.store != nil {
 		if err := s.store.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("close store: %w", err))

@@ -63,6 +63,7 @@ func (s *Store) applyCommit(payload []byte, lsn wal.LSN, rows rowBatch, records,
 				}
 			}
 			mem.Add(r)
+			s.memValues += valueBytes(r)
 			last.written.Store(true)
 			return nil
 		}
@@ -79,14 +80,22 @@ func (s *Store) applyCommit(payload []byte, lsn wal.LSN, rows rowBatch, records,
 func (s *Store) applyRows(o *treeOp, lsn wal.LSN, rows rowBatch) {
 	switch o.tag {
 	case opCreate, opFork:
-		rows.setTimeline(s.tree.node(o.timeline), 0)
-		rows.setBucket(s.tree.bucket(o.bucket), lsn, o.name)
+		rows.setTimeline(s.tree.node(o.timeline))
+		rows.setRetention(o.timeline, retention{window: o.window})
+		rows.setBucket(s.tree.bucket(o.bucket), lsn, o.name, 0)
 	case opDelete:
 		b := s.tree.bucket(o.bucket)
-		rows.setBucket(b, lsn, *b.name.Load()) // nothing renames it after this
-		rows.setTimeline(b.at(lsn).node, lsn)
+		rows.setBucket(b, lsn, o.name, lsn)
+		rows.setFate(o.timeline, o.fate(lsn))
+	case opUndelete:
+		rows.setBucket(s.tree.bucket(o.bucket), lsn, o.name, 0)
+		rows.delete(rowKey(rowFate, uint64(o.timeline)))
+	case opDrop:
+		rows.setFate(o.timeline, o.fate(lsn))
+	case opWindow:
+		rows.setRetention(o.timeline, retention{window: o.window, floor: o.lsn})
 	case opRename:
-		rows.setBucket(s.tree.bucket(o.bucket), lsn, o.name)
+		rows.setBucket(s.tree.bucket(o.bucket), lsn, o.name, 0)
 	case opPin:
 		p := o.newPin(lsn)
 		rows.setPin(&p)

@@ -3,6 +3,7 @@ package timeline
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"stemma/layers"
 	"stemma/wal"
@@ -29,7 +30,7 @@ func (s *Store) CreateBucket(ctx context.Context, name string, first *Batch) (In
 		s.treeMu.Unlock()
 		return Info{}, fmt.Errorf("create bucket %q: %w", name, ErrBucketExists)
 	}
-	op := treeOp{tag: opCreate, bucket: s.tree.lastBucket + 1, timeline: s.tree.lastTimeline + 1, name: name}
+	op := treeOp{tag: opCreate, bucket: s.tree.lastBucket + 1, timeline: s.tree.lastTimeline + 1, window: s.opts.Window, name: name}
 	lsn, err := s.changeTree(ctx, []treeOp{op}, op.timeline, first)
 	if err != nil {
 		return Info{}, fmt.Errorf("create bucket %q: %w", name, err)
@@ -103,10 +104,11 @@ func (s *Store) planForkLocked(o *ForkOptions) ([]treeOp, error) {
 		if n, branch = src.at(o.At).node.resolve(o.At); n == nil {
 			return nil, fmt.Errorf("it was created at %d, after %d: %w", src.created, o.At, ErrNoSuchBucket)
 		}
-		if err := s.checkReadable(s.cutoff(), n, branch); err != nil {
+		if err := s.checkReadable(s.Horizon(), wal.MaxLSN, n, branch); err != nil {
 			return nil, err
 		}
 	}
+	window := src.sequenced().retention.Load().window
 	seen := make(map[string]bool, len(o.Names))
 	ops := make([]treeOp, len(o.Names))
 	for i, name := range o.Names {
@@ -115,20 +117,24 @@ func (s *Store) planForkLocked(o *ForkOptions) ([]treeOp, error) {
 		}
 		seen[name] = true
 		ops[i] = treeOp{
-			tag: opFork, ancestor: n.id, lsn: branch, source: src.id, name: name,
+			tag: opFork, ancestor: n.id, lsn: branch, source: src.id, window: window, name: name,
 			bucket: s.tree.lastBucket + 1 + BucketID(i), timeline: s.tree.lastTimeline + 1 + layers.TimelineID(i),
 		}
 	}
 	return ops, nil
 }
 
-// DeleteOptions say when a bucket may be deleted.
+// DeleteOptions say when a bucket may be deleted, and for how long that can be undone.
 type DeleteOptions struct {
 	// Force deletes a bucket that holds objects.
 	Force bool
+	// Undo is how long the bucket can be undeleted. Zero: Options.UndoTime for a
+	// root, not at all for a fork. Negative: not at all.
+	Undo time.Duration
 }
 
-// DeleteBucket takes the bucket's name away. Forks of it live on.
+// DeleteBucket takes the bucket's name away. Forks of it live on. What only the
+// bucket could read is given back: at once, or when it cannot be undeleted any more.
 //
 // Errors: ErrNoSuchBucket, ErrBucketNotEmpty, and those of Commit.
 func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) (wal.LSN, error) {
@@ -148,7 +154,8 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) 
 			s.treeMu.Unlock()
 			return 0, errMoved
 		}
-		return s.changeTree(ctx, []treeOp{{tag: opDelete, bucket: bk.id}}, 0, nil)
+		op := treeOp{tag: opDelete, bucket: bk.id, timeline: n.id, lsn: s.undoUntil(n, o.Undo), name: name}
+		return s.changeTree(ctx, []treeOp{op}, 0, nil)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("delete bucket %q: %w", name, err)

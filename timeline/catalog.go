@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -21,15 +22,19 @@ import (
 //	               then the last timeline, bucket and pin ids given out
 //	'h'            the horizon
 //	'f'            flushed: LSN up to which records are in layers, then the last file number
-//	't' timeline   ancestor, branch LSN, read ancestor, read LSN, birth, source bucket, LSN it was dropped at
+//	't' timeline   ancestor, branch LSN, birth, source bucket, depth
+//	'o' timeline   window, floor
+//	'd' timeline   LSNs: its bucket deleted, undelete possible until (0: not), dropped (0: not yet); no row: live
+//	'r' timeline   read ancestor (0: none), read LSN; no row: the lineage
 //	'w' timeline   the timeline has records of its own; no value
 //	'b' bucket     created, deleted, name, count, then per binding: since, timeline
 //	'p' pin        bucket, timeline, LSN, created, name
 //	'l' layer      layers.Desc
-//	's' segment    a value segment that layers refer to: bytes
+//	's' segment    generation of a value segment that layers refer to
 //
-// Rows under t, b, p and the applied mark are derived from the log; rows under
-// l, s, w and the flushed mark are written by flush and compaction.
+// Rows under t, o, d, b, p and the applied mark are derived from the log; rows
+// under l, s, w, r and the flushed mark are written by flush, compaction, rollup
+// and reclaim. A purge deletes those of a timeline under every letter.
 type catalog struct {
 	db *pebble.DB
 }
@@ -41,6 +46,9 @@ const (
 	rowFlushed  = 'f'
 	rowHorizon  = 'h'
 	rowTimeline = 't'
+	rowWindow   = 'o'
+	rowFate     = 'd'
+	rowReads    = 'r'
 	rowWritten  = 'w'
 	rowBucket   = 'b'
 	rowPin      = 'p'
@@ -150,30 +158,43 @@ func (r rowBatch) commit(sync bool) error {
 	return nil
 }
 
-// setTimeline writes the row of n, dropped at an LSN or, if zero, not.
-func (r rowBatch) setTimeline(n *node, dropped wal.LSN) {
-	var ancestor, readAncestor layers.TimelineID
-	if n.ancestor != nil {
-		ancestor = n.ancestor.id
-	}
-	if n.readAncestor != nil {
-		readAncestor = n.readAncestor.id
-	}
-	r.set(rowKey(rowTimeline, uint64(n.id)), row(uint64(ancestor), uint64(n.branchLSN),
-		uint64(readAncestor), uint64(n.readLSN), uint64(n.birth), uint64(n.source), uint64(dropped)))
+// setTimeline writes what of n never changes.
+func (r rowBatch) setTimeline(n *node) {
+	r.set(rowKey(rowTimeline, uint64(n.id)), row(uint64(n.ancestorID), uint64(n.branchLSN),
+		uint64(n.birth), uint64(n.source), uint64(n.depth)))
 }
 
-// setBucket writes the row of b as of lsn, under the name that it had then.
-func (r rowBatch) setBucket(b *bucket, lsn wal.LSN, name string) {
+func (r rowBatch) setRetention(id layers.TimelineID, ret retention) {
+	r.set(rowKey(rowWindow, uint64(id)), row(uint64(ret.window), uint64(ret.floor)))
+}
+
+func (r rowBatch) setFate(id layers.TimelineID, f *fate) {
+	r.set(rowKey(rowFate, uint64(id)), row(uint64(f.deleted), uint64(f.undo), uint64(f.dropped)))
+}
+
+// setReads writes where a timeline reads on, after a rollup; nil: nowhere.
+func (r rowBatch) setReads(id layers.TimelineID, p *readPair) {
+	if p == nil {
+		p = &readPair{node: &node{}}
+	}
+	r.set(rowKey(rowReads, uint64(id)), row(uint64(p.node.id), uint64(p.lsn)))
+}
+
+// purge deletes the rows of a timeline that nobody reads and no layer knows.
+func (r rowBatch) purge(id layers.TimelineID) {
+	for _, letter := range []byte{rowTimeline, rowWindow, rowFate, rowReads, rowWritten} {
+		r.delete(rowKey(letter, uint64(id)))
+	}
+}
+
+// setBucket writes the row of b as of lsn, with the name and the LSN of the
+// deletion (zero: living) that it had then.
+func (r rowBatch) setBucket(b *bucket, lsn wal.LSN, name string, deleted wal.LSN) {
 	l := *b.bindings.Load()
 	for l[len(l)-1].since > lsn {
 		l = l[:len(l)-1]
 	}
-	deleted := b.deleted.Load()
-	if deleted > uint64(lsn) {
-		deleted = 0
-	}
-	p := row(uint64(b.created), deleted)
+	p := row(uint64(b.created), uint64(deleted))
 	p = appendBytes(p, name)
 	p = binary.AppendUvarint(p, uint64(len(l)))
 	for i := range l {
@@ -190,6 +211,10 @@ func (r rowBatch) setPin(p *Pin) {
 
 func (r rowBatch) setLayer(d *layers.Desc) {
 	r.set(rowKey(rowLayer, uint64(d.Num)), d.Append([]byte{catalogVersion}))
+}
+
+func (r rowBatch) setSegment(num layers.FileNum, generation uint32) {
+	r.set(rowKey(rowSegment, uint64(num)), row(uint64(generation)))
 }
 
 // rowDecoder checks a row's version byte.
@@ -273,53 +298,50 @@ func (c *catalog) each(letter byte, fn func(id uint64, v []byte) error) error {
 
 // loadTree reads timelines, buckets, names and pins.
 func (c *catalog) loadTree(t *tree) error {
-	type lineage struct {
-		n                      *node
-		ancestor, readAncestor layers.TimelineID
-	}
-	var lines []lineage
+	var lines []*node
 	err := c.each(rowTimeline, func(id uint64, v []byte) error {
 		d := rowDecoder(v)
-		l := lineage{n: &node{id: layers.TimelineID(id)}}
-		l.ancestor, l.n.branchLSN = layers.TimelineID(d.uvarint()), d.lsn()
-		l.readAncestor, l.n.readLSN = layers.TimelineID(d.uvarint()), d.lsn()
-		l.n.birth, l.n.source = d.lsn(), BucketID(d.uvarint())
-		l.n.dropped.Store(uint64(d.lsn()))
-		t.mu.nodes[l.n.id] = l.n
-		lines = append(lines, l)
+		n := &node{id: layers.TimelineID(id)}
+		n.ancestorID, n.branchLSN = layers.TimelineID(d.uvarint()), d.lsn()
+		n.birth, n.source = d.lsn(), BucketID(d.uvarint())
+		depth := d.uvarint()
+		if depth > math.MaxInt32 || n.ancestorID >= n.id {
+			d.fail("bad depth or ancestor")
+		}
+		n.depth = int32(depth)
+		n.retention.Store(&retention{})
+		t.mu.nodes[n.id] = n
+		lines = append(lines, n)
 		return d.end(fmt.Sprintf("timeline %d", id))
 	})
 	if err != nil {
 		return err
 	}
-	// An ancestor's id is always lower: rows come in the order of depth.
-	for _, l := range lines {
-		l.n.ancestor, l.n.readAncestor = t.mu.nodes[l.ancestor], t.mu.nodes[l.readAncestor]
-		if (l.n.ancestor == nil) != (l.ancestor == 0) || (l.n.readAncestor == nil) != (l.readAncestor == 0) {
-			return fmt.Errorf("timeline %d: ancestor %d or %d is missing: %w", l.n.id, l.ancestor, l.readAncestor, ErrCorrupt)
+	for _, n := range lines {
+		if n.ancestor = t.mu.nodes[n.ancestorID]; n.ancestorID != 0 {
+			n.reads.Store(&readPair{node: n.ancestor, lsn: n.branchLSN})
 		}
-		if max(l.ancestor, l.readAncestor) >= l.n.id {
-			return fmt.Errorf("timeline %d: ancestor %d or %d is younger: %w", l.n.id, l.ancestor, l.readAncestor, ErrCorrupt)
+	}
+	for letter, load := range map[byte]func(n *node, d *decoder){
+		rowWindow:  func(n *node, d *decoder) { n.retention.Store(&retention{window: d.window(), floor: d.lsn()}) },
+		rowFate:    func(n *node, d *decoder) { n.fate.Store(&fate{deleted: d.lsn(), undo: d.lsn(), dropped: d.lsn()}) },
+		rowReads:   func(n *node, d *decoder) { n.loadReads(t, d) },
+		rowWritten: func(n *node, _ *decoder) { n.written.Store(true) },
+	} {
+		if err := c.eachTimeline(letter, t, load); err != nil {
+			return err
 		}
-		if a := l.n.ancestor; a != nil {
-			l.n.depth = a.depth + 1
-			if l.n.dropped.Load() == 0 {
-				a.forks.Add(1)
-			}
+	}
+	for _, n := range lines {
+		// A purged ancestor is one in which nobody reads on.
+		if p := n.reads.Load(); p != nil && p.node == nil {
+			return fmt.Errorf("timeline %d reads on in %d, which is missing: %w", n.id, n.ancestorID, ErrCorrupt)
+		}
+		if n.ancestor != nil && n.fate.Load() == nil {
+			n.ancestor.forks.Add(1)
 		}
 	}
 	if err := c.loadBuckets(t); err != nil {
-		return err
-	}
-	err = c.each(rowWritten, func(id uint64, _ []byte) error {
-		n := t.mu.nodes[layers.TimelineID(id)]
-		if n == nil {
-			return fmt.Errorf("written mark of timeline %d, which does not exist: %w", id, ErrCorrupt)
-		}
-		n.written.Store(true)
-		return nil
-	})
-	if err != nil {
 		return err
 	}
 	return c.each(rowPin, func(id uint64, v []byte) error {
@@ -328,6 +350,38 @@ func (c *catalog) loadTree(t *tree) error {
 		t.mu.pins[p.ID] = p
 		return d.end(fmt.Sprintf("pin %d", id))
 	})
+}
+
+// eachTimeline calls load for every row under a letter whose rows belong to timelines.
+func (c *catalog) eachTimeline(letter byte, t *tree, load func(n *node, d *decoder)) error {
+	return c.each(letter, func(id uint64, v []byte) error {
+		what := fmt.Sprintf("timeline %d under %c", id, letter)
+		n := t.mu.nodes[layers.TimelineID(id)]
+		if n == nil {
+			return fmt.Errorf("decode catalog row of %s, which does not exist: %w", what, ErrCorrupt)
+		}
+		d := &decoder{}
+		if letter != rowWritten {
+			d = rowDecoder(v)
+		}
+		load(n, d)
+		return d.end(what)
+	})
+}
+
+// loadReads reads the row of a read pair.
+func (n *node) loadReads(t *tree, d *decoder) {
+	id, lsn := layers.TimelineID(d.uvarint()), d.lsn()
+	if id == 0 {
+		n.reads.Store(nil)
+		return
+	}
+	a := t.mu.nodes[id]
+	if a == nil || id >= n.id {
+		d.fail(fmt.Sprintf("read ancestor %d is missing or younger", id))
+		return
+	}
+	n.reads.Store(&readPair{node: a, lsn: lsn})
 }
 
 func (c *catalog) loadBuckets(t *tree) error {
@@ -383,12 +437,18 @@ func (c *catalog) layers() ([]layers.Desc, error) {
 	return descs, err
 }
 
-// segments reads which value segments the layers refer to.
-func (c *catalog) segments() (map[layers.FileNum]bool, error) {
-	segs := make(map[layers.FileNum]bool)
-	err := c.each(rowSegment, func(id uint64, _ []byte) error {
-		segs[layers.FileNum(id)] = true
-		return nil
+// segments reads which value segments the layers refer to, and the generation
+// of each.
+func (c *catalog) segments() (map[layers.FileNum]uint32, error) {
+	segs := make(map[layers.FileNum]uint32)
+	err := c.each(rowSegment, func(id uint64, v []byte) error {
+		d := rowDecoder(v)
+		g := d.uvarint()
+		if g > math.MaxUint32 {
+			d.fail("generation out of range")
+		}
+		segs[layers.FileNum(id)] = uint32(g)
+		return d.end(fmt.Sprintf("value segment %d", id))
 	})
 	return segs, err
 }

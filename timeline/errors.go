@@ -25,6 +25,12 @@ var (
 	ErrBatchTooLarge = errors.New("timeline: batch too large")
 	// ErrBadName says that a name is empty or longer than the log holds.
 	ErrBadName = errors.New("timeline: bad name")
+	// ErrGone says that a deleted bucket cannot be undeleted (any more).
+	ErrGone = errors.New("timeline: bucket is gone")
+	// ErrBadShare says that a share of time is no percentage above zero.
+	ErrBadShare = errors.New("timeline: bad share")
+	// ErrBadWindow says that a window is negative.
+	ErrBadWindow = errors.New("timeline: bad window")
 	// ErrNoSuchPin says that a bucket has no such pin.
 	ErrNoSuchPin = errors.New("timeline: no such pin")
 	// ErrClosed says that the store is closing or closed.
@@ -40,7 +46,7 @@ var errMoved = errors.New("timeline: name moved")
 // BelowHorizonError says that the history at an LSN is not kept any more.
 type BelowHorizonError struct {
 	LSN    wal.LSN // asked for
-	Cutoff wal.LSN // the oldest LSN that can be read
+	Cutoff wal.LSN // the oldest LSN that can be read; wal.MaxLSN: only pinned ones can
 }
 
 func (e *BelowHorizonError) Error() string {

@@ -9,6 +9,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"stemma/layers"
+	"stemma/wal"
+	"stemma/wal/storefs"
 )
 
 // rotateIfFull freezes the active memlayer when it or the log has grown enough.
@@ -17,7 +19,7 @@ func (s *Store) rotateIfFull() {
 	if s.applied == s.rotated {
 		return // nothing new: a log that stays long because of its segments' size is no reason
 	}
-	full := s.mu.active.Bytes() >= s.opts.MemlayerBytes
+	full := s.mu.active.Bytes() >= s.opts.MemlayerBytes || s.memValues >= s.memValuesMax.Load()
 	if !full && s.log.Size() >= s.opts.WALFlushBytes {
 		s.mu.Lock()
 		full = len(s.mu.frozen) == 0 // otherwise a flush is already on its way
@@ -28,9 +30,19 @@ func (s *Store) rotateIfFull() {
 	}
 }
 
+// limitMemValues lets a memlayer refer to a sixteenth of all values.
+func (s *Store) limitMemValues() {
+	const least = 64 << 20
+	var bytes int64
+	for _, seg := range s.values.Segments() {
+		bytes += seg.Allocated
+	}
+	s.memValuesMax.Store(max(least, bytes/16))
+}
+
 // rotate freezes the active memlayer. The caller holds applyMu.
 func (s *Store) rotate() {
-	s.rotated = s.applied
+	s.rotated, s.memValues = s.applied, 0
 	s.publish(func(*edit) {
 		s.mu.frozen = append(s.mu.frozen, &frozenMemlayer{mem: s.mu.active, lastLSN: s.applied})
 		s.mu.active = layers.NewMemlayer()
@@ -74,7 +86,7 @@ func (s *Store) Flush(ctx context.Context) error {
 // growing pauses: the records are safe in the log, and commits slow down.
 func (s *Store) flushFrozen() {
 	defer s.workers.Done()
-	s.work(s.flushC, "flush", &s.metrics.flushErrors, func() (again bool, err error) {
+	work(s, s.flushC, "flush", &s.metrics.flushErrors, func() (again bool, err error) {
 		s.mu.Lock()
 		var f *frozenMemlayer
 		if len(s.mu.frozen) > 0 {
@@ -88,9 +100,9 @@ func (s *Store) flushFrozen() {
 	})
 }
 
-// work runs a worker: do, again for as long as it says so, then wait for wake.
-// Failures are logged, counted and retried with a pause of up to retryMax.
-func (s *Store) work(wake <-chan struct{}, name string, failures interface{ Add(int64) int64 }, do func() (bool, error)) {
+// work runs a worker of s: do, again for as long as it says so, then wait for
+// wake. Failures are logged, counted and retried with a pause of up to retryMax.
+func work[T any](s *Store, wake <-chan T, name string, failures interface{ Add(int64) int64 }, do func() (bool, error)) {
 	const retryMin, retryMax = 100 * time.Millisecond, 10 * time.Second
 	pause := retryMin
 	for s.closing.Err() == nil {
@@ -149,19 +161,17 @@ func (s *Store) flushInOrder(f *frozenMemlayer) error {
 		}
 	}()
 	var added []*layers.Layer
-	var written []layers.TimelineID
+	w := memWriter{s: s, mem: f.mem, packer: packer}
 	if f.mem.Len() > 0 {
-		l, ids, err := s.writeDelta(f.mem, packer)
-		if err != nil {
+		if added, err = w.write(); err != nil {
 			return err
 		}
-		added, written = append(added, l), ids
 	}
 	rows := s.catalog.newBatch()
 	for _, l := range added {
 		s.setLayerRows(rows, l.Desc())
 	}
-	for _, id := range written {
+	for id := range w.written {
 		rows.set(rowKey(rowWritten, uint64(id)), nil)
 	}
 	// The tree rows of every commit up to lastLSN were written to the catalog
@@ -169,13 +179,23 @@ func (s *Store) flushInOrder(f *frozenMemlayer) error {
 	mark := flushedMark{lsn: f.lastLSN, fileNum: layers.FileNum(s.fileNum.Load())}
 	rows.set([]byte{rowFlushed}, mark.row())
 	end = packer.Close
+	s.at(StepFlushSynced)
 	if err := s.commitSynced(rows, added); err != nil {
 		return err
 	}
-	s.publish(func(e *edit) {
+	s.at(StepFlushCommitted)
+	s.publishDrop(func(e *edit) {
 		s.mu.frozen = s.mu.frozen[1:]
 		e.layers = append(e.layers, added...)
+		e.horizon = w.horizon()
 	})
+	s.reclaim.note(w.dropped...)
+	s.at(StepFlushPublished)
+	for _, l := range added {
+		s.metrics.flushedBytes.Add(l.Desc().Bytes)
+	}
+	s.metrics.packedBytes.Add(w.packed)
+	s.limitMemValues()
 	s.log.Release(f.lastLSN)
 	s.afterRelease()
 	return nil
@@ -211,45 +231,99 @@ func (s *Store) commitSynced(rows rowBatch, added []*layers.Layer) error {
 // flushCategory marks files that a flush writes; the ballast serves them.
 const flushCategory vfs.DiskWriteCategory = "stemma-flush"
 
-// writeDelta writes the records of a memlayer as one synced, verified layer,
-// bodies of PartBytes and more parted to the packer's value segments. It
-// returns the timelines that were not known to be written before.
-func (s *Store) writeDelta(m *layers.Memlayer, packer *layers.Packer) (*layers.Layer, []layers.TimelineID, error) {
-	out := s.newOutput(0, flushCategory)
+// collectCategory marks files that removal of garbage writes; the ballast serves
+// them, too: that is how a full disk comes to have room again.
+const collectCategory vfs.DiskWriteCategory = "stemma-collect"
+
+// outputCategory returns the category of an output of at most so many bytes:
+// what might use up half of the ballast waits for room like a user's write.
+func (s *Store) outputCategory(most int64) vfs.DiskWriteCategory {
+	if most <= s.ballast/2 {
+		return collectCategory
+	}
+	return storefs.User
+}
+
+// memWriter writes the records of a memlayer as one synced, verified layer,
+// bodies of PartBytes and more parted to the packer's value segments. What the
+// newest snapshot knows to be read by nobody is left out.
+type memWriter struct {
+	s      *Store
+	mem    *layers.Memlayer
+	packer *layers.Packer
+
+	keep    *retainer                  // nil: no snapshot yet, everything is kept
+	written map[layers.TimelineID]bool // timelines with records in the layer
+	dropped []layers.FileNum           // value segments that records left out refer to
+	packed  int64                      // bytes that went to value segments
+}
+
+// horizon is what records were left out by; zero: none were.
+func (w *memWriter) horizon() wal.LSN {
+	if w.keep == nil {
+		return 0
+	}
+	return w.keep.snap.Horizon()
+}
+
+// write returns the layer, none when nothing is left to keep.
+func (w *memWriter) write() ([]*layers.Layer, error) {
+	w.written = make(map[layers.TimelineID]bool)
+	if snap := w.s.anySnapshot(); snap != nil {
+		w.keep = &retainer{snap: snap, stones: layers.NewTombstoneSet(w.mem.RangeTombstones())}
+	}
+	out := w.s.newOutput(layers.DeltaLayer, 0, flushCategory)
 	defer out.abort()
-	it := m.NewIter()
+	it := w.mem.NewIter()
 	defer it.Close()
-	var written []layers.TimelineID
-	var last layers.TimelineID
 	for ok := it.First(); ok; ok = it.Next() {
-		r := *it.Record()
-		if id := r.Key.Timeline(); id != last {
-			last = id
-			written = append(written, id)
-		}
-		if r.Body.Tag() == layers.BodyInline && len(r.Body.Inline()) >= s.opts.PartBytes {
-			h, err := packer.Add(r.Body.Inline())
-			if err != nil {
-				return nil, nil, fmt.Errorf("part value of %s: %w", r.Key, err)
-			}
-			r.Body = layers.AppendExtentsBody(nil, []layers.Extent{{Handle: h, Len: h.Raw}})
-		}
-		if err := out.add(&r); err != nil {
-			return nil, nil, err
+		if err := w.add(it.Record(), out); err != nil {
+			return nil, err
 		}
 	}
 	if err := it.Err(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if _, err := packer.Finish(); err != nil {
-		return nil, nil, err
+	if _, err := w.packer.Finish(); err != nil {
+		return nil, err
 	}
-	ls, err := out.finish(m.RangeTombstones())
-	if err != nil {
-		return nil, nil, err
+	var stones []layers.Record
+	for _, r := range w.mem.RangeTombstones() {
+		if w.keep != nil {
+			if keep, err := w.keep.keepRange(&r); err != nil {
+				return nil, err
+			} else if !keep {
+				continue
+			}
+		}
+		w.written[r.Key.Timeline()] = true
+		stones = append(stones, r)
 	}
-	for _, r := range m.RangeTombstones() {
-		written = append(written, r.Key.Timeline())
+	return out.finish(stones)
+}
+
+// add writes one record, with its body in a value segment if it is large, or
+// notes what it leaves out.
+func (w *memWriter) add(rec *layers.Record, out *output) error {
+	if w.keep != nil {
+		v, err := w.keep.next(rec)
+		if err != nil {
+			return err
+		}
+		if !v.keep() {
+			w.dropped, err = rec.Body.Segments(w.dropped)
+			return err
+		}
 	}
-	return ls[0], written, nil
+	r := *rec
+	w.written[r.Key.Timeline()] = true
+	if r.Body.Tag() == layers.BodyInline && len(r.Body.Inline()) >= w.s.opts.PartBytes {
+		h, err := w.packer.Add(r.Body.Inline())
+		if err != nil {
+			return fmt.Errorf("part value of %s: %w", r.Key, err)
+		}
+		w.packed += int64(h.Length)
+		r.Body = layers.AppendExtentsBody(nil, []layers.Extent{{Handle: h, Len: h.Raw}})
+	}
+	return out.add(&r)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"stemma/gc"
 	"stemma/layers"
 )
 
@@ -42,8 +43,23 @@ type Options struct {
 	L0Layers int
 	// Level1Bytes is the target size of level 1; every further level may be 8 times larger. Default 64 MiB.
 	Level1Bytes int64
-	// HorizonEvery is how often the horizon is advanced while commits arrive. Default 5 s.
+	// Window is how far back a new root bucket can be read at every LSN; forks
+	// take over that of their source. Negative means 0: the tip and what is pinned.
+	// Default 24 h; gc.Forever keeps everything.
+	Window gc.Window
+	// UndoTime is how long a deleted root can be undeleted. Negative: not at
+	// all. Default 24 h.
+	UndoTime time.Duration
+	// CollectEvery is the shortest time between two background collections of
+	// garbage. Default 1 s; negative: none in the background.
+	CollectEvery time.Duration
+	// BackgroundShare is what SetBackgroundShare starts with. Default 50.
+	BackgroundShare int
+	// HorizonEvery is how often the horizon is advanced while commits arrive. Default 1 s.
 	HorizonEvery time.Duration
+	// At, if set, is told each durability step that background work has reached:
+	// a crash test ends the world there. It may be called by several goroutines.
+	At func(Step)
 	// Values configures the value segments.
 	Values layers.ValuesOptions
 }
@@ -73,6 +89,21 @@ func (o *Options) setDefaults() error {
 	def(&o.WALStopBytes, 512<<20)
 	def(&o.LayerBytes, 16<<20)
 	def(&o.Level1Bytes, 64<<20)
+	switch {
+	case o.Window == 0:
+		o.Window = gc.Window(24 * time.Hour)
+	case o.Window < 0:
+		o.Window = 0
+	}
+	if o.UndoTime == 0 {
+		o.UndoTime = 24 * time.Hour
+	}
+	if o.BackgroundShare == 0 {
+		o.BackgroundShare = 50
+	}
+	if o.CollectEvery == 0 {
+		o.CollectEvery = time.Second
+	}
 	if o.PartBytes == 0 {
 		o.PartBytes = 1 << 10
 	}
@@ -80,7 +111,7 @@ func (o *Options) setDefaults() error {
 		o.L0Layers = 4
 	}
 	if o.HorizonEvery == 0 {
-		o.HorizonEvery = 5 * time.Second
+		o.HorizonEvery = time.Second
 	}
 	return nil
 }

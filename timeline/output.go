@@ -12,28 +12,29 @@ import (
 	"stemma/wal/storefs"
 )
 
-// output writes records, given in order, to layers of one level. Files are cut
+// output writes records, given in order, to layers of one kind and level. Files are cut
 // by size between two keys, never between the versions of one. Nothing is
 // visible until the caller names the layers in the catalog; until finish
 // returns them, abort removes what was written.
 type output struct {
 	s        *Store
+	kind     layers.LayerKind
 	level    int
 	cutBytes int64
 	category vfs.DiskWriteCategory
-	w        *layers.DeltaWriter
+	w        *layers.LayerWriter
 	lastKey  layers.Key
 	files    []outputFile
 }
 
 type outputFile struct {
-	w     *layers.DeltaWriter
+	w     *layers.LayerWriter
 	start layers.Key // first key that belongs to the file; nil for the first file
 }
 
-func (s *Store) newOutput(level int, category vfs.DiskWriteCategory) *output {
-	o := &output{s: s, level: level, cutBytes: s.opts.LayerBytes, category: category}
-	if level == 0 {
+func (s *Store) newOutput(kind layers.LayerKind, level int, category vfs.DiskWriteCategory) *output {
+	o := &output{s: s, kind: kind, level: level, cutBytes: s.opts.LayerBytes, category: category}
+	if kind == layers.DeltaLayer && level == 0 {
 		o.cutBytes = math.MaxInt64 // a flush writes one layer
 	}
 	return o
@@ -57,7 +58,7 @@ func (o *output) add(r *layers.Record) error {
 }
 
 func (o *output) begin(start layers.Key) error {
-	w, err := layers.NewDeltaWriter(o.s.opts.FS, o.s.path(layersDir), o.s.nextFileNum(), layers.WriterOptions{Level: o.level, Category: o.category})
+	w, err := layers.NewLayerWriter(o.s.opts.FS, o.s.path(layersDir), o.s.nextFileNum(), layers.WriterOptions{Kind: o.kind, Level: o.level, Category: o.category})
 	if err != nil {
 		return err
 	}
@@ -141,7 +142,5 @@ func (s *Store) discard(ls []*layers.Layer) {
 // setLayerRows adds the rows of a new layer and of the value segments it refers to.
 func (s *Store) setLayerRows(rows rowBatch, d *layers.Desc) {
 	rows.setLayer(d)
-	for _, seg := range d.Segments {
-		rows.set(rowKey(rowSegment, uint64(seg.Segment)), nil)
-	}
+	s.segmentRows.add(rows, d)
 }

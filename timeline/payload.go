@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"stemma/gc"
 	"stemma/layers"
 	"stemma/wal"
 )
@@ -16,13 +17,16 @@ import (
 //
 //	tag 1..3     record: composite key, meta, body (value, page delta, tombstone)
 //	tag 4        range tombstone: first composite key, exclusive end
-//	tag 16       create bucket: bucket, timeline, name
-//	tag 17       fork: ancestor, branch LSN (0: this commit's LSN - 1), source bucket, bucket, timeline, name
-//	tag 18       delete bucket: bucket
+//	tag 16       create bucket: bucket, timeline, window, name
+//	tag 17       fork: ancestor, branch LSN (0: this commit's LSN - 1), source bucket, bucket, timeline, window, name
+//	tag 18       delete bucket: bucket, timeline, LSN until which it can be undeleted (0: it cannot), name
 //	tag 19       rename bucket: bucket, new name
 //	tag 20       pin: pin, bucket, timeline, LSN (0: this commit's), name
 //	tag 21       unpin: pin
 //	tag 22       horizon: LSN
+//	tag 23       undelete bucket: bucket, timeline, name
+//	tag 24       drop timeline, whose undo time is over: timeline, LSN of its bucket's deletion
+//	tag 25       window: timeline, window, floor (no LSN below it is readable by the window)
 //
 // Numbers are uvarints. The LSN of an operation is that of its commit.
 const payloadVersion = 1
@@ -38,6 +42,10 @@ const (
 	opPin     opTag = 20
 	opUnpin   opTag = 21
 	opHorizon opTag = 22
+
+	opUndelete opTag = 23
+	opDrop     opTag = 24
+	opWindow   opTag = 25
 )
 
 // maxNameBytes bounds bucket and pin names in the log.
@@ -52,7 +60,19 @@ type treeOp struct {
 	ancestor layers.TimelineID
 	pin      PinID
 	lsn      wal.LSN
+	window   gc.Window
 	name     string
+}
+
+// fate returns what opDelete and opDrop make of their timeline in the commit at lsn.
+func (o *treeOp) fate(lsn wal.LSN) *fate {
+	if o.tag == opDrop {
+		return &fate{deleted: o.lsn, dropped: lsn}
+	}
+	if o.lsn == 0 {
+		return &fate{deleted: lsn, dropped: lsn}
+	}
+	return &fate{deleted: lsn, undo: o.lsn}
 }
 
 func appendPayloadHeader(p []byte, ops int) []byte {
@@ -86,6 +106,7 @@ func (o *treeOp) append(p []byte) []byte {
 	case opCreate:
 		num(uint64(o.bucket))
 		num(uint64(o.timeline))
+		num(uint64(o.window))
 		p = appendBytes(p, o.name)
 	case opFork:
 		num(uint64(o.ancestor))
@@ -93,9 +114,24 @@ func (o *treeOp) append(p []byte) []byte {
 		num(uint64(o.source))
 		num(uint64(o.bucket))
 		num(uint64(o.timeline))
+		num(uint64(o.window))
 		p = appendBytes(p, o.name)
 	case opDelete:
 		num(uint64(o.bucket))
+		num(uint64(o.timeline))
+		num(uint64(o.lsn))
+		p = appendBytes(p, o.name)
+	case opUndelete:
+		num(uint64(o.bucket))
+		num(uint64(o.timeline))
+		p = appendBytes(p, o.name)
+	case opDrop:
+		num(uint64(o.timeline))
+		num(uint64(o.lsn))
+	case opWindow:
+		num(uint64(o.timeline))
+		num(uint64(o.window))
+		num(uint64(o.lsn))
 	case opRename:
 		num(uint64(o.bucket))
 		p = appendBytes(p, o.name)
@@ -200,6 +236,15 @@ func (d *decoder) lsn() wal.LSN {
 	return wal.LSN(v)
 }
 
+func (d *decoder) window() gc.Window {
+	v := d.uvarint()
+	if gc.Window(v) < 0 {
+		d.fail("window out of range")
+		return 0
+	}
+	return gc.Window(v)
+}
+
 func (d *decoder) bytes() []byte {
 	n := d.uvarint()
 	if n > uint64(len(d.p)) {
@@ -250,13 +295,19 @@ func (d *decoder) treeOp(tag opTag) treeOp {
 	o := treeOp{tag: tag}
 	switch tag {
 	case opCreate:
-		o.bucket, o.timeline, o.name = BucketID(d.uvarint()), layers.TimelineID(d.uvarint()), d.name()
+		o.bucket, o.timeline, o.window, o.name = BucketID(d.uvarint()), layers.TimelineID(d.uvarint()), d.window(), d.name()
 	case opFork:
 		o.ancestor, o.lsn = layers.TimelineID(d.uvarint()), d.lsn()
 		o.source = BucketID(d.uvarint())
-		o.bucket, o.timeline, o.name = BucketID(d.uvarint()), layers.TimelineID(d.uvarint()), d.name()
+		o.bucket, o.timeline, o.window, o.name = BucketID(d.uvarint()), layers.TimelineID(d.uvarint()), d.window(), d.name()
 	case opDelete:
-		o.bucket = BucketID(d.uvarint())
+		o.bucket, o.timeline, o.lsn, o.name = BucketID(d.uvarint()), layers.TimelineID(d.uvarint()), d.lsn(), d.name()
+	case opUndelete:
+		o.bucket, o.timeline, o.name = BucketID(d.uvarint()), layers.TimelineID(d.uvarint()), d.name()
+	case opDrop:
+		o.timeline, o.lsn = layers.TimelineID(d.uvarint()), d.lsn()
+	case opWindow:
+		o.timeline, o.window, o.lsn = layers.TimelineID(d.uvarint()), d.window(), d.lsn()
 	case opRename:
 		o.bucket, o.name = BucketID(d.uvarint()), d.name()
 	case opPin:

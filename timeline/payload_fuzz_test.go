@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"stemma/gc"
 	"stemma/layers"
 	"stemma/wal"
 )
@@ -79,6 +80,10 @@ func FuzzCatalogRow(f *testing.F) {
 	}
 	f.Add(byte(rowTimeline), uint64(2), rowValue(f, c, rowKey(rowTimeline, 2)))
 	f.Add(byte(rowBucket), uint64(2), rowValue(f, c, rowKey(rowBucket, 2)))
+	for _, letter := range []byte{rowWindow, rowFate, rowReads} {
+		f.Add(letter, uint64(2), rowValue(f, c, rowKey(letter, 2)))
+	}
+	f.Add(byte(rowSegment), uint64(9), rowValue(f, c, rowKey(rowSegment, 9)))
 	f.Add(byte(rowPin), uint64(1), rowValue(f, c, rowKey(rowPin, 1)))
 	d := layers.Desc{Num: 4, Kind: layers.DeltaLayer, Range: layers.KeyRange{Start: layers.MakeKey(1, 1, nil), End: layers.MakeKey(2, 1, nil)}, MinLSN: 1, MaxLSN: 2}
 	f.Add(byte(rowLayer), uint64(4), d.Append([]byte{catalogVersion}))
@@ -136,10 +141,22 @@ func encodeRow(tb testing.TB, c *catalog, tr *tree, letter byte, id uint64) (val
 		return row(uint64(h)), true
 	case rowTimeline:
 		n := tr.mu.nodes[layers.TimelineID(id)]
-		rows.setTimeline(n, wal.LSN(n.dropped.Load()))
+		rows.setTimeline(n)
+	case rowWindow:
+		rows.setRetention(layers.TimelineID(id), *tr.mu.nodes[layers.TimelineID(id)].retention.Load())
+	case rowFate:
+		rows.setFate(layers.TimelineID(id), tr.mu.nodes[layers.TimelineID(id)].fate.Load())
+	case rowReads:
+		rows.setReads(layers.TimelineID(id), tr.mu.nodes[layers.TimelineID(id)].reads.Load())
+	case rowSegment:
+		segs, err := c.segments()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		rows.setSegment(layers.FileNum(id), segs[layers.FileNum(id)])
 	case rowBucket:
 		b := tr.mu.buckets[BucketID(id)]
-		rows.setBucket(b, wal.MaxLSN, *b.name.Load())
+		rows.setBucket(b, wal.MaxLSN, *b.name.Load(), wal.LSN(b.deleted.Load()))
 	case rowPin:
 		rows.setPin(tr.mu.pins[PinID(id)])
 	case rowLayer:
@@ -177,10 +194,14 @@ func seedCatalog(tb testing.TB, c *catalog) {
 	}
 	rows := c.newBatch()
 	for id := range uint64(2) {
-		rows.setTimeline(tr.node(layers.TimelineID(id+1)), 0)
+		rows.setTimeline(tr.node(layers.TimelineID(id + 1)))
+		rows.setRetention(layers.TimelineID(id+1), retention{window: gc.Forever, floor: 7})
 		b := tr.bucket(BucketID(id + 1))
-		rows.setBucket(b, wal.MaxLSN, *b.name.Load())
+		rows.setBucket(b, wal.MaxLSN, *b.name.Load(), 0)
 	}
+	rows.setFate(2, &fate{deleted: 20, undo: 30})
+	rows.setReads(2, nil)
+	rows.setSegment(9, 3)
 	rows.setPin(tr.mu.pins[1])
 	a := appliedMark{lsn: 12, timeline: 2, bucket: 2, pin: 1}
 	rows.set([]byte{rowApplied}, a.row())

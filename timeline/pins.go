@@ -75,7 +75,7 @@ func (s *Store) planPinLocked(name string, at wal.LSN, label string) (treeOp, er
 		if n, lsn = b.at(at).node.resolve(at); n == nil {
 			return treeOp{}, fmt.Errorf("it was created at %d, after %d: %w", b.created, at, ErrNoSuchBucket)
 		}
-		if err := s.checkReadable(s.cutoff(), n, lsn); err != nil {
+		if err := s.checkReadable(s.Horizon(), wal.MaxLSN, n, lsn); err != nil {
 			return treeOp{}, err
 		}
 	}
@@ -146,8 +146,8 @@ func (s *Store) Lease(name string, at wal.LSN, ttl time.Duration) error {
 	defer s.leases.mu.Unlock()
 	now := s.clock.Now()
 	l := lease{n.id, lsn}
-	if s.leases.until[l] < now {
-		if cutoff := s.cutoff(); lsn < cutoff && !s.hasPin(n, lsn) {
+	if s.leases.until[l] < now && !s.hasPin(n, lsn) { // by the durable horizon: a collection may be at work by it
+		if cutoff := n.cutoffAt(s.Horizon(), wal.MaxLSN); lsn < cutoff {
 			return fmt.Errorf("lease %q: %w", name, &BelowHorizonError{LSN: lsn, Cutoff: cutoff})
 		}
 	}
@@ -195,8 +195,10 @@ func (s *Store) hasPin(n *node, lsn wal.LSN) bool {
 // horizon is the store-wide LSN below which windows end.
 type horizon struct {
 	durable atomic.Uint64 // as last applied from the log
-	own     wal.LSN       // of the last horizon record; what is at it and below is no news
-	hold    gc.Hold
+
+	mu   sync.Mutex // held by whoever advances it
+	own  wal.LSN    // of the last horizon record; what is at it and below is no news
+	hold gc.Hold
 }
 
 // Horizon returns the horizon as last made durable.
@@ -222,6 +224,8 @@ func (s *Store) advanceHorizons() {
 // advanceHorizon moves the horizon up to what is visible, unless nothing was
 // committed since it last did.
 func (s *Store) advanceHorizon() error {
+	s.horizon.mu.Lock()
+	defer s.horizon.mu.Unlock()
 	h := s.log.Visible()
 	if h <= s.horizon.own {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -33,7 +34,10 @@ func Open(o Options) (_ *Store, err error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
-	s := &Store{opts: o, tree: newTree(), flushC: make(chan struct{}, 1), compactC: make(chan struct{}, 1), admitFS: userAdmission(o.FS)}
+	s := &Store{opts: o, tree: newTree(), flushC: make(chan struct{}, 1), compactC: make(chan struct{}, 1), admitFS: userAdmission(o.FS), ballast: ballastBytes(o.FS)}
+	if err := s.SetBackgroundShare(o.BackgroundShare); err != nil {
+		return nil, err
+	}
 	s.closing, s.cancel = context.WithCancel(context.Background())
 	s.leases.until = make(map[lease]wal.LSN)
 	s.mu.changed = make(chan struct{})
@@ -58,9 +62,10 @@ func Open(o Options) (_ *Store, err error) {
 	s.applyMu.Lock()
 	s.rotateIfFull() // the log may be over its limits, and no commit be let in
 	s.applyMu.Unlock()
-	s.workers.Add(3)
+	s.workers.Add(4)
 	go s.flushFrozen()
 	go s.compactLayers()
+	go s.collectGarbage()
 	go s.advanceHorizons()
 	return s, nil
 }
@@ -131,6 +136,7 @@ func (r *recovery) run() (err error) {
 		return err
 	}
 	s.mu.active = layers.NewMemlayer()
+	s.limitMemValues()
 	if err := r.replay(); err != nil {
 		return err
 	}
@@ -140,9 +146,15 @@ func (r *recovery) run() (err error) {
 // openFiles opens the value segments and layers, and makes the first Version.
 func (r *recovery) openFiles() (err error) {
 	s := r.s
-	if r.segments, err = s.catalog.segments(); err != nil {
+	generations, err := s.catalog.segments()
+	if err != nil {
 		return err
 	}
+	r.segments, s.segmentRows.known = make(map[layers.FileNum]bool), make(map[layers.FileNum]bool)
+	for num := range generations {
+		r.segments[num], s.segmentRows.known[num] = true, true
+	}
+	s.opts.Values.Generations = generations
 	s.opts.Values.NextFileNum = s.nextFileNum
 	if s.opts.Values.Logger == nil {
 		s.opts.Values.Logger = s.opts.Logger
@@ -150,10 +162,7 @@ func (r *recovery) openFiles() (err error) {
 	if s.values, err = layers.OpenValues(s.opts.FS, s.path(valuesDir), s.opts.Values); err != nil {
 		return err
 	}
-	top := r.flushed.fileNum
-	for _, seg := range s.values.Segments() {
-		top = max(top, seg.Num)
-	}
+	top := max(r.flushed.fileNum, s.values.LastNum())
 	names, err := s.opts.FS.List(s.path(layersDir))
 	if err != nil {
 		return fmt.Errorf("list layers: %w", err)
@@ -208,7 +217,7 @@ func (r *recovery) replay() error {
 	s.horizon.hold = gc.HoldAfterStart(s.clock.Now(), last, s.Horizon(), s.opts.Uptime())
 	s.commitRows(r.rows, last)
 	s.applied = last
-	s.publish(func(*edit) {})
+	s.publish(func(e *edit) { e.horizon = s.Horizon() }) // what the layers were collected by is at or below it
 	s.opts.Logger.Info("store open", "lsn", uint64(last), "replayed_commits", rec.Commits,
 		"replayed_bytes", rec.Bytes, "clean", rec.Clean, "torn_at", rec.TornAt)
 	return s.Err()
@@ -241,7 +250,8 @@ func (r *recovery) commit(lsn wal.LSN, payload []byte) error {
 		s.commitRows(r.rows, lsn)
 		r.rows, r.rowOps = s.catalog.newBatch(), 0
 	}
-	if s.mu.active.Bytes() >= s.opts.MemlayerBytes {
+	if s.mu.active.Bytes() >= s.opts.MemlayerBytes || s.memValues >= s.memValuesMax.Load() {
+		s.memValues = 0
 		s.mu.frozen = append(s.mu.frozen, &frozenMemlayer{mem: s.mu.active, lastLSN: lsn})
 		s.mu.active = layers.NewMemlayer()
 	}
@@ -269,6 +279,12 @@ func (r *recovery) sweep() error {
 	}
 	for num := range missing {
 		return fmt.Errorf("value segment %s is gone, and layers or the log refer to it: %w", layers.ValueName(num), ErrCorrupt)
+	}
+	for _, name := range s.values.Orphans() {
+		s.opts.Logger.Info("remove value file that the catalog does not know", "file", name)
+		if err := s.values.RemoveOrphan(name); err != nil {
+			return fmt.Errorf("remove orphan: %w", err)
+		}
 	}
 	known := make(map[layers.FileNum]bool)
 	v := s.version.Load()
@@ -306,6 +322,17 @@ func collectSegments(m *layers.Memlayer, segs map[layers.FileNum]bool) error {
 		}
 	}
 	return it.Err()
+}
+
+// ballastBytes finds the size of the file system's reserve, through wrappers; one
+// without a reserve refuses nothing either.
+func ballastBytes(fs vfs.FS) int64 {
+	for f := fs; f != nil; f = f.Unwrap() {
+		if b, ok := f.(interface{ BallastBytes() int64 }); ok {
+			return b.BallastBytes()
+		}
+	}
+	return math.MaxInt64
 }
 
 // userAdmission finds the file system's own word on user writes, through wrappers.

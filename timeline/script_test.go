@@ -14,6 +14,7 @@ import (
 
 	"stemma/layers"
 	"stemma/timeline"
+	"stemma/timeline/timelinetest"
 	"stemma/wal"
 	"stemma/wal/storefs"
 )
@@ -25,13 +26,13 @@ type script struct {
 	mem   *storefs.MemFS
 	store *timeline.Store
 	lsns  map[string]wal.LSN
-	now   time.Time
+	clock *timelinetest.Clocks
 	pins  map[string]timeline.PinID
 }
 
 func TestScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
-		s := &script{t: t, mem: storefs.NewMem(), lsns: map[string]wal.LSN{}, now: time.Unix(1_000_000, 0), pins: map[string]timeline.PinID{}}
+		s := &script{t: t, mem: storefs.NewMem(), lsns: map[string]wal.LSN{}, clock: timelinetest.NewClocks(), pins: map[string]timeline.PinID{}}
 		s.open(s.mem)
 		defer func() { s.check(s.store.Close()) }()
 		datadriven.RunTest(t, path, s.run)
@@ -42,8 +43,8 @@ func (s *script) open(fs vfs.FS) {
 	s.t.Helper()
 	st, err := timeline.Open(timeline.Options{
 		FS: fs, Dir: "data", WALSegmentBytes: 64 << 10, Logger: strictLogger(s.t),
-		Now:      func() time.Time { s.now = s.now.Add(time.Millisecond); return s.now },
-		Uptime:   func() time.Duration { return time.Duration(s.now.UnixNano()) },
+		Now:      func() time.Time { s.clock.Pass(time.Millisecond, time.Millisecond); return s.clock.Now() },
+		Uptime:   s.clock.Uptime,
 		L0Layers: 100, HorizonEvery: time.Hour,
 	})
 	s.check(err)

@@ -17,6 +17,7 @@ import (
 type Store struct {
 	opts    Options
 	admitFS func() error // the file system's word on user writes
+	ballast int64        // the reserve for what must go on when the disk is full
 	clock   *storeClock
 	lock    io.Closer
 	log     *wal.Log
@@ -44,9 +45,28 @@ type Store struct {
 	applied wal.LSN
 	// rotated is what applied was at the last rotation; under applyMu.
 	rotated wal.LSN
+	// memValues adds up the values in segments that records of the active
+	// memlayer refer to; under applyMu.
+	memValues int64
+	// memValuesMax is where that freezes the memlayer: what its records replace
+	// can only be given back once they are in layers.
+	memValuesMax atomic.Int64
 
-	// compactMu is held by the one compaction that runs.
+	// compactMu is held by the one compaction, rollup or rewrite that runs.
 	compactMu sync.Mutex
+	// collectMu is held by the one collection that runs, around compactMu.
+	collectMu sync.Mutex
+	collector collector
+
+	// dropMu is held while a Version is published that lacks records which the one
+	// before has; around mu.
+	dropMu sync.Mutex
+
+	snapshots   snapshots
+	reclaim     reclaimer
+	segmentRows segmentRows
+	throttle    throttle
+	strained    strained
 
 	// mu is never held across file I/O.
 	mu struct {
@@ -54,7 +74,9 @@ type Store struct {
 		active  *layers.Memlayer
 		frozen  []*frozenMemlayer // oldest first
 		changed chan struct{}     // closed and replaced when frozen or the layers change
-		failed  error             // the first failure that ended writing
+		// retired are Versions that were swapped out and may still have readers.
+		retired []*layers.Version
+		failed  error // the first failure that ended writing
 	}
 
 	leases  leases
@@ -118,19 +140,28 @@ func (s *Store) notifyLocked() {
 // can serve: what became visible after the Version was swapped out would be
 // missing from it, hence the second look. Errors: ErrClosed.
 func (s *Store) acquire() (*layers.Version, wal.LSN, error) {
+	return s.acquireBy((*layers.Version).Acquire, (*layers.Version).Release)
+}
+
+// acquireLayers is acquire for background work that reads no values.
+func (s *Store) acquireLayers() (*layers.Version, wal.LSN, error) {
+	return s.acquireBy((*layers.Version).AcquireLayers, (*layers.Version).ReleaseLayers)
+}
+
+func (s *Store) acquireBy(acquire func(*layers.Version) bool, release func(*layers.Version)) (*layers.Version, wal.LSN, error) {
 	for {
 		v := s.version.Load()
 		if v == nil {
 			return nil, 0, ErrClosed
 		}
-		if !v.Acquire() {
+		if !acquire(v) {
 			continue // swapped out and let go of since the load
 		}
 		lsn := s.log.Visible()
 		if s.version.Load() == v {
 			return v, lsn, nil
 		}
-		v.Release()
+		release(v)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"stemma/gc"
 	"stemma/layers"
 	"stemma/wal"
 )
@@ -60,25 +61,18 @@ func (o *Offline) ValuesDir() string { return o.path(valuesDir) }
 // Layers returns the rows of the layer files, by number.
 func (o *Offline) Layers() ([]layers.Desc, error) { return o.catalog.layers() }
 
-// Segments returns the numbers of the value segments that have a row, ascending.
-func (o *Offline) Segments() ([]layers.FileNum, error) {
-	segs, err := o.catalog.segments()
-	if err != nil {
-		return nil, err
-	}
-	nums := make([]layers.FileNum, 0, len(segs))
-	for n := range segs {
-		nums = append(nums, n)
-	}
-	slices.Sort(nums)
-	return nums, nil
-}
+// Segments returns the value segments that have a row, with the generation of
+// each that counts.
+func (o *Offline) Segments() (map[layers.FileNum]uint32, error) { return o.catalog.segments() }
 
 // OfflineTimeline describes a timeline.
 type OfflineTimeline struct {
 	ID, Ancestor, ReadAncestor layers.TimelineID // zero: none
 	BranchLSN, ReadLSN, Birth  wal.LSN
-	Dropped                    wal.LSN // zero: not
+	Deleted                    wal.LSN // of its bucket; zero: not
+	Dropped                    wal.LSN // when that could not be undone any more; zero: not
+	Window                     gc.Window
+	Floor                      wal.LSN
 	Depth                      int
 	Written                    bool   // has records of its own
 	Bucket                     string // name of the bucket that it belongs to
@@ -155,13 +149,14 @@ func (o *Offline) checkLog(applied appliedMark, flushed flushedMark, visit func(
 
 func describeTree(t *tree) (lines []OfflineTimeline, pins []Pin) {
 	for _, n := range t.mu.nodes {
-		l := OfflineTimeline{ID: n.id, BranchLSN: n.branchLSN, ReadLSN: n.readLSN, Birth: n.birth,
-			Dropped: wal.LSN(n.dropped.Load()), Depth: int(n.depth), Written: n.written.Load()}
-		if n.ancestor != nil {
-			l.Ancestor = n.ancestor.id
+		r := n.retention.Load()
+		l := OfflineTimeline{ID: n.id, Ancestor: n.ancestorID, BranchLSN: n.branchLSN, Birth: n.birth,
+			Window: r.window, Floor: r.floor, Depth: int(n.depth), Written: n.written.Load()}
+		if f := n.fate.Load(); f != nil {
+			l.Deleted, l.Dropped = f.deleted, f.dropped
 		}
-		if n.readAncestor != nil {
-			l.ReadAncestor = n.readAncestor.id
+		if p := n.next(0); p != nil {
+			l.ReadAncestor, l.ReadLSN = p.node.id, p.lsn
 		}
 		if n.bucket != nil {
 			l.Bucket = *n.bucket.name.Load()
@@ -211,8 +206,6 @@ func describeRow(key, v []byte) (string, error) {
 	switch key[0] {
 	case rowWritten:
 		return fmt.Sprintf("written timeline=%d", id), nil
-	case rowSegment:
-		return fmt.Sprintf("segment %d", id), nil
 	case rowLayer:
 		if len(v) == 0 || v[0] != catalogVersion {
 			return bad, fmt.Errorf("bad version: %w", ErrCorrupt)
@@ -221,8 +214,8 @@ func describeRow(key, v []byte) (string, error) {
 		if err != nil {
 			return bad, err
 		}
-		return fmt.Sprintf("layer %d level=%d lsn=%d..%d bytes=%d entries=%d deletes=%d range_tombstones=%d from=%s",
-			id, d.Level, d.MinLSN, d.MaxLSN, d.Bytes, d.Entries, d.Deletes, d.RangeTombstones, d.Range.Start), nil
+		return fmt.Sprintf("layer %d kind=%s level=%d lsn=%d..%d bytes=%d entries=%d deletes=%d range_tombstones=%d from=%s",
+			id, d.Kind, d.Level, d.MinLSN, d.MaxLSN, d.Bytes, d.Entries, d.Deletes, d.RangeTombstones, d.Range.Start), nil
 	}
 	d := rowDecoder(v)
 	text := describeNumbers(key[0], id, d)
@@ -243,8 +236,15 @@ func describeNumbers(letter byte, id uint64, d *decoder) string {
 	case rowHorizon:
 		return fmt.Sprintf("horizon lsn=%d", num())
 	case rowTimeline:
-		return fmt.Sprintf("timeline %d ancestor=%d branch=%d read_ancestor=%d read_lsn=%d birth=%d source=%d dropped=%d",
-			id, num(), num(), num(), num(), num(), num(), num())
+		return fmt.Sprintf("timeline %d ancestor=%d branch=%d birth=%d source=%d depth=%d", id, num(), num(), num(), num(), num())
+	case rowWindow:
+		return fmt.Sprintf("window timeline=%d ns=%d floor=%d", id, num(), num())
+	case rowFate:
+		return fmt.Sprintf("fate timeline=%d deleted=%d undo=%d dropped=%d", id, num(), num(), num())
+	case rowReads:
+		return fmt.Sprintf("reads timeline=%d in=%d lsn=%d", id, num(), num())
+	case rowSegment:
+		return fmt.Sprintf("segment %d generation=%d", id, num())
 	case rowBucket:
 		var s strings.Builder
 		fmt.Fprintf(&s, "bucket %d created=%d deleted=%d name=%q", id, num(), num(), d.name())
@@ -311,7 +311,13 @@ func (o *treeOp) describe() string {
 	case opFork:
 		return fmt.Sprintf("fork bucket=%d timeline=%d name=%q ancestor=%d branch=%d source=%d", o.bucket, o.timeline, o.name, o.ancestor, o.lsn, o.source)
 	case opDelete:
-		return fmt.Sprintf("delete bucket=%d", o.bucket)
+		return fmt.Sprintf("delete bucket=%d timeline=%d undo=%d", o.bucket, o.timeline, o.lsn)
+	case opUndelete:
+		return fmt.Sprintf("undelete bucket=%d timeline=%d name=%q", o.bucket, o.timeline, o.name)
+	case opDrop:
+		return fmt.Sprintf("drop timeline=%d deleted=%d", o.timeline, o.lsn)
+	case opWindow:
+		return fmt.Sprintf("window timeline=%d ns=%d floor=%d", o.timeline, o.window, o.lsn)
 	case opRename:
 		return fmt.Sprintf("rename bucket=%d name=%q", o.bucket, o.name)
 	case opPin:

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidwall/btree"
 
+	"stemma/gc"
 	"stemma/layers"
 	"stemma/wal"
 )
@@ -16,30 +17,105 @@ type BucketID uint64
 
 // node is a timeline in memory. Lineage and birth never change.
 type node struct {
-	id        layers.TimelineID
-	birth     wal.LSN
-	ancestor  *node   // nil: a root
-	branchLSN wal.LSN // what the fork sees of its ancestor
-	source    BucketID
-	bucket    *bucket
+	id    layers.TimelineID
+	birth wal.LSN
+	// ancestor is the timeline that this one branched from; nil for a root, and
+	// for a fork whose ancestor was purged before the store was opened.
+	ancestor   *node
+	ancestorID layers.TimelineID // zero: a root
+	branchLSN  wal.LSN           // what the fork sees of its ancestor
+	depth      int32             // of the lineage
+	source     BucketID
+	bucket     *bucket
 
-	// readAncestor and readLSN are where a read goes on: the lineage, until a
+	// reads is where a read goes on, nil when nowhere: the lineage, until a
 	// rollup shortens the way.
-	readAncestor *node
-	readLSN      wal.LSN
-
-	depth int32
+	reads atomic.Pointer[readPair]
+	// strain counts hops that reads made beyond fewHops since the last rollup of
+	// the timeline; patience is what a rollup waits for, in records that it may copy.
+	strain, patience atomic.Int64
 	// forks counts living lineage children; changed under treeMu.
 	forks atomic.Int32
 	// written says that the timeline has, or had, records of its own. A read
 	// passes over timelines without any.
 	written atomic.Bool
-	// dropped is the LSN at which its bucket was deleted, or zero.
-	dropped atomic.Uint64
+	// retention is how far back the timeline can be read.
+	retention atomic.Pointer[retention]
+	// purged says that the tree does not know the timeline any more.
+	purged atomic.Bool
+	// fate is nil while the timeline is bound to its bucket.
+	fate atomic.Pointer[fate]
 
 	// gate is held shared by every commit to the timeline until it is visible,
 	// exclusively by what speaks of the timeline as a whole.
 	gate sync.RWMutex
+}
+
+// readPair says that a read goes on in a timeline as of an LSN; without a node
+// it goes on nowhere.
+type readPair struct {
+	node *node
+	lsn  wal.LSN
+	// Of a rollup: the first Version that has its layer. In an older one prev holds.
+	since uint64
+	prev  *readPair
+}
+
+// next returns where a read of n goes on in a Version: nil for nowhere.
+func (n *node) next(version uint64) *readPair {
+	p := n.reads.Load()
+	for p != nil && p.since > version {
+		p = p.prev
+	}
+	if p == nil || p.node == nil {
+		return nil
+	}
+	return p
+}
+
+// retention says how far back a timeline can be read: every LSN at or above
+// max(floor, horizon - window).
+type retention struct {
+	window gc.Window
+	floor  wal.LSN
+}
+
+// fate is what became of a timeline whose bucket was deleted: until the LSN undo
+// (by the store clock) it may be undeleted, then it is dropped.
+type fate struct {
+	deleted wal.LSN
+	undo    wal.LSN // zero when it cannot be undeleted
+	dropped wal.LSN // LSN of the commit that dropped it; zero: unbound
+}
+
+// window returns how far back the timeline can be read; zero for no timeline.
+func (n *node) window() gc.Window {
+	if n == nil {
+		return 0
+	}
+	return n.retention.Load().window
+}
+
+// cutoff returns the oldest LSN that the window keeps readable, by a horizon.
+func (n *node) cutoff(h wal.LSN) wal.LSN {
+	r := n.retention.Load()
+	return gc.Cutoff(h, r.floor, r.window)
+}
+
+// cutoffAt returns the oldest LSN that can be read without a pin, by a horizon, by
+// one who sees the commits up to visible: wal.MaxLSN when none can.
+func (n *node) cutoffAt(h, visible wal.LSN) wal.LSN {
+	if !n.readable(visible) {
+		return wal.MaxLSN
+	}
+	return n.cutoff(h)
+}
+
+// readable reports whether more than pins keep the timeline readable, to one who
+// sees the commits up to visible.
+func (n *node) readable(visible wal.LSN) bool {
+	f := n.fate.Load()
+	return f == nil || f.dropped == 0 || f.dropped > visible
 }
 
 // bucket carries a name's bindings to timelines.
@@ -63,8 +139,7 @@ func (b *bucket) sequenced() *node {
 	if b.deleted.Load() != 0 {
 		return nil
 	}
-	l := *b.bindings.Load()
-	return l[len(l)-1].node
+	return b.last()
 }
 
 // leadsTo reports whether for the next commit in order the bucket still has the
@@ -204,7 +279,8 @@ func (t *tree) addTimelineLocked(n *node, id BucketID, name string, visible wal.
 	b.bindings.Store(&[]binding{{since: n.birth, node: n}})
 	n.bucket = b
 	if a := n.ancestor; a != nil {
-		n.readAncestor, n.readLSN, n.depth = a, n.branchLSN, a.depth+1
+		n.ancestorID, n.depth = a.id, a.depth+1
+		n.reads.Store(&readPair{node: a, lsn: n.branchLSN})
 		a.forks.Add(1)
 	}
 	t.mu.nodes[n.id] = n
@@ -222,7 +298,9 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 	defer t.mu.Unlock()
 	switch o.tag {
 	case opCreate:
-		t.addTimelineLocked(&node{id: o.timeline, birth: lsn}, o.bucket, o.name, visible)
+		n := &node{id: o.timeline, birth: lsn}
+		n.retention.Store(&retention{window: o.window})
+		t.addTimelineLocked(n, o.bucket, o.name, visible)
 	case opFork:
 		a := t.mu.nodes[o.ancestor]
 		if a == nil {
@@ -233,6 +311,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 			branch = lsn - 1
 		}
 		n := &node{id: o.timeline, birth: lsn, ancestor: a, branchLSN: branch, source: o.source}
+		n.retention.Store(&retention{window: o.window})
 		t.addTimelineLocked(n, o.bucket, o.name, visible)
 	case opDelete:
 		b := t.mu.buckets[o.bucket]
@@ -242,12 +321,39 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 		n := b.sequenced()
 		b.deleted.Store(uint64(lsn))
 		t.setNameLocked(*b.name.Load(), nil, lsn, visible)
-		if n != nil {
-			n.dropped.Store(uint64(lsn))
-			if n.ancestor != nil {
-				n.ancestor.forks.Add(-1)
-			}
+		if n == nil {
+			break
 		}
+		n.fate.Store(o.fate(lsn))
+		if n.ancestor != nil {
+			n.ancestor.forks.Add(-1)
+		}
+	case opUndelete:
+		b := t.mu.buckets[o.bucket]
+		if b == nil {
+			return o.dangling("bucket", uint64(o.bucket))
+		}
+		name := o.name
+		b.deleted.Store(0)
+		b.name.Store(&name)
+		t.setNameLocked(name, b, lsn, visible)
+		n := b.sequenced()
+		n.fate.Store(nil)
+		if n.ancestor != nil {
+			n.ancestor.forks.Add(1)
+		}
+	case opDrop:
+		n := t.mu.nodes[o.timeline]
+		if n == nil {
+			return o.dangling("timeline", uint64(o.timeline))
+		}
+		n.fate.Store(o.fate(lsn))
+	case opWindow:
+		n := t.mu.nodes[o.timeline]
+		if n == nil {
+			return o.dangling("timeline", uint64(o.timeline))
+		}
+		n.retention.Store(&retention{window: o.window, floor: o.lsn})
 	case opRename:
 		b := t.mu.buckets[o.bucket]
 		if b == nil {
@@ -271,10 +377,11 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 }
 
 // resolve follows a read of n at lsn, below n's birth, to the timeline that
-// held the data then. It returns nil when no timeline of the lineage existed.
+// held the data then. It returns nil when no timeline of the lineage existed, or
+// the way leads through one that was purged.
 func (n *node) resolve(lsn wal.LSN) (*node, wal.LSN) {
 	for lsn < n.birth {
-		if n.ancestor == nil {
+		if n.ancestor == nil || n.ancestor.purged.Load() {
 			return nil, 0
 		}
 		lsn = min(lsn, n.branchLSN)
@@ -283,17 +390,33 @@ func (n *node) resolve(lsn wal.LSN) (*node, wal.LSN) {
 	return n, lsn
 }
 
-// appendChain appends the hops of a read of n at lsn, passing over timelines
-// that were never written.
-func (n *node) appendChain(chain []layers.Hop, lsn wal.LSN) []layers.Hop {
-	for n != nil {
+// appendChain appends the hops of a read of n at lsn in a Version, passing over
+// timelines that were never written.
+func (n *node) appendChain(chain []layers.Hop, lsn wal.LSN, version uint64) []layers.Hop {
+	for {
 		if n.written.Load() {
 			chain = append(chain, layers.Hop{Timeline: n.id, UpTo: lsn})
 		}
-		lsn = min(lsn, n.readLSN)
-		n = n.readAncestor
+		p := n.next(version)
+		if p == nil {
+			return chain
+		}
+		n, lsn = p.node, min(lsn, p.lsn)
 	}
-	return chain
+}
+
+// inherited returns the hops of what n sees of others.
+func (n *node) inherited(version uint64) []layers.Hop {
+	if p := n.next(version); p != nil {
+		return p.node.appendChain(nil, p.lsn, version)
+	}
+	return nil
+}
+
+// last returns the timeline that the bucket led to last.
+func (b *bucket) last() *node {
+	l := *b.bindings.Load()
+	return l[len(l)-1].node
 }
 
 func (o *treeOp) dangling(what string, id uint64) error {

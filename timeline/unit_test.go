@@ -198,7 +198,7 @@ func TestReadsBelowBirthGoToTheAncestor(t *testing.T) {
 	for _, id := range []layers.TimelineID{1, 3} {
 		tr.node(id).written.Store(true)
 	}
-	if got := fmt.Sprint(tr.node(3).appendChain(nil, 400)); got != "[{3 400} {1 199}]" {
+	if got := fmt.Sprint(tr.node(3).appendChain(nil, 400, 0)); got != "[{3 400} {1 199}]" {
 		t.Errorf("chain of exp at 400: %s; dev was never written and is no hop", got)
 	}
 }

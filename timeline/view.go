@@ -30,8 +30,8 @@ func (s *Store) info(b *bucket, n *node) Info {
 		Name: *b.name.Load(), Bucket: b.id, Timeline: n.id, Created: b.created,
 		HasForks: n.forks.Load() > 0, Depth: int(n.depth),
 	}
-	if n.ancestor != nil {
-		i.Ancestor, i.BranchLSN, i.SourceBucket = n.ancestor.id, n.branchLSN, n.source
+	if n.ancestorID != 0 {
+		i.Ancestor, i.BranchLSN, i.SourceBucket = n.ancestorID, n.branchLSN, n.source
 		if src := s.tree.bucket(n.source); src != nil && src.deleted.Load() == 0 {
 			i.SourceName = *src.name.Load()
 		}
@@ -73,7 +73,7 @@ func (s *Store) View(ctx context.Context, name string, at wal.LSN) (*View, error
 		version.Release()
 		return nil, fmt.Errorf("bucket %q was created at %d, after %d: %w", name, b.created, at, ErrNoSuchBucket)
 	}
-	if err := s.checkReadable(version.Horizon, n, lsn); err != nil {
+	if err := s.checkReadable(version.Horizon, visible, n, lsn); err != nil {
 		version.Release()
 		return nil, err
 	}
@@ -126,25 +126,19 @@ func (s *Store) settle(ctx context.Context, at wal.LSN) error {
 // newView takes over the caller's count on version.
 func (s *Store) newView(version *layers.Version, b *bucket, n *node, lsn wal.LSN) *View {
 	v := &View{store: s, version: version, bucket: b, node: n, lsn: lsn}
-	v.chain = n.appendChain(v.few[:0], lsn)
+	v.chain = n.appendChain(v.few[:0], lsn, version.Seq)
+	v.strain(1)
 	return v
 }
 
-// checkReadable refuses an LSN below the cutoff that a Version was collected
-// at, unless a pin or lease keeps it.
-func (s *Store) checkReadable(cutoff wal.LSN, n *node, lsn wal.LSN) error {
+// checkReadable refuses an LSN that neither the timeline's window, by horizon h,
+// nor a pin or lease keeps, as one sees it who sees the commits up to visible.
+func (s *Store) checkReadable(h, visible wal.LSN, n *node, lsn wal.LSN) error {
+	cutoff := n.cutoffAt(h, visible)
 	if lsn < cutoff && !s.pinned(n, lsn) {
 		return &BelowHorizonError{LSN: lsn, Cutoff: cutoff}
 	}
 	return nil
-}
-
-// cutoff returns the LSN that the current Version was collected at.
-func (s *Store) cutoff() wal.LSN {
-	if v := s.version.Load(); v != nil {
-		return v.Horizon // a plain field: no count is needed to read it
-	}
-	return 0 // closed: the operation will be refused further on
 }
 
 // LSN returns what the view reads at.
@@ -180,6 +174,7 @@ func (v *View) Get(ns layers.Namespace, key []byte) (layers.Record, error) {
 // Scan walks the keys of [lower, upper) that have a value; a nil bound is
 // none. The scan must be closed before the view.
 func (v *View) Scan(ns layers.Namespace, lower, upper []byte) *layers.Scan {
+	v.strain(scanStrain)
 	return v.version.NewScan(v.hops(ns), ns, lower, upper, layers.ScanOptions{})
 }
 

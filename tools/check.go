@@ -47,7 +47,12 @@ func newChecker(s *timeline.Offline, fs vfs.FS, out io.Writer) (*checker, error)
 	if c.descs, err = s.Layers(); err != nil {
 		return nil, err
 	}
+	generations, err := s.Segments()
+	if err != nil {
+		return nil, err
+	}
 	c.stored, err = layers.OpenValues(fs, s.ValuesDir(), layers.ValuesOptions{
+		Generations: generations,
 		NextFileNum: func() layers.FileNum { panic("BUG: a tool writes a value") },
 	})
 	return c, err
@@ -197,7 +202,7 @@ func (c *checker) files() {
 		c.bad("catalog: %v", err)
 	}
 	for num := range referred {
-		if !slices.Contains(segRows, num) {
+		if _, ok := segRows[num]; !ok {
 			c.bad("value segment %d: layers refer to it, the catalog has no row of it", num)
 		}
 	}
@@ -208,6 +213,9 @@ func (c *checker) files() {
 		if !referred[seg.Num] {
 			fmt.Fprintf(c.out, "values: nothing refers to segment %d of %d bytes\n", seg.Num, seg.Bytes)
 		}
+	}
+	for _, name := range c.stored.Orphans() {
+		fmt.Fprintf(c.out, "values: nothing refers to file %s\n", name)
 	}
 }
 

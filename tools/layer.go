@@ -64,12 +64,19 @@ func printDesc(out io.Writer, d *layers.Desc) {
 	fmt.Fprintf(out, "layer %d: %s, level %d, LSN %d..%d, %d bytes, %d entries (%d deletes), %d range tombstones, %d raw bytes\n",
 		d.Num, d.Kind, d.Level, d.MinLSN, d.MaxLSN, d.Bytes, d.Entries, d.Deletes, d.RangeTombstones, d.RawBytes)
 	fmt.Fprintf(out, "  keys %s to %s\n", d.Range.Start, d.Range.End)
+	if d.MaxDeath > 0 {
+		fmt.Fprintf(out, "  superseded up to LSN %d\n", d.MaxDeath)
+	}
 	for _, s := range d.Segments {
 		fmt.Fprintf(out, "  %d bytes in value segment %d\n", s.Bytes, s.Segment)
 	}
 }
 
 func printRecord(out io.Writer, r *layers.Record) {
+	if r.Death > 0 {
+		fmt.Fprintf(out, "  %d, until %d, %s\n", r.LSN, r.Death, timeline.DescribeRecord(r))
+		return
+	}
 	fmt.Fprintf(out, "  %d %s\n", r.LSN, timeline.DescribeRecord(r))
 }
 

@@ -84,7 +84,8 @@ func must(t *testing.T, err error) {
 func open(t *testing.T, fs vfs.FS) *timeline.Store {
 	t.Helper()
 	s, err := timeline.Open(timeline.Options{
-		FS: fs, Dir: "data", WALSegmentBytes: 32 << 10, HorizonEvery: time.Hour, L0Layers: 100,
+		CollectEvery: -1,
+		FS:           fs, Dir: "data", WALSegmentBytes: 32 << 10, HorizonEvery: time.Hour, L0Layers: 100,
 		Now:    func() time.Time { return time.Unix(1_000_000, 0) },
 		Uptime: func() time.Duration { return 0 },
 	})

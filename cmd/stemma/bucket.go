@@ -11,11 +11,11 @@ import (
 func newBucket() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bucket",
-		Short: "Create and list buckets of a running server",
+		Short: "Create, list, delete and retain buckets of a running server",
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBucketCreate(), newBucketList())
+	cmd.AddCommand(newBucketCreate(), newBucketList(), newBucketDelete(), newBucketDeleted(), newBucketUndelete(), newBucketRetention())
 	return cmd
 }
 
@@ -26,7 +26,7 @@ func newBucketCreate() *cobra.Command {
 		Short: "Create an empty bucket",
 		Args:  exactArgs("BUCKET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.putBucket(cmd.Context(), args[0], http.Header{}); err != nil {
+			if err := f.bucketRequest(cmd.Context(), http.MethodPut, args[0], http.Header{}); err != nil {
 				return fmt.Errorf("create bucket %s: %w", args[0], err)
 			}
 			return nil
@@ -77,7 +77,7 @@ func newFork() *cobra.Command {
 			}
 			h := http.Header{headerForkSource: {args[0]}}
 			setNonempty(h.Set, headerForkAt, lsn)
-			if err := f.putBucket(cmd.Context(), args[1], h); err != nil {
+			if err := f.bucketRequest(cmd.Context(), http.MethodPut, args[1], h); err != nil {
 				return fmt.Errorf("fork %s as %s: %w", args[0], args[1], err)
 			}
 			return nil

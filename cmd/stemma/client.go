@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"net/http"
 	"net/url"
 	"os"
@@ -31,23 +33,21 @@ const (
 	headerAt         = "X-Stemma-At"
 	headerForkSource = "X-Tigris-Fork-Source-Bucket"
 	headerForkAt     = "X-Tigris-Fork-Source-Bucket-Snapshot"
+	headerForce      = "X-Tigris-Force-Delete"
+	headerUndo       = "X-Stemma-Undo"
 )
 
-// clientFlags say which server a client command talks to and as whom.
-type clientFlags struct {
-	endpoint, region, data string
-}
+// credentialFlags say as whom a client command talks to a server.
+type credentialFlags struct{ region, data string }
 
-func (f *clientFlags) add(cmd *cobra.Command) {
-	endpoint := cmp.Or(os.Getenv("AWS_ENDPOINT_URL"), "http://127.0.0.1:9000")
-	cmd.Flags().StringVar(&f.endpoint, "endpoint", endpoint, "address of the server; AWS_ENDPOINT_URL counts too")
+func (f *credentialFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.region, "region", defaultRegion, "region to sign requests for")
 	cmd.Flags().StringVar(&f.data, "data", defaultData, "data directory whose generated root keys are used when the environment has none")
 }
 
 // keys returns the caller's keys: from the environment (STEMMA_ROOT_*,
 // MINIO_ROOT_*, AWS_*), else the generated ones of a data directory.
-func (f *clientFlags) keys() (auth.Key, error) {
+func (f *credentialFlags) keys() (auth.Key, error) {
 	vars := append(rootVars[:], [2]string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"})
 	k, ok, err := keysFromEnv(os.LookupEnv, vars...)
 	if ok || err != nil {
@@ -60,64 +60,86 @@ func (f *clientFlags) keys() (auth.Key, error) {
 	return k, err
 }
 
-func (f *clientFlags) url() (*url.URL, error) {
-	u, err := url.Parse(f.endpoint)
+// send sends a request, signed with all of its headers, and returns the status
+// and the body of the answer, up to limit bytes.
+func (f *credentialFlags) send(ctx context.Context, method string, u *url.URL, header http.Header, body []byte, limit int64) (int, []byte, error) {
+	k, err := f.keys()
+	if err != nil {
+		return 0, nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, usagef("%s: %w", u, err)
+	}
+	req.Header = header
+	sum := sha256.Sum256(body)
+	req.Header.Set("X-Amz-Content-Sha256", hex.EncodeToString(sum[:]))
+	res, err := http.DefaultClient.Do(signer.SignV4(*req, k.ID, k.Secret, "", f.region))
+	if err != nil {
+		return 0, nil, err
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, limit))
+	if err != nil {
+		return 0, nil, fmt.Errorf("%s: unreadable answer: %w", res.Status, err)
+	}
+	return res.StatusCode, answer, nil
+}
+
+// clientFlags say which server a client command talks to and as whom.
+type clientFlags struct {
+	endpoint string
+	who      credentialFlags
+}
+
+func (f *clientFlags) add(cmd *cobra.Command) {
+	endpoint := cmp.Or(os.Getenv("AWS_ENDPOINT_URL"), "http://127.0.0.1:9000")
+	cmd.Flags().StringVar(&f.endpoint, "endpoint", endpoint, "address of the server; AWS_ENDPOINT_URL counts too")
+	f.who.add(cmd)
+}
+
+// parseEndpoint parses the value of a flag that names a server.
+func parseEndpoint(flag, value string) (*url.URL, error) {
+	u, err := url.Parse(value)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || strings.Trim(u.Path, "/") != "" {
-		return nil, usagef("endpoint %q: want http://host:port", f.endpoint)
+		return nil, usagef("--%s %q: want http://host:port", flag, value)
 	}
 	return u, nil
 }
 
 // s3 returns an S3 client that signs for the server, path-style.
 func (f *clientFlags) s3() (*minio.Core, error) {
-	u, err := f.url()
+	u, err := parseEndpoint("endpoint", f.endpoint)
 	if err != nil {
 		return nil, err
 	}
-	k, err := f.keys()
+	k, err := f.who.keys()
 	if err != nil {
 		return nil, err
 	}
 	return minio.NewCore(u.Host, &minio.Options{
 		Creds:        credentials.NewStaticV4(k.ID, k.Secret, ""),
 		Secure:       u.Scheme == "https",
-		Region:       f.region,
+		Region:       f.who.region,
 		BucketLookup: minio.BucketLookupPath,
 	})
 }
 
-// putBucket sends PUT /bucket with headers, signed, all of them under the signature.
-func (f *clientFlags) putBucket(ctx context.Context, bucket string, header http.Header) error {
-	u, err := f.url()
+// bucketRequest sends a request to a bucket with headers that no S3 client knows.
+func (f *clientFlags) bucketRequest(ctx context.Context, method, bucket string, header http.Header) error {
+	u, err := parseEndpoint("endpoint", f.endpoint)
 	if err != nil {
 		return err
 	}
-	k, err := f.keys()
-	if err != nil {
+	status, body, err := f.who.send(ctx, method, u.JoinPath(bucket), header, nil, 64<<10)
+	if err != nil || status/100 == 2 {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPut, u.JoinPath(bucket).String(), nil)
-	if err != nil {
-		return usagef("bucket %q: %w", bucket, err)
-	}
-	req.Header = header
-	empty := sha256.Sum256(nil)
-	req.Header.Set("X-Amz-Content-Sha256", hex.EncodeToString(empty[:]))
-	res, err := http.DefaultClient.Do(signer.SignV4(*req, k.ID, k.Secret, "", f.region))
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode == http.StatusOK {
-		return nil
-	}
-	e := minio.ErrorResponse{Code: res.Status}
-	body, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
-	if err == nil && len(body) > 0 {
-		err = xml.Unmarshal(body, &e)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: unreadable answer: %w", res.Status, err)
+	e := minio.ErrorResponse{Code: http.StatusText(status)}
+	if len(body) > 0 {
+		if err := xml.Unmarshal(body, &e); err != nil {
+			return fmt.Errorf("%d %s: unreadable answer: %w", status, http.StatusText(status), err)
+		}
 	}
 	return e
 }
@@ -143,6 +165,46 @@ type atFlag struct{ value string }
 
 func (f *atFlag) add(cmd *cobra.Command, what string) {
 	cmd.Flags().StringVar(&f.value, "at", "", what+": an LSN, an RFC 3339 time, or how long ago, such as -5m")
+}
+
+// target is what a client command reads: a bucket or part of it, now or as it was.
+type target struct {
+	client      *minio.Core
+	bucket, key string // key may be empty, or a prefix
+	at          string // LSN; "": the tip
+}
+
+// open parses BUCKET[/KEY] and --at, and returns them with a client.
+func (f *clientFlags) open(path string, at *atFlag) (target, error) {
+	c, err := f.s3()
+	if err != nil {
+		return target{}, err
+	}
+	t := target{client: c}
+	if t.bucket, t.key, err = splitPath(path); err != nil {
+		return target{}, err
+	}
+	t.at, err = at.lsn()
+	return t, err
+}
+
+// list walks the keys that begin with the key of t.
+func (t *target) list(ctx context.Context, recursive bool) iter.Seq[minio.ObjectInfo] {
+	o := minio.ListObjectsOptions{Prefix: t.key, Recursive: recursive}
+	setNonempty(o.Set, headerAt, t.at)
+	return t.client.Client.ListObjectsIter(ctx, t.bucket, o)
+}
+
+// fetch writes an object to out.
+func (t *target) fetch(ctx context.Context, key string, out io.Writer) error {
+	var o minio.GetObjectOptions
+	setNonempty(o.Set, headerAt, t.at)
+	body, _, _, err := t.client.GetObject(ctx, t.bucket, key, o)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, body)
+	return errors.Join(err, body.Close())
 }
 
 // lsn returns the LSN in decimal, "" when --at was not given.

@@ -28,7 +28,16 @@ type crashClient struct {
 // step does one operation and enters it in the model. Errors are those of the
 // request that failed; a change that got no answer is entered as undecided.
 func (c *crashClient) step(ctx context.Context) error {
+	n := c.rng.IntN(1000)
+	if c.h.churn && n < 220 {
+		return c.churn(ctx, n)
+	}
 	b := c.h.pick(c.rng)
+	b.use.RLock()
+	defer b.use.RUnlock()
+	if b.gone {
+		return nil
+	}
 	key := fmt.Sprintf("c%d/%02d", c.id, c.rng.IntN(crashKeys))
 	switch n := c.rng.IntN(1000); {
 	case n < 620:
@@ -179,6 +188,15 @@ func (c *crashClient) multipart(ctx context.Context, b *bucketModel, key string)
 // copy copies one of the client's own keys, whose content it therefore knows.
 func (c *crashClient) copy(ctx context.Context, b *bucketModel, key string) error {
 	src := c.h.pick(c.rng)
+	if src != b {
+		if !src.use.TryRLock() { // whoever waits for two buckets may wait for ever
+			return nil
+		}
+		defer src.use.RUnlock()
+		if src.gone {
+			return nil
+		}
+	}
 	from := fmt.Sprintf("c%d/%02d", c.id, c.rng.IntN(crashKeys))
 	known := src.possible(from, wal.MaxLSN)
 	if len(known) != 1 || (src == b && from == key) {
@@ -197,17 +215,20 @@ func (c *crashClient) copy(ctx context.Context, b *bucketModel, key string) erro
 
 // fork forks a bucket at the tip, or now and then at an earlier LSN.
 func (c *crashClient) fork(ctx context.Context, src *bucketModel) error {
-	c.h.mu.Lock()
-	full := len(c.h.buckets)+len(c.h.forking) >= crashMaxBuckets
-	c.h.mu.Unlock()
-	if full {
-		return nil
+	_, err := c.forkOf(ctx, src)
+	return err
+}
+
+// forkOf is fork, and returns the new bucket; nil if there is none.
+func (c *crashClient) forkOf(ctx context.Context, src *bucketModel) (*bucketModel, error) {
+	if c.h.full() {
+		return nil, nil
 	}
 	// The name says who made it, and draws what makes it new after a restart.
 	c.n++
 	f := newBucketModel(fmt.Sprintf("fork-%d-%d-%d", c.id, c.n, c.rng.Uint32()), src)
 	opts := []func(*s3.Options){withHeader(headerForkSource, src.name)}
-	if acked := src.acknowledged(0); len(acked) > 0 && c.rng.IntN(4) == 0 {
+	if acked := src.acknowledged(0); len(acked) > 0 && !c.h.noHistory && c.rng.IntN(4) == 0 {
 		f.branch = acked[c.rng.IntN(len(acked))].lsn
 		opts = append(opts, withHeader(headerForkAt, f.branch.String()))
 	}
@@ -218,10 +239,10 @@ func (c *crashClient) fork(ctx context.Context, src *bucketModel) error {
 			c.h.forking = append(c.h.forking, f)
 			c.h.mu.Unlock()
 		}
-		return pass(err)
+		return nil, pass(err)
 	}
 	if f.born, err = lsnOf(out.ResultMetadata); err != nil {
-		return fmt.Errorf("fork %s: %w", src.name, err)
+		return nil, fmt.Errorf("fork %s: %w", src.name, err)
 	}
 	if f.branch == 0 {
 		f.branch = f.born - 1
@@ -229,7 +250,7 @@ func (c *crashClient) fork(ctx context.Context, src *bucketModel) error {
 	c.h.mu.Lock()
 	c.h.buckets = append(c.h.buckets, f)
 	c.h.mu.Unlock()
-	return nil
+	return f, nil
 }
 
 // get reads one of the client's own keys: it sees its own writes.

@@ -54,13 +54,22 @@ type bucketModel struct {
 	parent *bucketModel
 	branch wal.LSN // what a fork sees of its parent
 	born   wal.LSN // at or above its creation
+	depth  int     // ancestors
+
+	// use is held by who speaks to the bucket, exclusively by who deletes it.
+	use  sync.RWMutex
+	gone bool // deleted; under use
 
 	mu   sync.Mutex
 	keys map[string][]change // oldest first
 }
 
 func newBucketModel(name string, parent *bucketModel) *bucketModel {
-	return &bucketModel{name: name, parent: parent, keys: make(map[string][]change)}
+	b := &bucketModel{name: name, parent: parent, keys: make(map[string][]change)}
+	if parent != nil {
+		b.depth = parent.depth + 1
+	}
+	return b
 }
 
 // add appends a change of a key.

@@ -130,8 +130,16 @@ type crashTest struct {
 
 	mu      sync.Mutex
 	buckets []*bucketModel
-	forking []*bucketModel // forks under way when the server was killed
+	forking []*bucketModel // forks and roots under way when the server was killed
 	content uint64         // last seed given out
+
+	// Of TestCrashSteps.
+	options   testOptions                // of the server
+	churn     bool                       // clients delete buckets
+	tips      [crashClients]*bucketModel // ends of the clients' chains of forks
+	noHistory bool                       // nothing but the tip can be read
+	deleting  []*bucketModel             // deletions under way when the server was killed
+	deleted   map[string]bool            // names that are gone
 }
 
 // newCrashTest begins a data directory. Every second one, and the first, has a
@@ -284,7 +292,8 @@ func (h *crashTest) verify(above wal.LSN, all bool) wal.LSN {
 	h.t.Helper()
 	c := h.p.client()
 	mark := h.mark(c)
-	h.settleForks(c)
+	h.settleForks(c, mark)
+	h.settleDeletions(c)
 	for _, b := range h.buckets {
 		for _, key := range b.undecided() {
 			now, err := h.readBack(c, b, key, 0)
@@ -297,6 +306,15 @@ func (h *crashTest) verify(above wal.LSN, all bool) wal.LSN {
 	var work []func(*s3.Client) error
 	for _, b := range h.buckets {
 		work = append(work, func(c *s3.Client) error { return h.checkListing(c, b, 0) })
+		if h.noHistory {
+			for _, key := range b.allKeys() {
+				if !all && h.rng.IntN(6) > 0 {
+					continue
+				}
+				work = append(work, func(c *s3.Client) error { return h.check(c, b, key, 0) })
+			}
+			continue
+		}
 		at := mark - wal.LSN(h.rng.Int64N(int64(max(mark-b.born, 1))))
 		work = append(work, func(c *s3.Client) error { return h.checkListing(c, b, at) })
 		for _, r := range b.acknowledged(0) {
@@ -309,7 +327,7 @@ func (h *crashTest) verify(above wal.LSN, all bool) wal.LSN {
 		b := h.buckets[h.rng.IntN(len(h.buckets))]
 		if keys := b.allKeys(); len(keys) > 0 {
 			key, at := keys[h.rng.IntN(len(keys))], wal.LSN(0)
-			if h.rng.IntN(2) == 0 {
+			if h.rng.IntN(2) == 0 && !h.noHistory {
 				at = mark - wal.LSN(h.rng.Int64N(int64(max(mark-b.born, 1))))
 			}
 			work = append(work, func(c *s3.Client) error { return h.check(c, b, key, at) })
@@ -358,8 +376,8 @@ func (h *crashTest) mark(c *s3.Client) wal.LSN {
 	return lsn
 }
 
-// settleForks decides the forks that were under way.
-func (h *crashTest) settleForks(c *s3.Client) {
+// settleForks decides the forks and new roots that were under way, before mark.
+func (h *crashTest) settleForks(c *s3.Client, mark wal.LSN) {
 	for _, b := range h.forking {
 		out, err := c.HeadBucket(h.t.Context(), &s3.HeadBucketInput{Bucket: aws.String(b.name)})
 		if statusOf(err) == http.StatusNotFound {
@@ -367,6 +385,11 @@ func (h *crashTest) settleForks(c *s3.Client) {
 		}
 		if err != nil {
 			h.t.Errorf("head fork %s: %v", b.name, err)
+			continue
+		}
+		if b.parent == nil {
+			b.born = mark
+			h.buckets = append(h.buckets, b)
 			continue
 		}
 		branch, err := wal.ParseLSN(rawHeader(out.ResultMetadata, headerForkAt))
@@ -378,6 +401,34 @@ func (h *crashTest) settleForks(c *s3.Client) {
 		h.buckets = append(h.buckets, b)
 	}
 	h.forking = nil
+}
+
+// settleDeletions decides the deletions of buckets that were under way, and
+// looks whether those that were acknowledged still hold.
+func (h *crashTest) settleDeletions(c *s3.Client) {
+	for _, b := range h.deleting {
+		_, err := c.HeadBucket(h.t.Context(), &s3.HeadBucketInput{Bucket: &b.name})
+		switch {
+		case statusOf(err) == http.StatusNotFound:
+			b.gone = true
+			h.forget(b)
+		case err != nil:
+			h.t.Errorf("head bucket %s: %v", b.name, err)
+		}
+	}
+	h.deleting = nil
+	for name := range h.deleted {
+		if _, err := c.HeadBucket(h.t.Context(), &s3.HeadBucketInput{Bucket: &name}); statusOf(err) != http.StatusNotFound {
+			h.t.Errorf("bucket %s was deleted, it answers %v", name, err)
+		}
+	}
+}
+
+// forget takes a bucket that is gone out of the ones that clients use.
+func (h *crashTest) forget(b *bucketModel) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.buckets = slices.DeleteFunc(h.buckets, func(x *bucketModel) bool { return x == b })
 }
 
 // check reads a key at an LSN, zero for the tip, and compares it with what is possible.

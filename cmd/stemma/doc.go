@@ -1,11 +1,13 @@
 // Command stemma is the object store whose buckets can be forked like code.
 //
 //	stemma serve     run the server
-//	stemma bucket    create and list buckets of a running server
+//	stemma bucket    create, list, delete, undelete and retain buckets of a running server
 //	stemma fork      fork a bucket of a running server
 //	stemma ls        list a bucket, now or at an earlier time
 //	stemma cat       write an object to standard output, now or at an earlier time
 //	stemma get       copy a bucket or a prefix to a directory, now or at an earlier time
+//	stemma usage     show what the store holds, and for which bucket
+//	stemma gc        give back what nobody can read, or say what that would be
 //	stemma tool      look into the files of a stopped store
 //	stemma version   say what this binary is
 //

@@ -80,7 +80,7 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newServe(), newVersion(), newBucket(), newFork(), newLs(), newCat(), newGet(), tools.Command())
+	root.AddCommand(newServe(), newVersion(), newBucket(), newFork(), newLs(), newCat(), newGet(), newUsage(), newGC(), tools.Command())
 	documentEnv(root)
 	return root
 }
@@ -94,6 +94,20 @@ func noArgs(cmd *cobra.Command, args []string) error {
 		return usagef("unknown command %q, see %s --help", args[0], cmd.CommandPath())
 	}
 	return usagef("%s takes no argument, got %q", cmd.CommandPath(), args[0])
+}
+
+// betweenArgs wants one argument per name, of which the first least are required.
+func betweenArgs(least int, names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) < least || len(args) > len(names) {
+			want := strings.Join(names[:least], " ")
+			if optional := strings.Join(names[least:], " "); optional != "" {
+				want = strings.TrimSpace(want + " [" + optional + "]")
+			}
+			return usagef("want %s, got %d argument(s)", want, len(args))
+		}
+		return nil
+	}
 }
 
 // exactArgs wants one argument per name.

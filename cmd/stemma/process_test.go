@@ -95,6 +95,12 @@ func environment(vars ...string) []string {
 // spawn starts a server on dir at free ports of the loopback; it does not wait.
 func spawn(t testing.TB, dir string, args ...string) *process {
 	t.Helper()
+	return spawnWith(t, nil, dir, args...)
+}
+
+// spawnWith is spawn with more variables in the environment.
+func spawnWith(t testing.TB, env []string, dir string, args ...string) *process {
+	t.Helper()
 	bin, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +108,7 @@ func spawn(t testing.TB, dir string, args ...string) *process {
 	p := &process{serving: make(chan struct{}), exited: make(chan struct{})}
 	p.cmd = exec.Command(bin, append([]string{"serve", "--data", dir, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
 		"--log-format", "json", "--ballast-bytes", "1MiB"}, args...)...)
-	p.cmd.Env = environment("STEMMA_ROOT_ACCESS_KEY="+testAccess, "STEMMA_ROOT_SECRET_KEY="+testSecret)
+	p.cmd.Env = append(environment("STEMMA_ROOT_ACCESS_KEY="+testAccess, "STEMMA_ROOT_SECRET_KEY="+testSecret), env...)
 	p.launch(t)
 	return p
 }
@@ -259,7 +265,7 @@ func (p *process) stemma(ctx context.Context, args ...string) (stdout, stderr st
 		return "", "", err
 	}
 	cmd := exec.CommandContext(ctx, bin, args...)
-	cmd.Env = environment("STEMMA_ENDPOINT="+p.s3, "STEMMA_ROOT_ACCESS_KEY="+testAccess, "STEMMA_ROOT_SECRET_KEY="+testSecret)
+	cmd.Env = environment("STEMMA_ENDPOINT="+p.s3, "STEMMA_ADMIN_ENDPOINT="+p.admin, "STEMMA_ROOT_ACCESS_KEY="+testAccess, "STEMMA_ROOT_SECRET_KEY="+testSecret)
 	var o, e bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &o, &e
 	err = cmd.Run()

@@ -5,13 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 
-	"github.com/minio/minio-go/v7"
 	"github.com/spf13/cobra"
 )
 
@@ -24,22 +22,12 @@ func newLs() *cobra.Command {
 		Short: "List a bucket, now or at an earlier time",
 		Args:  exactArgs("BUCKET[/PREFIX]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := f.s3()
+			t, err := f.open(args[0], &at)
 			if err != nil {
 				return err
 			}
-			bucket, prefix, err := splitPath(args[0])
-			if err != nil {
-				return err
-			}
-			lsn, err := at.lsn()
-			if err != nil {
-				return err
-			}
-			o := minio.ListObjectsOptions{Prefix: prefix, Recursive: recursive}
-			setNonempty(o.Set, headerAt, lsn)
 			out := bufio.NewWriter(cmd.OutOrStdout())
-			for obj := range c.Client.ListObjectsIter(cmd.Context(), bucket, o) {
+			for obj := range t.list(cmd.Context(), recursive) {
 				if obj.Err != nil {
 					return fmt.Errorf("list %s: %w", args[0], errors.Join(obj.Err, out.Flush()))
 				}
@@ -66,29 +54,14 @@ func newCat() *cobra.Command {
 		Short: "Write an object to standard output, now or at an earlier time",
 		Args:  exactArgs("BUCKET/KEY"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := f.s3()
+			t, err := f.open(args[0], &at)
 			if err != nil {
 				return err
 			}
-			bucket, key, err := splitPath(args[0])
-			if err != nil {
-				return err
-			}
-			if key == "" {
+			if t.key == "" {
 				return usagef("%q: want BUCKET/KEY", args[0])
 			}
-			lsn, err := at.lsn()
-			if err != nil {
-				return err
-			}
-			var o minio.GetObjectOptions
-			setNonempty(o.Set, headerAt, lsn)
-			body, _, _, err := c.GetObject(cmd.Context(), bucket, key, o)
-			if err != nil {
-				return fmt.Errorf("get %s: %w", args[0], err)
-			}
-			_, err = io.Copy(cmd.OutOrStdout(), body)
-			if err = errors.Join(err, body.Close()); err != nil {
+			if err := t.fetch(cmd.Context(), t.key, cmd.OutOrStdout()); err != nil {
 				return fmt.Errorf("get %s: %w", args[0], err)
 			}
 			return nil
@@ -109,19 +82,11 @@ func newGet() *cobra.Command {
 			"that ends in a slash. With --at all of them are as they were at one moment.",
 		Args: exactArgs("BUCKET[/PREFIX]", "DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := f.s3()
+			t, err := f.open(args[0], &at)
 			if err != nil {
 				return err
 			}
-			bucket, prefix, err := splitPath(args[0])
-			if err != nil {
-				return err
-			}
-			lsn, err := at.lsn()
-			if err != nil {
-				return err
-			}
-			g := getter{client: c, bucket: bucket, prefix: prefix, at: lsn}
+			g := getter{target: t}
 			n, err := g.run(cmd.Context(), args[1])
 			if err != nil {
 				return fmt.Errorf("get %s: %w", args[0], err)
@@ -137,10 +102,8 @@ func newGet() *cobra.Command {
 
 // getter copies the objects under a prefix to a directory.
 type getter struct {
-	client         *minio.Core
-	bucket, prefix string
-	at             string   // LSN, or "": the tip
-	dir            *os.Root // keys that would lead out of it are refused
+	target
+	dir *os.Root // keys that would lead out of it are refused
 }
 
 // getWorkers is the number of objects that are fetched at once.
@@ -162,15 +125,13 @@ func (g *getter) run(ctx context.Context, dir string) (n int, err error) {
 	for range getWorkers {
 		workers.Go(func() {
 			for key := range keys {
-				if err := g.fetch(ctx, key); err != nil {
+				if err := g.copy(ctx, key); err != nil {
 					cancel(fmt.Errorf("%q: %w", key, err))
 				}
 			}
 		})
 	}
-	list := minio.ListObjectsOptions{Prefix: g.prefix, Recursive: true}
-	setNonempty(list.Set, headerAt, g.at)
-	for obj := range g.client.ListObjectsIter(ctx, g.bucket, list) {
+	for obj := range g.list(ctx, true) {
 		if obj.Err != nil {
 			cancel(obj.Err)
 			break
@@ -183,12 +144,12 @@ func (g *getter) run(ctx context.Context, dir string) (n int, err error) {
 	return n, context.Cause(ctx)
 }
 
-// fetch copies one object.
-func (g *getter) fetch(ctx context.Context, key string) error {
+// copy copies one object to its file.
+func (g *getter) copy(ctx context.Context, key string) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	name := key[strings.LastIndexByte(g.prefix, '/')+1:]
+	name := key[strings.LastIndexByte(g.key, '/')+1:]
 	if name == "" {
 		return nil // the marker of the prefix itself
 	}
@@ -199,18 +160,12 @@ func (g *getter) fetch(ctx context.Context, key string) error {
 	if err := g.dir.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return err
 	}
-	var o minio.GetObjectOptions
-	setNonempty(o.Set, headerAt, g.at)
-	body, _, _, err := g.client.GetObject(ctx, g.bucket, key, o)
+	file, err := g.dir.Create(path)
 	if err != nil {
 		return err
 	}
-	file, err := g.dir.Create(path)
+	err = errors.Join(g.fetch(ctx, key, file), file.Close())
 	if err != nil {
-		return errors.Join(err, body.Close())
-	}
-	_, err = io.Copy(file, body)
-	if err = errors.Join(err, body.Close(), file.Close()); err != nil {
 		return errors.Join(err, g.dir.Remove(path))
 	}
 	return nil

@@ -20,6 +20,8 @@ import (
 const (
 	defaultRegion = "us-east-1"
 	defaultData   = "./stemma-data"
+
+	defaultAdminListen = "127.0.0.1:9001"
 )
 
 // serveFlags are the flags of stemma serve.
@@ -30,6 +32,10 @@ type serveFlags struct {
 	logLevel                  slog.Level
 	logFormat                 string
 	shutdownTimeout           time.Duration
+	window                    string
+	undoTime                  time.Duration
+	backgroundShare           int
+	abortUploadsAfter         time.Duration
 
 	cacheBytes, memlayerBytes                    byteSize
 	walSegmentBytes, walFlushBytes, walStopBytes byteSize
@@ -54,12 +60,16 @@ func newServe() *cobra.Command {
 	fl := cmd.Flags()
 	fl.StringVar(&f.data, "data", defaultData, "data directory")
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:9000", "address of S3")
-	fl.StringVar(&f.adminListen, "admin-listen", "127.0.0.1:9001", "address of health and metrics")
+	fl.StringVar(&f.adminListen, "admin-listen", defaultAdminListen, "address of health, metrics and administration")
 	fl.StringVar(&f.region, "region", defaultRegion, "region that GetBucketLocation answers; requests may name any")
 	fl.StringSliceVar(&f.domains, "domain", nil, "host names below which buckets are host names (default localhost, s3.localhost)")
 	fl.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "least level that is logged: debug, info, warn, error")
 	fl.StringVar(&f.logFormat, "log-format", "text", "form of the log on standard error: text, json")
 	fl.DurationVar(&f.shutdownTimeout, "shutdown-timeout", 30*time.Second, "how long requests under way may take to end after SIGTERM")
+	fl.DurationVar(&f.abortUploadsAfter, "abort-uploads-after", 7*24*time.Hour, "age at which multipart uploads that were not completed are aborted; 0: never")
+	fl.StringVar(&f.window, "window", "24h", "how far back new root buckets can be read at every moment: a duration, or forever")
+	fl.DurationVar(&f.undoTime, "undo-time", 24*time.Hour, "how long a deleted root bucket can be undeleted; 0: not at all")
+	fl.IntVar(&f.backgroundShare, "background-share", 50, "percent of one processor's time that compaction and collection may take")
 	fl.Var(&f.cacheBytes, "cache-bytes", "block cache")
 	fl.Var(&f.memlayerBytes, "memlayer-bytes", "size at which the memlayer is flushed")
 	fl.Var(&f.walSegmentBytes, "wal-segment-bytes", "size of a log segment, a multiple of 4 KiB")
@@ -76,11 +86,20 @@ func (f *serveFlags) validate() error {
 			return usagef("--%s %q: %w", a.flag, a.addr, err)
 		}
 	}
+	if _, err := pageserver.ParseWindow(f.window); err != nil {
+		return usagef("--window: %w", err)
+	}
 	switch {
+	case f.undoTime < 0:
+		return usagef("--undo-time %v is negative", f.undoTime)
+	case f.backgroundShare < 1 || f.backgroundShare > 100:
+		return usagef("--background-share %d: want 1 to 100", f.backgroundShare)
 	case f.data == "":
 		return usagef("--data is empty")
 	case f.logFormat != "text" && f.logFormat != "json":
 		return usagef("--log-format %q: want text or json", f.logFormat)
+	case f.abortUploadsAfter < 0:
+		return usagef("--abort-uploads-after %v: want a duration such as 168h, or 0 for never", f.abortUploadsAfter)
 	case f.walSegmentBytes%4096 != 0 || f.walSegmentBytes < 16<<10:
 		return usagef("--wal-segment-bytes %s: want a multiple of 4 KiB, at least 16 KiB", &f.walSegmentBytes)
 	case f.walFlushBytes > f.walStopBytes:
@@ -109,6 +128,17 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 	log := f.logger(stderr)
 	o := pageserver.Options{
 		Dir: f.data, RootKey: key, Listen: f.listen, AdminListen: f.adminListen, Logger: log, BallastBytes: int64(f.ballastBytes),
+		AbortUploadsAfter: f.abortUploadsAfter,
+	}
+	if o.Store.Window, err = pageserver.ParseWindow(f.window); err != nil {
+		return err
+	}
+	o.Store.UndoTime, o.Store.BackgroundShare = f.undoTime, f.backgroundShare
+	if o.Store.Window == 0 { // zero means the default there
+		o.Store.Window = -1
+	}
+	if o.Store.UndoTime == 0 {
+		o.Store.UndoTime = -1
 	}
 	o.Store.CacheBytes = int64(f.cacheBytes)
 	o.Store.MemlayerBytes = int64(f.memlayerBytes)
@@ -116,6 +146,9 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 	o.Store.WALFlushBytes = int64(f.walFlushBytes)
 	o.Store.WALStopBytes = int64(f.walStopBytes)
 	o.S3.Domains, o.S3.Region = f.domains, f.region
+	if err := testHooks(&o.Store, os.LookupEnv, log); err != nil {
+		return err
+	}
 	srv, err := pageserver.Start(o)
 	if err != nil {
 		return err

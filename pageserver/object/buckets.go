@@ -74,13 +74,13 @@ func (s *Service) Fork(ctx context.Context, source string, at wal.LSN, names []s
 	return s.store.Fork(ctx, timeline.ForkOptions{Source: source, At: at, Names: names})
 }
 
-// DeleteBucket deletes a bucket with its open uploads; forks of it live on. Unless force
-// is set it refuses one that holds objects or that living forks branch from.
+// DeleteBucket deletes a bucket with its open uploads; forks of it live on. Unless
+// it is forced it refuses one that holds objects or that living forks branch from.
 //
 // Errors: timeline.ErrNoSuchBucket, ErrBucketNotEmpty, ErrBucketHasForks, and
 // those of a commit.
-func (s *Service) DeleteBucket(ctx context.Context, name string, force bool) (wal.LSN, error) {
-	if !force {
+func (s *Service) DeleteBucket(ctx context.Context, name string, o timeline.DeleteOptions) (wal.LSN, error) {
+	if !o.Force {
 		info, err := s.store.Bucket(name, 0)
 		if err != nil {
 			return 0, err
@@ -89,7 +89,7 @@ func (s *Service) DeleteBucket(ctx context.Context, name string, force bool) (wa
 			return 0, fmt.Errorf("delete bucket %q: %w", name, ErrBucketHasForks)
 		}
 	}
-	return s.store.DeleteBucket(ctx, name, timeline.DeleteOptions{Force: force})
+	return s.store.DeleteBucket(ctx, name, o)
 }
 
 // Bucket describes a bucket as of at; zero is the tip. Errors:

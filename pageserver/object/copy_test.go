@@ -57,7 +57,7 @@ func TestCopy(t *testing.T) {
 		}
 		h.copy("away", "of-fork", CopyInput{SrcBucket: "fork", SrcKey: "src"})
 		h.want("away", "of-fork", 0, body)
-		if _, err := h.DeleteBucket(h.ctx, "fork", true); err != nil {
+		if _, err := h.DeleteBucket(h.ctx, "fork", timeline.DeleteOptions{Force: true}); err != nil {
 			t.Fatal(err)
 		}
 		if got := storedBytes(h); got != stored {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"stemma/layers"
+	"stemma/wal/storefs"
 )
 
 // maxBodyExtents is the longest extent list that rides in a record; longer ones
@@ -82,9 +83,10 @@ func (st *stored) done() {
 	st.writers = nil
 }
 
-// writeValue writes p as a value of its own and syncs it.
+// writeValue writes p as a value of its own and syncs it. It does not wait for
+// uploads to end.
 func (s *Service) writeValue(ctx context.Context, st *stored, p []byte) ([]layers.Extent, error) {
-	w, err := s.values.NewWriter(ctx)
+	w, err := s.values.NewInternalWriter(ctx, storefs.User)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"stemma/timeline"
 	"stemma/wal"
 	"stemma/wal/storefs"
 )
@@ -33,8 +34,18 @@ type naiveVersion struct {
 type naiveBucket struct {
 	name    string
 	created wal.LSN
-	first   wal.LSN // of its history, ancestors included
+	parent  *naiveBucket // of the lineage; nil: a root
+	dropped bool         // deleted for good: nobody reads it by name or below the birth of a fork
 	keys    map[string][]naiveVersion
+}
+
+// first is the lowest LSN from which on all of its history can be read: below
+// a fork's birth that is the ancestor's, as long as there is one.
+func (b *naiveBucket) first() wal.LSN {
+	for b.parent != nil && !b.parent.dropped {
+		b = b.parent
+	}
+	return b.created
 }
 
 func (b *naiveBucket) at(key string, at wal.LSN) *naiveVersion {
@@ -81,7 +92,7 @@ func (m *model) anyLSN(b *naiveBucket) wal.LSN {
 	if m.rng.IntN(3) == 0 {
 		return 0
 	}
-	i, _ := slices.BinarySearch(m.lsns, b.first)
+	i, _ := slices.BinarySearch(m.lsns, b.first())
 	return m.lsns[i+m.rng.IntN(len(m.lsns)-i)]
 }
 
@@ -243,8 +254,9 @@ func (m *model) stepFork() {
 	if len(m.buckets) >= 8 {
 		// A parent may go while its forks live.
 		i := m.rng.IntN(len(m.buckets))
-		_, err := m.DeleteBucket(m.ctx, m.buckets[i].name, true)
+		_, err := m.DeleteBucket(m.ctx, m.buckets[i].name, timeline.DeleteOptions{Force: true})
 		m.check(err)
+		m.buckets[i].dropped = m.buckets[i].parent != nil // a root can be undeleted
 		m.buckets = slices.Delete(m.buckets, i, i+1)
 		return
 	}
@@ -257,8 +269,12 @@ func (m *model) stepFork() {
 	}
 	infos, err := m.Fork(m.ctx, src.name, at, names)
 	m.check(err)
+	parent := src
+	for tip(at) < parent.created {
+		parent = parent.parent
+	}
 	for i, name := range names {
-		f := &naiveBucket{name: name, created: infos[i].Created, first: src.first, keys: map[string][]naiveVersion{}}
+		f := &naiveBucket{name: name, created: infos[i].Created, parent: parent, keys: map[string][]naiveVersion{}}
 		for k, vs := range src.keys {
 			for _, v := range vs {
 				if v.lsn <= tip(at) {
@@ -324,7 +340,7 @@ func TestModel(t *testing.T) {
 	for _, name := range []string{"root-a", "root-b"} {
 		info, err := m.CreateBucket(m.ctx, name)
 		m.check(err)
-		m.buckets = append(m.buckets, &naiveBucket{name: name, created: info.Created, first: info.Created, keys: map[string][]naiveVersion{}})
+		m.buckets = append(m.buckets, &naiveBucket{name: name, created: info.Created, keys: map[string][]naiveVersion{}})
 		m.lsns = append(m.lsns, info.Created)
 	}
 	steps := []struct {

@@ -174,6 +174,7 @@ func (s *Service) stream(ctx context.Context, sc *scratch, st *stored, in *incom
 		if _, err := w.Write(p); err != nil {
 			return err
 		}
+		s.streamed.Add(int64(len(p)))
 		if ended {
 			break
 		}

@@ -2,6 +2,7 @@ package object
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"stemma/layers"
 	"stemma/timeline"
@@ -20,11 +21,12 @@ type Options struct {
 }
 
 // Service is S3 over one store. It starts no goroutine and keeps no state of
-// its own. Safe for concurrent use.
+// its own but a counter. Safe for concurrent use.
 type Service struct {
-	store  *timeline.Store
-	values *layers.Values
-	o      Options
+	store    *timeline.Store
+	values   *layers.Values
+	o        Options
+	streamed atomic.Int64 // see StreamedBytes
 }
 
 // New returns the service of a store, which must outlive it.
@@ -40,6 +42,10 @@ func New(store *timeline.Store, o Options) *Service {
 	}
 	return &Service{store: store, values: store.Values(), o: o}
 }
+
+// StreamedBytes returns how many bytes of bodies went to value segments as they
+// arrived, those of writes that failed included, since New.
+func (s *Service) StreamedBytes() int64 { return s.streamed.Load() }
 
 // Store returns what New was given.
 func (s *Service) Store() *timeline.Store { return s.store }

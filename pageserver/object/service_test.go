@@ -516,20 +516,20 @@ func TestBuckets(t *testing.T) {
 	if want := []string{"fork-a", "fork-b", "fork-c", "home"}; !slices.Equal(names, want) {
 		t.Errorf("buckets %q", names)
 	}
-	_, err = h.DeleteBucket(h.ctx, "fork-c", false)
+	_, err = h.DeleteBucket(h.ctx, "fork-c", timeline.DeleteOptions{})
 	wantErr(t, err, timeline.ErrBucketNotEmpty)
 	_, err = h.Delete(h.ctx, "fork-c", "k", Conditions{})
 	wantErr(t, err, nil)
-	_, err = h.DeleteBucket(h.ctx, "fork-c", false)
+	_, err = h.DeleteBucket(h.ctx, "fork-c", timeline.DeleteOptions{})
 	wantErr(t, err, nil)
 	_, err = h.Delete(h.ctx, "home", "k", Conditions{})
 	wantErr(t, err, nil)
-	_, err = h.DeleteBucket(h.ctx, "home", false)
+	_, err = h.DeleteBucket(h.ctx, "home", timeline.DeleteOptions{})
 	wantErr(t, err, ErrBucketHasForks)
 	wantErr(t, err, timeline.ErrBucketNotEmpty)
-	_, err = h.DeleteBucket(h.ctx, "home", true)
+	_, err = h.DeleteBucket(h.ctx, "home", timeline.DeleteOptions{Force: true})
 	wantErr(t, err, nil)
-	_, err = h.DeleteBucket(h.ctx, "home", false)
+	_, err = h.DeleteBucket(h.ctx, "home", timeline.DeleteOptions{})
 	wantErr(t, err, timeline.ErrNoSuchBucket)
 	h.want("fork-b", "k", 0, []byte("old"))
 	// A bucket of the same name has nothing of the old one, and an open upload
@@ -541,7 +541,7 @@ func TestBuckets(t *testing.T) {
 	if _, err := h.CreateUpload(h.ctx, "home", "big", &UploadInput{}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = h.DeleteBucket(h.ctx, "home", false)
+	_, err = h.DeleteBucket(h.ctx, "home", timeline.DeleteOptions{})
 	wantErr(t, err, nil)
 }
 

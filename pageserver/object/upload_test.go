@@ -634,3 +634,33 @@ func (h *harness) checkUploads(open []naiveUpload, in ListUploadsInput) {
 		in.KeyMarker, in.UploadIDMarker = l.NextKeyMarker, l.NextUploadIDMarker
 	}
 }
+
+// Only what was begun before the time goes, over several pages, and a second
+// time there is nothing to do.
+func TestAbortStaleUploads(t *testing.T) {
+	h := start(t)
+	begin := func(n int, prefix string) {
+		t.Helper()
+		for i := range n {
+			if _, err := h.CreateUpload(h.ctx, "home", fmt.Sprintf("%s%04d", prefix, i/3), &UploadInput{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	begin(MaxListKeys+50, "old")
+	before := h.Store().Now().Time()
+	begin(20, "old") // the same keys
+	begin(20, "new")
+	for _, want := range []int{MaxListKeys + 50, 0} {
+		if n, err := h.AbortStaleUploads(h.ctx, "home", before); n != want || err != nil {
+			t.Fatalf("aborted %d, %v; want %d", n, err, want)
+		}
+	}
+	l, err := h.ListUploads(h.ctx, "home", &ListUploadsInput{Max: MaxListKeys})
+	if err != nil || len(l.Uploads) != 40 {
+		t.Fatalf("%d left, %v", len(l.Uploads), err)
+	}
+	if _, err := h.AbortStaleUploads(h.ctx, "none", before); !errors.Is(err, timeline.ErrNoSuchBucket) {
+		t.Error(err)
+	}
+}

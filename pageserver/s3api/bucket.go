@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"strings"
+	"time"
 
 	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
@@ -162,13 +163,35 @@ func deleteBucket(ctx context.Context, r *request) error {
 			return invalidArgument(name, v, name+" must be true or false")
 		}
 	}
-	lsn, err := r.srv.objects.DeleteBucket(ctx, r.bucket, force)
+	undo, err := r.undoTime()
+	if err != nil {
+		return err
+	}
+	lsn, err := r.srv.objects.DeleteBucket(ctx, r.bucket, timeline.DeleteOptions{Force: force, Undo: undo})
 	if err != nil {
 		return err
 	}
 	r.setLSN(lsn)
 	r.noContent()
 	return nil
+}
+
+// undoTime returns for how long the deletion of a bucket can be undone, as
+// timeline.DeleteOptions has it: x-stemma-undo is a duration such as 24h.
+func (r *request) undoTime() (time.Duration, error) {
+	const name = "x-stemma-undo"
+	values := r.header().PeekAll(name)
+	if len(values) == 0 {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(string(values[0]))
+	if err != nil || d < 0 || len(values) > 1 {
+		return 0, invalidArgument(name, string(values[0]), name+" must be a duration such as 24h, or 0s")
+	}
+	if d == 0 {
+		return -1, nil
+	}
+	return d, nil
 }
 
 func getBucketLocation(_ context.Context, r *request) error {

@@ -25,6 +25,8 @@
 // x-stemma-at on reads, x-stemma-copy-source-at on copies, and
 // X-Tigris-Snapshot-Version on both name the LSN, or the time in RFC 3339, that
 // is read at. Answers carry x-stemma-lsn: what was read at, or the commit.
+// x-stemma-undo on DeleteBucket says for how long it can be undone: a duration
+// such as 24h, 0s for not at all.
 //
 // # Codes that S3 does not have
 //

@@ -1,11 +1,14 @@
 package timelinetest
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -55,20 +58,56 @@ func (c *Checker) Tree() error {
 			return fmt.Errorf("pins of %q are %+v, want %+v", b.name, got, want)
 		}
 	}
+	return c.deleted()
+}
+
+// deleted compares what can be undeleted.
+func (c *Checker) deleted() error {
+	got := make(map[timeline.BucketID]bool)
+	for _, d := range c.Store.DeletedBuckets() {
+		b := c.Oracle.buckets[d.Bucket]
+		if b == nil || !b.deleted || !b.line.undeletable(c.Oracle.now) || b.line.undo != d.Until {
+			return fmt.Errorf("bucket %+v cannot be undeleted until then", d)
+		}
+		got[b.id] = true
+	}
+	for id, b := range c.Oracle.buckets {
+		if b.deleted && b.line.undeletable(c.Oracle.now) && !got[id] {
+			return fmt.Errorf("bucket %d (%q) can be undeleted, but is not among %v", id, b.name, got)
+		}
+	}
 	return nil
 }
 
-// Everything compares the tree, and every living bucket at its tip and at some
-// LSNs of the past.
+// Everything compares the tree, and every living bucket at its tip, at its pins
+// and leases, and at some LSNs of the past.
 func (c *Checker) Everything(pastEach int) error {
 	if err := c.Tree(); err != nil {
 		return err
 	}
+	if err := c.Reads(pastEach); err != nil {
+		return err
+	}
+	return c.Pinned()
+}
+
+// Reads compares every living bucket at its tip, at the oldest LSN that its
+// window keeps and at some LSNs of the past.
+func (c *Checker) Reads(pastEach int) error {
 	for _, name := range c.Oracle.Names() {
 		if err := c.Whole(name, 0); err != nil {
 			return err
 		}
+		l := c.Oracle.names[name].line
+		if low := max(l.cutoff(c.Oracle.horizon), l.birth); low <= c.Oracle.Last() {
+			if err := c.Whole(name, low); err != nil {
+				return err
+			}
+		}
 		for range pastEach {
+			if err := c.Whole(name, c.SomeLSN(name)); err != nil {
+				return err
+			}
 			if err := c.Whole(name, c.RetainedLSN(name)); err != nil {
 				return err
 			}
@@ -77,9 +116,59 @@ func (c *Checker) Everything(pastEach int) error {
 	return nil
 }
 
-// RetainedLSN picks an LSN at which a bucket can be read: of a commit, next to
-// one, or between two.
+// Pinned compares what pins and leases keep, through a bucket that leads there.
+func (c *Checker) Pinned() error {
+	at := make(map[leaseKey]bool)
+	for _, p := range c.Oracle.pins {
+		at[leaseKey{p.Timeline, p.LSN}] = true
+	}
+	for k, until := range c.Oracle.leases {
+		if until >= c.Oracle.now {
+			at[k] = true
+		}
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(at), func(a, b leaseKey) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.lsn, b.lsn)) }) {
+		for _, name := range c.Oracle.Names() {
+			if l, lsn := c.Oracle.names[name].line.resolve(k.lsn); l == nil || l.id != k.id || lsn != k.lsn {
+				continue
+			}
+			if err := c.Whole(name, k.lsn); err != nil {
+				return fmt.Errorf("pinned: %w", err)
+			}
+			c.Count.Add("read at a pin")
+			break
+		}
+	}
+	return nil
+}
+
+// RetainedLSN picks an LSN at which a bucket can be read; zero, the tip, if that
+// is hard to find.
 func (c *Checker) RetainedLSN(name string) wal.LSN {
+	l := c.Oracle.names[name].line
+	for range 6 {
+		if at := c.SomeLSN(name); c.Oracle.readable(l, at, c.Oracle.horizon) == nil {
+			return at
+		}
+	}
+	var at []wal.LSN
+	for _, p := range c.Oracle.pinsOf(c.Oracle.names[name].id) {
+		if c.Oracle.readable(l, p.LSN, c.Oracle.horizon) == nil {
+			at = append(at, p.LSN)
+		}
+	}
+	if low := max(l.cutoff(c.Oracle.horizon), l.birth); low <= c.Oracle.Last() {
+		at = append(at, low)
+	}
+	if len(at) == 0 {
+		return 0
+	}
+	return at[c.Rand.IntN(len(at))]
+}
+
+// SomeLSN picks an LSN since a bucket was there: of a commit, next to one, or
+// between two. It may be below the horizon.
+func (c *Checker) SomeLSN(name string) wal.LSN {
 	root := c.Oracle.names[name].line.root()
 	all := c.Oracle.lsns
 	from, _ := slices.BinarySearch(all, root)
@@ -98,7 +187,7 @@ func (c *Checker) RetainedLSN(name string) wal.LSN {
 func (c *Checker) Whole(name string, at wal.LSN) error {
 	return c.at(name, at, func(v *timeline.View, l *line, lsn wal.LSN) error {
 		for _, ns := range namespaces {
-			if c.skips(ns, l, lsn) {
+			if c.skips(ns, lsn) {
 				continue
 			}
 			want := l.Scan(lsn, ns, "", "")
@@ -116,7 +205,7 @@ func (c *Checker) Whole(name string, at wal.LSN) error {
 }
 
 // skips tells where the past of a namespace is not defined: uploads have none.
-func (c *Checker) skips(ns layers.Namespace, l *line, lsn wal.LSN) bool {
+func (c *Checker) skips(ns layers.Namespace, lsn wal.LSN) bool {
 	return ns == layers.NamespaceUploads && lsn < c.Oracle.Last()
 }
 
@@ -128,7 +217,7 @@ func (c *Checker) Sample(name string, at wal.LSN) error {
 func (c *Checker) sampleView(v *timeline.View, l *line, lsn wal.LSN) error {
 	for range 4 {
 		ns := namespaces[c.Rand.IntN(len(namespaces))]
-		if c.skips(ns, l, lsn) {
+		if c.skips(ns, lsn) {
 			continue
 		}
 		if err := c.point(v, l, lsn, pointKey{ns, randomKey(c.Rand, ns)}, c.Rand.IntN(2) == 0); err != nil {
@@ -139,7 +228,7 @@ func (c *Checker) sampleView(v *timeline.View, l *line, lsn wal.LSN) error {
 		return nil
 	}
 	ns := namespaces[c.Rand.IntN(len(namespaces))]
-	if c.skips(ns, l, lsn) {
+	if c.skips(ns, lsn) {
 		return nil
 	}
 	lo, hi := randomBounds(c.Rand, ns)
@@ -159,17 +248,24 @@ func (c *Checker) at(name string, at wal.LSN, check func(v *timeline.View, l *li
 	if at != 0 {
 		l, lsn = b.line.resolve(at)
 	}
+	before := c.Store.CollectedLSN()
 	v, err := c.Store.View(context.Background(), name, at)
 	if err == nil {
 		defer v.Close()
-		if l == nil {
-			err = fmt.Errorf("view opened at %d, before the bucket", v.LSN())
-		} else if v.LSN() != lsn {
+		want := error(nil)
+		if at != 0 {
+			want = c.Oracle.readable(b.line, at, before)
+		}
+		switch {
+		case !meets(nil, want) && !c.Oracle.loose:
+			err = fmt.Errorf("view opened at %d, want: %w", v.LSN(), want)
+		case v.LSN() != lsn:
 			err = fmt.Errorf("view reads at %d, want %d", v.LSN(), lsn)
-		} else {
+		default:
 			err = check(v, l, lsn)
 		}
-	} else if l == nil && errors.Is(err, timeline.ErrNoSuchBucket) {
+	} else if want := c.Oracle.readable(b.line, at, max(before, c.Store.CollectedLSN())); at != 0 && want != nil && meets(err, want) {
+		c.Count.Add("read refused: " + want.Error())
 		return nil
 	}
 	if err != nil {
@@ -216,8 +312,9 @@ func (v *Version) brief() string { return fmt.Sprintf("%.40q at %d", v.Meta, v.L
 
 // record compares all of a record but the bytes of its body.
 func (c *Checker) record(got *layers.Record, k pointKey, want Version, owner *line) error {
+	// A rollup moves it to a descendant.
 	key := layers.MakeKey(owner.id, k.ns, []byte(k.key))
-	if got.Kind != layers.KindValue || got.Key.Compare(key) != 0 || got.LSN != want.LSN || string(got.Meta) != want.Meta {
+	if got.Kind != layers.KindValue || !bytes.Equal(got.Key.Suffix(), key.Suffix()) || !c.Oracle.descends(got.Key.Timeline(), owner) || got.LSN != want.LSN || string(got.Meta) != want.Meta {
 		return fmt.Errorf("%02x %q: kind %d of %s, %.40q at %d; want %s of timeline %d",
 			byte(k.ns), k.key, got.Kind, got.Key, got.Meta, got.LSN, want.brief(), owner.id)
 	}
@@ -229,6 +326,15 @@ func (c *Checker) record(got *layers.Record, k pointKey, want Version, owner *li
 		return fmt.Errorf("%s at %d: body of %d bytes, want %d", got.Key, got.LSN, n, want.Body.Len())
 	}
 	return nil
+}
+
+// descends reports whether a timeline is l or a descendant of it.
+func (o *Oracle) descends(id layers.TimelineID, l *line) bool {
+	n := o.timelines[id]
+	for n != nil && n != l {
+		n = n.ancestor
+	}
+	return n != nil
 }
 
 // body compares the bytes of a body, read in one of the ways there are.

@@ -130,6 +130,23 @@ func (d *Disk) CrashAt(area Area, k, percent int) {
 	d.mu.crash = &trigger{area, k, percent}
 }
 
+// CrashHere takes a crash clone right now, unless there was a crash before. Torn:
+// all names survive, and of the unsynced data any sectors.
+func (d *Disk) CrashHere(percent int, torn bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mu.crash = nil
+	switch {
+	case d.mu.clone != nil:
+	case torn:
+		d.gate.mu.Lock()
+		defer d.gate.mu.Unlock()
+		d.mu.clone = d.mem.TornClone(d.mu.rng)
+	default:
+		d.mu.clone = d.cloneLocked(percent)
+	}
+}
+
 // Crashed returns what the crash left, nil as long as there was none.
 func (d *Disk) Crashed() *storefs.MemFS {
 	d.mu.Lock()

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"stemma/layers"
+	"stemma/wal"
 )
 
 // Falsify makes the oracle wrong about a key that a living bucket shows at its
@@ -112,4 +114,20 @@ func (m *Model) findValue() (name string, off int64, err error) {
 		}
 	}
 	return "", 0, fmt.Errorf("no stored value")
+}
+
+// Promise lets the oracle believe that a lease of a bucket lasts longer than it
+// does. For negative controls.
+func (m *Model) Promise(bucket string, at wal.LSN, ttl time.Duration) {
+	m.oracle.now = m.store.Now()
+	m.oracle.lease(m.oracle.names[bucket].line, at, ttl)
+}
+
+// Follow lets the oracle know how far the log and the horizon have come, and
+// nothing else of what was done behind its back.
+func (m *Model) Follow() {
+	m.oracle.now = m.store.Now()
+	if err := m.oracle.advance(m.store.Visible(), m.store.Horizon()); err != nil {
+		panic("BUG: " + err.Error())
+	}
 }

@@ -3,7 +3,9 @@ package timelinetest
 import (
 	"fmt"
 	"strings"
+	"time"
 
+	"stemma/gc"
 	"stemma/layers"
 	"stemma/timeline"
 	"stemma/wal"
@@ -23,24 +25,43 @@ const (
 	OpRename    OpKind = "rename"
 	OpPin       OpKind = "pin"
 	OpUnpin     OpKind = "unpin"
+	OpWindow    OpKind = "set-window"
+	OpUndelete  OpKind = "undelete"
 )
+
+// tree reports whether the operation changes the tree of timelines.
+func (k OpKind) tree() bool {
+	switch k {
+	case OpCreate, OpFork, OpDelete, OpRename, OpPin, OpUnpin, OpWindow, OpUndelete:
+		return true
+	}
+	return false
+}
 
 // Op is one operation and, once it is done, its outcome.
 type Op struct {
 	Kind   OpKind
 	Bucket string
-	To     string   // rename
-	Names  []string // fork
-	At     wal.LSN  // fork, pin; zero: the tip
-	Force  bool     // delete
-	Label  string   // pin
-	Writes []Write  // commit, update, exclusive, create
+	To     string            // rename
+	Names  []string          // fork
+	At     wal.LSN           // fork, pin; zero: the tip
+	Force  bool              // delete
+	Label  string            // pin
+	Undo   time.Duration     // delete; as timeline.DeleteOptions has it
+	Window gc.Window         // set-window
+	ID     timeline.BucketID // undelete
+	Writes []Write           // commit, update, exclusive, create
 
 	LSN   wal.LSN
-	Infos []timeline.Info // create, fork
+	Infos []timeline.Info // create, fork, undelete
 	Pin   timeline.Pin    // pin; its ID for unpin
 	Err   error
 
+	// asked says that want is what it must meet, by the moment it was made.
+	asked bool
+	want  error
+	// undo is until when a deletion whose outcome was unknown can be undone.
+	undo wal.LSN
 	// observed is what an update or exclusive read before it wrote.
 	observed []observation
 }
@@ -81,6 +102,15 @@ func (op *Op) String() string {
 	}
 	if op.Force {
 		s.WriteString(" force")
+	}
+	if op.Undo != 0 {
+		fmt.Fprintf(&s, " undo %v", op.Undo)
+	}
+	if op.Kind == OpWindow {
+		fmt.Fprintf(&s, " window %v", time.Duration(op.Window))
+	}
+	if op.Kind == OpUndelete {
+		fmt.Fprintf(&s, " bucket %d", op.ID)
 	}
 	if op.Kind == OpPin || op.Kind == OpUnpin {
 		fmt.Fprintf(&s, " pin %d", op.Pin.ID)

@@ -28,6 +28,9 @@ func (m *Model) open() error {
 	}
 	m.store = s
 	m.lastFlush = m.step
+	m.struck = false
+	clear(m.oracle.leases)
+	m.oracle.now = s.Now()
 	return nil
 }
 
@@ -179,6 +182,15 @@ func (m *Model) recovered(op *Op) error {
 			return err
 		}
 	}
+	if err := m.followCollection(); err != nil {
+		return err
+	}
+	if h := m.store.Horizon(); h != m.oracle.horizon {
+		return fmt.Errorf("after recovery the horizon is %d, it was %d", h, m.oracle.horizon)
+	}
+	if err := m.oracle.Observe(m.store); err != nil {
+		return fmt.Errorf("after recovery: %w", err)
+	}
 	if v := m.store.Visible(); v != m.oracle.Last() {
 		return fmt.Errorf("after recovery the visible LSN is %d, the last commit was %d", v, m.oracle.Last())
 	}
@@ -203,6 +215,13 @@ func (m *Model) resolve(op *Op) error {
 		return fmt.Errorf("the visible LSN is %d after recovery, before the crash %d was acknowledged, and %s was under way", visible, m.oracle.Last(), op)
 	}
 	m.note("it took place at %d", visible)
+	if b := m.oracle.names[op.Bucket]; b != nil && op.Kind == OpDelete {
+		for _, t := range m.store.TreeLines() {
+			if t.ID == b.line.id {
+				op.undo = t.Undo
+			}
+		}
+	}
 	m.count.Add("indeterminate commit is present")
 	op.LSN, op.Err, op.Infos = visible, nil, nil
 	if err := learn(m.store, op); err != nil {
@@ -218,6 +237,13 @@ func (m *Model) resolve(op *Op) error {
 // learn asks the store what an operation that took place has made.
 func learn(s *timeline.Store, op *Op) error {
 	names := op.Names
+	if op.Kind == OpUndelete {
+		info, err := s.Bucket(op.Bucket, 0)
+		if err != nil || info.Bucket != op.ID {
+			return fmt.Errorf("%s took place, but only in part: %+v: %w", op, info, err)
+		}
+		op.Infos = append(op.Infos, info)
+	}
 	if op.Kind == OpCreate {
 		names = []string{op.Bucket}
 	}
@@ -255,6 +281,7 @@ func (m *Model) startFaults(f Fault) {
 func (m *Model) mend() int {
 	hits, calls := m.disk.Heal()
 	m.hits, m.calls = m.hits+hits, m.calls+calls
+	m.struck = m.struck || hits > 0
 	return hits
 }
 
@@ -288,6 +315,11 @@ func (m *Model) leaveReadOnly(op *Op) error {
 	m.note("read-only: %v", m.store.Err())
 	m.count.Add("store went read-only")
 	m.mend()
+	if m.collecting { // the restart says whether what failed took place
+		if err := m.oracle.advance(m.store.Visible(), m.store.Horizon()); err != nil {
+			return err
+		}
+	}
 	if err := m.unchanged("store went read-only"); err != nil {
 		return err
 	}
@@ -403,6 +435,7 @@ func (m *Model) orphans(layerFiles, valueFiles map[string]int64) (orphans []stri
 				continue
 			}
 			hex, _, _ := strings.Cut(name, ".")
+			hex, _, _ = strings.Cut(hex, "-") // a segment that was rewritten
 			num, err := strconv.ParseUint(hex, 16, 64)
 			if err != nil || !used(num) {
 				orphans = append(orphans, string(area)+"/"+name)

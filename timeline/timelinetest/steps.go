@@ -37,6 +37,11 @@ var choices = []choice{
 	{1, (*Model).stepLease, false},
 	{3, (*Model).flush, false},
 	{2, (*Model).stepCompact, false},
+	{4, (*Model).stepWindow, false},
+	{2, (*Model).stepUndelete, false},
+	{1, (*Model).stepDetach, false},
+	{3, (*Model).stepCollect, false},
+	{2, (*Model).CollectFull, false},
 	{1, (*Model).stepTooLarge, false},
 	{2, (*Model).stepFuture, false},
 	{2, (*Model).stepHoldView, false},
@@ -46,6 +51,7 @@ var choices = []choice{
 	{1, (*Model).reopen, false},
 	{1, (*Model).stepCrash, true},
 	{3, (*Model).stepArmCrash, true},
+	{2, (*Model).stepArmStep, true},
 	{4, (*Model).stepArmFault, true},
 }
 
@@ -111,6 +117,9 @@ func (m *Model) retained(name string) wal.LSN {
 	}
 	if m.rng.IntN(30) == 0 {
 		return 1 + wal.LSN(m.rng.IntN(1000)) // before everything
+	}
+	if m.rng.IntN(3) == 0 {
+		return m.checker().SomeLSN(name)
 	}
 	return m.checker().RetainedLSN(name)
 }
@@ -491,6 +500,9 @@ func (m *Model) stepRename() error {
 
 func (m *Model) stepDelete() error {
 	op := &Op{Kind: OpDelete, Bucket: m.bucket(), Force: m.rng.IntN(3) != 0}
+	if m.rng.IntN(2) == 0 {
+		op.Undo = []time.Duration{-1, 5 * time.Millisecond, 30 * time.Millisecond, time.Hour}[m.rng.IntN(4)]
+	}
 	if b := m.oracle.names[op.Bucket]; b != nil && b.line.forks > 0 && m.oracle.Expect(op) == nil {
 		m.count.Add("delete a bucket with living forks")
 	}
@@ -521,10 +533,25 @@ func (m *Model) stepLease() error {
 	if !ok {
 		return nil
 	}
-	m.count.Add("lease")
 	at := m.checker().RetainedLSN(name)
-	m.note("lease %q at %d", name, at)
-	return m.store.Lease(name, at, time.Duration(m.rng.IntN(100))*time.Millisecond)
+	if m.rng.IntN(3) == 0 || at == 0 {
+		at = m.checker().SomeLSN(name)
+	}
+	ttl := time.Duration(m.rng.IntN(100)) * time.Millisecond
+	l := m.oracle.names[name].line
+	want := m.oracle.expectAt(l, at)
+	err := m.store.Lease(name, at, ttl)
+	m.note("lease %q at %d for %v: %v", name, at, ttl, err)
+	if !meets(err, want) {
+		return fmt.Errorf("lease %q at %d: %w; want %w", name, at, err, want)
+	}
+	if err == nil {
+		m.count.Add("lease")
+		m.oracle.lease(l, at, ttl)
+	} else {
+		m.count.Add("lease refused")
+	}
+	return nil
 }
 
 // flush moves everything into layers.

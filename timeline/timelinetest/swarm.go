@@ -15,6 +15,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"stemma/gc"
 	"stemma/layers"
 	"stemma/timeline"
 	"stemma/wal"
@@ -81,6 +82,7 @@ func NewSwarm(cfg SwarmConfig) (*Swarm, error) {
 		oracle: NewOracle(), count: &Coverage{},
 	}
 	w.disk = NewDisk(storefs.NewMem(), w.rng.Uint64(), cfg.Lie)
+	w.oracle.loose, w.oracle.window, w.oracle.undoTime = true, swarmWindow, -1
 	if err := w.open(horizonOften); err != nil {
 		return nil, err
 	}
@@ -96,11 +98,18 @@ func NewSwarm(cfg SwarmConfig) (*Swarm, error) {
 // place is told by where the log ends, it must not: its records move the end.
 const horizonOften = 2 * time.Millisecond
 
+// swarmWindow is that of new roots.
+const swarmWindow = gc.Window(3 * time.Millisecond)
+
 func (w *Swarm) open(horizonEvery time.Duration) error {
 	o := SmallOptions()
 	o.FS, o.Logger = w.disk.FS(), slog.New(w.watch)
 	o.Now, o.Uptime, o.Values.Now = w.clocks.Now, w.clocks.Uptime, w.clocks.Now
-	o.HorizonEvery = horizonEvery
+	o.HorizonEvery, o.CollectEvery = horizonEvery, horizonEvery
+	if horizonEvery > time.Second { // what a collection logs moves the end, too
+		o.CollectEvery = -1
+	}
+	o.Window, o.UndoTime = swarmWindow, -1
 	o.Values.MaxWriters = 16
 	s, err := timeline.Open(o)
 	if err != nil {
@@ -225,6 +234,10 @@ func (w *Swarm) settle(ops []*swarmOp, sights []sight) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w\nbefore it:\n%s", op, err, history(present[:i]))
 		}
+	}
+	w.oracle.now, w.oracle.horizon = w.store.Now(), w.store.Horizon()
+	if err := w.oracle.Observe(w.store); err != nil {
+		return err
 	}
 	for _, s := range sights {
 		if err := w.explainsSight(s, end); err != nil {
@@ -356,9 +369,24 @@ func (w *Swarm) read(rng *rand.Rand, done <-chan struct{}) ([]sight, error) {
 		if len(sights) > 0 && rng.IntN(2) == 0 {
 			at = max(sights[rng.IntN(len(sights))].lsn, info.Created)
 		}
+		granted := false
+		if at != 0 && rng.IntN(2) == 0 {
+			err := w.store.Lease(info.Name, at, time.Hour)
+			if granted = err == nil; granted {
+				w.count.Add("lease")
+				time.Sleep(time.Duration(rng.IntN(4)) * time.Millisecond)
+			}
+		}
 		s, err := w.look(info.Name, at, namespaces[rng.IntN(len(namespaces)-1)]) // uploads have no past
 		if errors.Is(err, timeline.ErrNoSuchBucket) && info.Name != sharedBucket {
 			continue
+		}
+		if meets(err, errBelow) && !granted && at != 0 {
+			w.count.Add("read refused")
+			continue
+		}
+		if granted {
+			w.count.Add("read at a lease")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("reader: %q at %d: %w", info.Name, at, err)
@@ -394,6 +422,7 @@ type writer struct {
 	id    int
 	rng   *rand.Rand
 	own   []string
+	pins  []timeline.PinID
 	ops   []*swarmOp
 }
 
@@ -438,6 +467,9 @@ func (wr *writer) do(op *swarmOp) error {
 		return nil
 	case errors.Is(op.Err, timeline.ErrNoSuchBucket) && !mine && op.Bucket != sharedBucket:
 		return nil // its owner was faster
+	case meets(op.Err, errBelow) && op.At != 0:
+		wr.swarm.count.Add(string(op.Kind) + " refused")
+		return nil
 	case errors.Is(op.Err, timeline.ErrSlowDown):
 		wr.swarm.count.Add("slow down")
 		return nil
@@ -461,6 +493,8 @@ func (wr *writer) follow(op *swarmOp) {
 	case OpRename:
 		drop(op.Bucket)
 		wr.own = append(wr.own, op.To)
+	case OpPin:
+		wr.pins = append(wr.pins, op.Pin.ID)
 	}
 }
 
@@ -508,6 +542,14 @@ func (wr *writer) next() (*swarmOp, error) {
 		}
 	case n == 5 || len(wr.own) >= 6:
 		op.Kind, op.Bucket, op.Force = OpDelete, wr.own[wr.rng.IntN(len(wr.own))], wr.rng.IntN(3) != 0
+		op.Undo = []time.Duration{0, -1, time.Millisecond, time.Hour}[wr.rng.IntN(4)]
+	case n == 6:
+		op.Kind, op.Bucket, op.Window = OpWindow, wr.anyBucket(false), stepWindows[wr.rng.IntN(len(stepWindows))]
+	case n == 7 && len(wr.ops) > 0:
+		op.Kind, op.Bucket, op.Label = OpPin, wr.anyBucket(false), "snapshot"
+		if wr.rng.IntN(3) != 0 {
+			op.At = wr.ops[wr.rng.IntN(len(wr.ops))].LSN
+		}
 	default:
 		return op, wr.fill(op)
 	}

@@ -87,6 +87,9 @@ func newFS(o Options, base vfs.FS, pieceBytes int64) (*FS, error) {
 // not given back or regrown any more.
 func (fs *FS) Close() error { return fs.ballast.close() }
 
+// BallastBytes returns the size of the reserve when the disk is not full.
+func (fs *FS) BallastBytes() int64 { return max(fs.ballast.want, 0) }
+
 // AdmitUserWrite returns nil, or ErrDiskFull while the ballast is not whole or
 // less than its size is free beside it. It costs one atomic load.
 func (fs *FS) AdmitUserWrite() error {

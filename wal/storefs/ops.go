@@ -87,3 +87,14 @@ func MakeDir(fs vfs.FS, dir string) error {
 	}
 	return nil
 }
+
+// AllocatedBytes returns how much of the size of a file, of which a Stat has said
+// info, takes space on the disk: less than the size when it has holes. ok is
+// false where the file system cannot tell.
+func AllocatedBytes(info vfs.FileInfo) (n int64, ok bool) {
+	blocks, ok := statBlocks(info.Sys())
+	if !ok {
+		return 0, false
+	}
+	return min(info.Size(), blocks*512), true
+}

@@ -2,6 +2,7 @@ package storefs
 
 import (
 	"os"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -65,4 +66,14 @@ func allocated(f *os.File) (int64, error) {
 		return 0, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
 	}
 	return min(st.Size, st.Blocks*512), nil
+}
+
+// statBlocks returns the blocks of 512 bytes that a file takes; sys is the
+// system's part of its FileInfo.
+func statBlocks(sys any) (blocks int64, ok bool) {
+	st, ok := sys.(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return st.Blocks, true
 }

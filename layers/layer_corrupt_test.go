@@ -2,6 +2,7 @@ package layers
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,7 @@ import (
 )
 
 // smallLayer writes a layer with every part, in a few blocks.
-func smallLayer(t testing.TB, fs vfs.FS) (Desc, []Record, []Record) {
+func smallLayer(t testing.TB, fs vfs.FS, kind LayerKind) (Desc, []Record, []Record) {
 	rng := testRNG(t)
 	var recs []Record
 	for i := range 300 {
@@ -31,8 +32,12 @@ func smallLayer(t testing.TB, fs vfs.FS) (Desc, []Record, []Record) {
 		}
 		recs = append(recs, r)
 	}
-	stones := layerTombstones(rng, 30)
-	return writeLayer(t, fs, WriterOptions{Level: 3}, recs, stones), recs, stones
+	recs = ofKind(rng, kind, recs)
+	var stones []Record
+	if kind != HistoryLayer {
+		stones = layerTombstones(rng, 30)
+	}
+	return writeLayer(t, fs, WriterOptions{Kind: kind, Level: 3}, recs, stones), recs, stones
 }
 
 // askAll asks a layer everything. Each answer must be right or ErrCorrupt with
@@ -93,8 +98,14 @@ func askAll(t *testing.T, what string, fs vfs.FS, d Desc, recs, stones []Record)
 // No byte of a file can change, and none be cut off or added, without an answer
 // that is right or says ErrCorrupt; and Verify finds it.
 func TestLayerCorruption(t *testing.T) {
+	for _, kind := range layerKinds {
+		t.Run(kind.String(), func(t *testing.T) { testLayerCorruption(t, kind) })
+	}
+}
+
+func testLayerCorruption(t *testing.T, kind LayerKind) {
 	fs := storefs.NewMem()
-	d, recs, stones := smallLayer(t, fs)
+	d, recs, stones := smallLayer(t, fs, kind)
 	stones = sortedTombstones(stones)
 	if !askAll(t, "sound file", fs, d, recs, stones) {
 		t.Fatal("a sound file is corrupt")
@@ -102,7 +113,7 @@ func TestLayerCorruption(t *testing.T) {
 	rng := testRNG(t)
 	path := "layers/" + LayerName(7)
 	for off := int64(0); off < d.Bytes; off++ {
-		if off > 100 && off < d.Bytes-400 && rng.IntN(23) != 0 {
+		if off > 100 && off < d.Bytes-400 && rng.IntN(53) != 0 {
 			continue
 		}
 		what := fmt.Sprintf("byte %d of %d", off, d.Bytes)
@@ -113,7 +124,7 @@ func TestLayerCorruption(t *testing.T) {
 		flip(t, fs, path, uint64(off))
 	}
 	file := readFile(t, fs, path)
-	for range 100 {
+	for range 40 {
 		n := rng.IntN(len(file))
 		writeFile(t, fs, path, file[:n])
 		if askAll(t, fmt.Sprintf("%d of %d bytes", n, len(file)), fs, d, recs, stones) {
@@ -142,8 +153,14 @@ func readFile(t testing.TB, fs vfs.FS, name string) []byte {
 
 // Verify finds what checksums cannot: files that were written wrong.
 func TestVerifyFindsLies(t *testing.T) {
+	for _, kind := range layerKinds {
+		t.Run(kind.String(), func(t *testing.T) { testVerifyFindsLies(t, kind) })
+	}
+}
+
+func testVerifyFindsLies(t *testing.T, kind LayerKind) {
 	fs := storefs.NewMem()
-	d, _, _ := smallLayer(t, fs)
+	d, _, _ := smallLayer(t, fs, kind)
 	path := "layers/" + LayerName(7)
 	file := readFile(t, fs, path)
 	foot, err := decodeLayerFooter(file[len(file)-layerFooterBytes:], uint64(len(file)))
@@ -170,6 +187,8 @@ func TestVerifyFindsLies(t *testing.T) {
 	relie("raw bytes", func(_ []byte, d *Desc) { d.RawBytes++ })
 	relie("range tombstones", func(_ []byte, d *Desc) { d.RangeTombstones++ })
 	relie("lowest LSN", func(_ []byte, d *Desc) { d.MinLSN++ })
+	relie("last death", func(_ []byte, d *Desc) { d.MaxDeath++ })
+	relie("an earlier last death", func(_ []byte, d *Desc) { d.MaxDeath-- })
 	relie("segments", func(_ []byte, d *Desc) { d.Segments = []SegmentRef{{5, 44}} })
 	relie("first key", func(_ []byte, d *Desc) { d.Range.Start = MakeKey(0, 0x20, []byte("kzzz")) })
 	relie("filter", func(p []byte, _ *Desc) {
@@ -185,53 +204,53 @@ func TestVerifyFindsLies(t *testing.T) {
 // rewrite goes through before it is used, must not let them pass.
 func TestVerifyFindsBugs(t *testing.T) {
 	last := Record{Key: MakeKey(9, 0x20, []byte("last")), LSN: 50, Kind: KindValue}
-	for what, bug := range map[string]func(w *DeltaWriter) error{
-		"none": func(w *DeltaWriter) error { return nil },
-		"disorder": func(w *DeltaWriter) error {
+	for what, bug := range map[string]func(w *LayerWriter) error{
+		"none": func(w *LayerWriter) error { return nil },
+		"disorder": func(w *LayerWriter) error {
 			w.lastKey = make(Key, keyPrefixLen)
 			return w.Add(&Record{Key: MakeKey(1, 0x20, nil), LSN: 9, Kind: KindValue})
 		},
-		"a version twice":  func(w *DeltaWriter) error { w.lastLSN = 51; return w.Add(&last) },
-		"gap":              func(w *DeltaWriter) error { return w.out.write([]byte{0}) },
-		"gap in the index": func(w *DeltaWriter) error { return errors.Join(w.points.cutBlock(), w.out.write([]byte{0})) },
-		"filter":           func(w *DeltaWriter) error { w.hashes = w.hashes[:len(w.hashes)-1]; return nil },
-		"LSNs of a block":  func(w *DeltaWriter) error { w.points.block.minLSN--; return nil },
-		"LSNs above it": func(w *DeltaWriter) error {
+		"a version twice":  func(w *LayerWriter) error { w.lastLSN = 51; return w.Add(&last) },
+		"gap":              func(w *LayerWriter) error { return w.out.write([]byte{0}) },
+		"gap in the index": func(w *LayerWriter) error { return errors.Join(w.points.cutBlock(), w.out.write([]byte{0})) },
+		"filter":           func(w *LayerWriter) error { w.hashes = w.hashes[:len(w.hashes)-1]; return nil },
+		"LSNs of a block":  func(w *LayerWriter) error { w.points.block.minLSN--; return nil },
+		"LSNs above it": func(w *LayerWriter) error {
 			err := w.points.cutBlock()
 			w.points.index.maxLSN++
 			return errors.Join(err, w.Add(&Record{Key: MakeKey(9, 0x20, []byte("later")), LSN: 50, Kind: KindValue}))
 		},
-		"last key": func(w *DeltaWriter) error { w.points.block.lastKey = append(w.points.block.lastKey, 0); return nil },
-		"last LSN": func(w *DeltaWriter) error { w.points.block.lastLSN--; return nil },
-		"a restart more": func(w *DeltaWriter) error {
+		"last key": func(w *LayerWriter) error { w.points.block.lastKey = append(w.points.block.lastKey, 0); return nil },
+		"last LSN": func(w *LayerWriter) error { w.points.block.lastLSN--; return nil },
+		"a restart more": func(w *LayerWriter) error {
 			w.points.block.restarts = append(w.points.block.restarts, 0)
 			return nil
 		},
-		"a restart less":   func(w *DeltaWriter) error { w.points.block.restarts = w.points.block.restarts[:1]; return nil },
-		"a restart inside": func(w *DeltaWriter) error { w.points.block.restarts[1]++; return nil },
-		"flags": func(w *DeltaWriter) error {
+		"a restart less":   func(w *LayerWriter) error { w.points.block.restarts = w.points.block.restarts[:1]; return nil },
+		"a restart inside": func(w *LayerWriter) error { w.points.block.restarts[1]++; return nil },
+		"flags": func(w *LayerWriter) error {
 			w.points.block.buf[len(w.points.block.buf)-2] |= 0x10
 			return nil
 		},
-		"adopted": func(w *DeltaWriter) error {
+		"adopted": func(w *LayerWriter) error {
 			w.points.block.buf[len(w.points.block.buf)-2] |= entryAdopted
 			return nil
 		},
-		"body": func(w *DeltaWriter) error {
+		"body": func(w *LayerWriter) error {
 			r := Record{Key: MakeKey(9, 0x20, []byte("later")), Kind: KindValue, Body: Body{77}}
 			w.desc.Entries++
-			return w.points.add(r.Key, 50, appendRecordValue(nil, &r, false))
+			return w.points.add(r.Key, 50, appendRecordValue(nil, &r, 0))
 		},
-		"short key": func(w *DeltaWriter) error {
+		"short key": func(w *LayerWriter) error {
 			w.desc.Entries++
-			return w.points.add(bytes.Repeat([]byte{0xff}, 8), 50, appendRecordValue(nil, &last, false))
+			return w.points.add(bytes.Repeat([]byte{0xff}, 8), 50, appendRecordValue(nil, &last, 0))
 		},
-		"no adoption": func(w *DeltaWriter) error { w.desc.AdoptedLSN = 5; return nil },
-		"number":      func(w *DeltaWriter) error { w.desc.Num = 8; return nil },
-		"kind":        func(w *DeltaWriter) error { w.desc.Kind = HistoryLayer; return nil },
+		"no adoption": func(w *LayerWriter) error { w.desc.AdoptedLSN = 5; return nil },
+		"number":      func(w *LayerWriter) error { w.desc.Num = 8; return nil },
+		"kind":        func(w *LayerWriter) error { w.desc.Kind = HistoryLayer; return nil },
 	} {
 		fs := storefs.NewMem()
-		w, err := NewDeltaWriter(fs, "", 7, WriterOptions{})
+		w, err := NewLayerWriter(fs, "", 7, WriterOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -261,9 +280,74 @@ func TestVerifyFindsBugs(t *testing.T) {
 	}
 }
 
+// The same for what only image and history layers promise.
+func TestVerifyFindsBugsOfKinds(t *testing.T) {
+	key := MakeKey(9, 0x20, []byte("k"))
+	raw := func(value ...byte) func(w *LayerWriter) error {
+		return func(w *LayerWriter) error {
+			w.desc.Entries++
+			w.desc.MaxDeath = max(w.desc.MaxDeath, 100) // so that the description passes
+			return w.points.add(key, 40, value)
+		}
+	}
+	for _, c := range []struct {
+		what string
+		kind LayerKind
+		bug  func(w *LayerWriter) error
+	}{
+		{"none", ImageLayer, func(w *LayerWriter) error { return nil }},
+		{"none", HistoryLayer, func(w *LayerWriter) error { return nil }},
+		{"a second version", ImageLayer, func(w *LayerWriter) error {
+			w.desc.Kind = DeltaLayer
+			err := w.Add(&Record{Key: key, LSN: 40, Kind: KindValue})
+			w.desc.Kind = ImageLayer
+			return err
+		}},
+		{"a death", ImageLayer, func(w *LayerWriter) error { w.desc.MaxDeath = 100; return nil }},
+		{"a death of a record", ImageLayer, func(w *LayerWriter) error {
+			w.desc.Entries++
+			return w.points.add(append(key, 'x'), 40, []byte{byte(KindTombstone) | entryDeath, 1, 0})
+		}},
+		{"no death", HistoryLayer, raw(byte(KindTombstone), 0)},
+		{"death at birth", HistoryLayer, raw(byte(KindTombstone)|entryDeath, 0, 0)},
+		{"death past the last LSN", HistoryLayer, raw(append(binary.AppendUvarint([]byte{byte(KindTombstone) | entryDeath}, uint64(wal.MaxLSN)), 0)...)},
+		{"death without more", HistoryLayer, raw(byte(KindTombstone)|entryDeath, 7)},
+		{"long form of a death", HistoryLayer, raw(byte(KindTombstone)|entryDeath, 0x80|7, 0, 0)},
+		{"last death", HistoryLayer, func(w *LayerWriter) error { w.desc.MaxDeath++; return nil }},
+		{"range tombstone", HistoryLayer, func(w *LayerWriter) error {
+			w.tombstones = append(w.tombstones, Record{Key: key, End: append(key, 'x'), LSN: 40, Kind: KindRangeTombstone})
+			return nil
+		}},
+	} {
+		fs := storefs.NewMem()
+		w, err := NewLayerWriter(fs, "", 7, WriterOptions{Kind: c.kind})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := Record{Key: key, LSN: 50, Kind: KindValue}
+		if c.kind == HistoryLayer {
+			first.Death = 70
+		}
+		if err := errors.Join(w.Add(&first), c.bug(w)); err != nil {
+			t.Fatal(c.what, err)
+		}
+		d, err := w.Finish()
+		if err != nil {
+			t.Fatal(c.what, err)
+		}
+		l, err := OpenLayer(fs, "", d, nil)
+		if err == nil {
+			err = errors.Join(l.Verify(), l.Close())
+		}
+		if ok := c.what == "none"; ok && err != nil || !ok && !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s in a layer of kind %s: %v", c.what, c.kind, err)
+		}
+	}
+}
+
 // Failing at every call there is, the writer returns the error or a file that is
 // whole, also after a crash once the directory is synced; Abort leaves nothing.
-func TestDeltaWriterFaults(t *testing.T) {
+func TestLayerWriterFaults(t *testing.T) {
 	rng := testRNG(t)
 	recs, stones := layerRecords(rng, 4000), layerTombstones(rng, 20)
 	for k := 0; ; k++ {
@@ -303,7 +387,7 @@ func TestDeltaWriterFaults(t *testing.T) {
 
 // writeAll writes layer 7; after a failure it aborts, and the file must be gone.
 func writeAll(fs vfs.FS, recs, stones []Record) (d Desc, err error) {
-	w, err := NewDeltaWriter(fs, "layers", 7, WriterOptions{})
+	w, err := NewLayerWriter(fs, "layers", 7, WriterOptions{})
 	if err != nil {
 		return d, err
 	}
@@ -334,7 +418,7 @@ func writeAll(fs vfs.FS, recs, stones []Record) (d Desc, err error) {
 // An unreadable disk is not a corrupt file; and a later read may succeed.
 func TestLayerReadFaults(t *testing.T) {
 	mem := storefs.NewMem()
-	d, recs, stones := smallLayer(t, mem)
+	d, recs, stones := smallLayer(t, mem, HistoryLayer)
 	for k := 0; ; k++ {
 		calls, hit := 0, false
 		fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
@@ -468,22 +552,29 @@ func FuzzLayerData(f *testing.F) {
 		{Key: MakeKey(1, 0x20, []byte("a")), LSN: 9, Kind: KindValue, Meta: []byte("m")}, {Key: MakeKey(1, 0x20, []byte("a")), LSN: 7, Kind: KindDelta},
 		{Key: MakeKey(2, 0x20, []byte("b")), LSN: 8, Kind: KindTombstone},
 	}
-	f.Add(buildBlock(recs, false))
+	f.Add(buildBlock(recs, 0), byte(0))
+	dead := slices.Clone(recs)
+	for i := range dead {
+		dead[i].Death = 300
+	}
+	f.Add(buildBlock(dead, entryDeath), byte(entryDeath))
 	b := blockBuilder{every: dataRestarts}
 	stone := append([]byte{byte(KindRangeTombstone)}, recs[2].Key...)
 	b.begin(recs[0].Key, 9, len(stone))
 	b.buf = append(b.buf, stone...)
-	f.Add(b.finish())
-	f.Fuzz(func(t *testing.T, raw []byte) {
+	f.Add(b.finish(), byte(0))
+	f.Fuzz(func(t *testing.T, raw []byte, flags byte) {
 		file, points := oneBlockFile(raw)
-		walkLayer(t, layerOver(t, file, points))
+		l := layerOver(t, file, points)
+		l.flags = flags & entryDeath
+		walkLayer(t, l)
 	})
 }
 
 // Below the checksums: arbitrary bytes as the top index, over a sound file.
 func FuzzLayerIndex(f *testing.F) {
 	recs := []Record{{Key: MakeKey(1, 0x20, []byte("a")), LSN: 9, Kind: KindValue}}
-	file, points := oneBlockFile(buildBlock(recs, false))
+	file, points := oneBlockFile(buildBlock(recs, 0))
 	f.Add(layerOver(f, file, points).top)
 	f.Fuzz(func(t *testing.T, top []byte) {
 		l := layerOver(t, file, points)
@@ -496,7 +587,7 @@ func FuzzLayerIndex(f *testing.F) {
 // encodes to the same bytes.
 func FuzzLayerFooter(f *testing.F) {
 	fs := storefs.NewMem()
-	d, _, _ := smallLayer(f, fs)
+	d, _, _ := smallLayer(f, fs, DeltaLayer)
 	file := readFile(f, fs, "layers/"+LayerName(7))
 	f.Add(file[len(file)-layerFooterBytes:], uint64(d.Bytes))
 	f.Fuzz(func(t *testing.T, p []byte, size uint64) {

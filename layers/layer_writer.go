@@ -23,22 +23,25 @@ const (
 	bytesPerSync = 1 << 20
 )
 
-// WriterOptions configures a DeltaWriter.
+// WriterOptions configures a LayerWriter.
 type WriterOptions struct {
+	Kind     LayerKind             // zero: DeltaLayer
 	Level    int                   // 0 to 255, for the Desc
 	Category vfs.DiskWriteCategory // default LayerCategory
 	// Adopted makes a file without LSNs: those of its records are ignored, no
 	// key may come twice, and readers give every record Desc.AdoptedLSN. For the
-	// staged records of a merge, written before their commit has an LSN.
+	// staged records of a merge, written before their commit has an LSN. Only for
+	// delta layers.
 	Adopted bool
 }
 
-// DeltaWriter writes one delta layer. Not safe for concurrent use. After an
-// error only Abort is of use.
-type DeltaWriter struct {
+// LayerWriter writes one layer. Not safe for concurrent use. After an error
+// only Abort is of use.
+type LayerWriter struct {
 	fs      vfs.FS
 	path    string
 	adopted bool
+	flags   byte // of every entry, beside its kind
 	out     blockOutput
 	closed  bool
 	err     error // first failure
@@ -54,10 +57,16 @@ type DeltaWriter struct {
 	desc           Desc
 }
 
-// NewDeltaWriter creates the file of layer num in dir. An existing one is replaced.
-func NewDeltaWriter(fs vfs.FS, dir string, num FileNum, o WriterOptions) (*DeltaWriter, error) {
+// NewLayerWriter creates the file of layer num in dir. An existing one is replaced.
+func NewLayerWriter(fs vfs.FS, dir string, num FileNum, o WriterOptions) (*LayerWriter, error) {
 	if o.Level < 0 || o.Level > 255 {
 		return nil, fmt.Errorf("create layer %d: level %d, want 0 to 255", num, o.Level)
+	}
+	if o.Kind == 0 {
+		o.Kind = DeltaLayer
+	}
+	if o.Kind > HistoryLayer || o.Adopted && o.Kind != DeltaLayer {
+		return nil, fmt.Errorf("create layer %d: kind %s, adopted %v", num, o.Kind, o.Adopted)
 	}
 	if o.Category == "" {
 		o.Category = LayerCategory
@@ -67,18 +76,20 @@ func NewDeltaWriter(fs vfs.FS, dir string, num FileNum, o WriterOptions) (*Delta
 	if err != nil {
 		return nil, fmt.Errorf("create layer: %w", err)
 	}
-	w := &DeltaWriter{fs: fs, path: path, adopted: o.Adopted}
+	w := &LayerWriter{fs: fs, path: path, adopted: o.Adopted, flags: entryFlags(o.Kind, o.Adopted)}
 	w.out.file = vfs.NewSyncingFile(f, vfs.SyncingFileOptions{BytesPerSync: bytesPerSync, NoSyncOnClose: true})
 	w.out.num = num
-	w.out.buf = appendLayerHeader(make([]byte, 0, writeBufferBytes+2*blockTargetBytes), num, DeltaLayer)
+	w.out.buf = appendLayerHeader(make([]byte, 0, writeBufferBytes+2*blockTargetBytes), num, o.Kind)
 	w.points = newTree(&w.out)
-	w.desc = Desc{Num: num, Kind: DeltaLayer, Level: o.Level, MinLSN: wal.MaxLSN}
+	w.desc = Desc{Num: num, Kind: o.Kind, Level: o.Level, MinLSN: wal.MaxLSN}
 	return w, nil
 }
 
-// Add appends a point record; records come in order, and r may be reused. Errors:
-// of the file system; of a body that does not decode; disorder, which is a bug.
-func (w *DeltaWriter) Add(r *Record) error {
+// Add appends a point record; records come in order, and r may be reused. An
+// image layer takes one record of a key; records of a history layer, and no
+// others, have a Death above their LSN. Errors: of the file system; of a body
+// that does not decode; disorder and the like, which are bugs.
+func (w *LayerWriter) Add(r *Record) error {
 	if w.err != nil {
 		return w.err
 	}
@@ -88,13 +99,13 @@ func (w *DeltaWriter) Add(r *Record) error {
 	return w.err
 }
 
-func (w *DeltaWriter) add(r *Record) error {
+func (w *LayerWriter) add(r *Record) error {
 	lsn, err := w.checkRecord(r)
 	if err != nil {
 		return err
 	}
 	newKey := w.desc.Entries == 0 || w.lastKey.Compare(r.Key) != 0
-	if w.desc.Entries > 0 && compareRecords(w.lastKey, w.lastLSN, r.Key, lsn) >= 0 || w.adopted && !newKey {
+	if w.desc.Entries > 0 && compareRecords(w.lastKey, w.lastLSN, r.Key, lsn) >= 0 || !newKey && (w.adopted || w.desc.Kind == ImageLayer) {
 		return fmt.Errorf("record %s at %d after %s at %d: out of order", r.Key, lsn, w.lastKey, w.lastLSN)
 	}
 	if err := w.segments.count(r.Body); err != nil {
@@ -117,12 +128,13 @@ func (w *DeltaWriter) add(r *Record) error {
 	}
 	w.desc.RawBytes += uint64(len(r.Key) + len(r.Meta) + len(r.Body))
 	w.coverLSN(lsn)
-	w.value = appendRecordValue(w.value[:0], r, w.adopted)
+	w.desc.MaxDeath = max(w.desc.MaxDeath, r.Death)
+	w.value = appendRecordValue(w.value[:0], r, w.flags)
 	return w.points.add(r.Key, lsn, w.value)
 }
 
 // checkRecord refuses what a layer cannot hold and returns the LSN to store.
-func (w *DeltaWriter) checkRecord(r *Record) (wal.LSN, error) {
+func (w *LayerWriter) checkRecord(r *Record) (wal.LSN, error) {
 	switch {
 	case r.Kind < KindValue || r.Kind > KindTombstone:
 		return 0, fmt.Errorf("record %s: kind %d is not of a point record", r.Key, r.Kind)
@@ -130,6 +142,8 @@ func (w *DeltaWriter) checkRecord(r *Record) (wal.LSN, error) {
 		return 0, fmt.Errorf("record: key of %d bytes", len(r.Key))
 	case len(r.Key)+len(r.Meta)+len(r.Body) > MaxRecordBytes:
 		return 0, fmt.Errorf("record %s: meta of %d and body of %d bytes, want at most %d together", r.Key, len(r.Meta), len(r.Body), MaxRecordBytes)
+	case w.desc.Kind == HistoryLayer && (r.Death <= r.LSN || r.Death > wal.MaxLSN), w.desc.Kind != HistoryLayer && r.Death != 0:
+		return 0, fmt.Errorf("record %s at %d: death at %d in a layer of kind %s", r.Key, r.LSN, r.Death, w.desc.Kind)
 	case w.adopted:
 		return 0, nil
 	case r.LSN == 0 || r.LSN > wal.MaxLSN:
@@ -138,13 +152,14 @@ func (w *DeltaWriter) checkRecord(r *Record) (wal.LSN, error) {
 	return r.LSN, nil
 }
 
-func (w *DeltaWriter) coverLSN(lsn wal.LSN) {
+func (w *LayerWriter) coverLSN(lsn wal.LSN) {
 	w.desc.MinLSN, w.desc.MaxLSN = min(w.desc.MinLSN, lsn), max(w.desc.MaxLSN, lsn)
 }
 
 // AddRangeTombstone adds a range tombstone, in any order, repeats allowed; r may
 // be reused. The caller has clipped it to the range of the file (ClipTombstone).
-func (w *DeltaWriter) AddRangeTombstone(r *Record) error {
+// A history layer takes none.
+func (w *LayerWriter) AddRangeTombstone(r *Record) error {
 	lsn := r.LSN
 	if w.adopted {
 		lsn = 0
@@ -152,6 +167,8 @@ func (w *DeltaWriter) AddRangeTombstone(r *Record) error {
 	switch {
 	case w.err != nil:
 		return w.err
+	case w.desc.Kind == HistoryLayer || r.Death != 0:
+		w.err = fmt.Errorf("write layer %s: range tombstone [%s, %s), death at %d, in a layer of kind %s", w.path, r.Key, r.End, r.Death, w.desc.Kind)
 	case r.Kind != KindRangeTombstone || !r.Key.Valid() || !validEnd(r.Key, r.End):
 		w.err = fmt.Errorf("write layer %s: bad range tombstone [%s, %s), kind %d", w.path, r.Key, r.End, r.Kind)
 	case !w.adopted && (lsn == 0 || lsn > wal.MaxLSN):
@@ -165,7 +182,7 @@ func (w *DeltaWriter) AddRangeTombstone(r *Record) error {
 }
 
 // EstimatedBytes returns about how large the file would be if it ended now.
-func (w *DeltaWriter) EstimatedBytes() int64 {
+func (w *LayerWriter) EstimatedBytes() int64 {
 	return int64(w.out.offset()) + w.points.pendingBytes() + w.tombstoneBytes +
 		int64(filterBlocks(len(w.hashes)))*filterBlockBytes
 }
@@ -173,7 +190,7 @@ func (w *DeltaWriter) EstimatedBytes() int64 {
 // Finish writes what is left and syncs the file, then closes it; the caller
 // syncs the directory. A layer without records is refused. After an error, and
 // also after success when the layer is not wanted, Abort removes the file.
-func (w *DeltaWriter) Finish() (Desc, error) {
+func (w *LayerWriter) Finish() (Desc, error) {
 	if w.err == nil {
 		w.err = w.finish()
 	}
@@ -183,7 +200,7 @@ func (w *DeltaWriter) Finish() (Desc, error) {
 	return w.desc, nil
 }
 
-func (w *DeltaWriter) finish() error {
+func (w *LayerWriter) finish() error {
 	set := tombstonesFrom(w.tombstones)
 	w.desc.RangeTombstones = uint64(set.n)
 	if w.closed || w.desc.Entries+w.desc.RangeTombstones == 0 {
@@ -217,7 +234,7 @@ func (w *DeltaWriter) finish() error {
 }
 
 // writeFilter writes the blocks of the filter.
-func (w *DeltaWriter) writeFilter() (section, error) {
+func (w *LayerWriter) writeFilter() (section, error) {
 	n := filterBlocks(len(w.hashes))
 	if n == 0 {
 		return section{}, nil
@@ -240,12 +257,9 @@ func (w *DeltaWriter) writeFilter() (section, error) {
 }
 
 // writeTombstones writes the range tombstones as a tree of their own.
-func (w *DeltaWriter) writeTombstones(set *tombstoneSet) (section, error) {
+func (w *LayerWriter) writeTombstones(set *TombstoneSet) (section, error) {
 	t := newTree(&w.out)
-	flags := byte(KindRangeTombstone)
-	if w.adopted {
-		flags |= entryAdopted
-	}
+	flags := byte(KindRangeTombstone) | w.flags
 	for i := range set.spans {
 		s := &set.spans[i]
 		w.value = append(append(w.value[:0], flags), s.end...)
@@ -259,7 +273,7 @@ func (w *DeltaWriter) writeTombstones(set *tombstoneSet) (section, error) {
 }
 
 // describe completes the description but for the size of the file.
-func (w *DeltaWriter) describe(set *tombstoneSet) {
+func (w *LayerWriter) describe(set *TombstoneSet) {
 	d := &w.desc
 	if d.Entries > 0 {
 		d.Range.End = append(slices.Clone(w.lastKey), 0)
@@ -277,7 +291,7 @@ func (w *DeltaWriter) describe(set *tombstoneSet) {
 
 // writeProperties sets the size of the file, which is all but the footer after
 // this, and writes the description. Its size does not depend on its value.
-func (w *DeltaWriter) writeProperties() (section, error) {
+func (w *LayerWriter) writeProperties() (section, error) {
 	s := section{off: w.out.offset()}
 	s.length = uint64(len(w.desc.Append(nil)) + 4)
 	w.desc.Bytes = int64(s.end() + layerFooterBytes)
@@ -285,7 +299,7 @@ func (w *DeltaWriter) writeProperties() (section, error) {
 }
 
 // Abort closes and removes the file; it may be called at any time, again too.
-func (w *DeltaWriter) Abort() error {
+func (w *LayerWriter) Abort() error {
 	w.err = errors.New("aborted")
 	var errs []error
 	if !w.closed {

@@ -151,8 +151,8 @@ func (it *blockIter) checkRestart(n, every int) error {
 }
 
 // Verify reads the whole file, past the cache, and checks every block, the
-// order and number of records, every index entry, the filter, and the
-// description. It takes the time of a sequential read.
+// order and number of records, what the kind asks of them, every index entry,
+// the filter, and the description. It takes the time of a sequential read.
 func (l *Layer) Verify() error {
 	c, err := l.load()
 	if err == nil {
@@ -217,10 +217,11 @@ func (v *layerVerifier) verify() error {
 // point checks one point record.
 func (v *layerVerifier) point(key Key, lsn wal.LSN, value []byte) error {
 	r, d := &v.rec, &v.got
-	if err := decodeRecord(r, key, lsn, value, v.c.adopted); err != nil {
+	if err := decodeRecord(r, key, lsn, value, v.c.flags); err != nil {
 		return err
 	}
-	if !key.Valid() || d.Entries > 0 && compareRecords(v.last.Key, v.last.LSN, key, lsn) >= 0 {
+	if !key.Valid() || d.Entries > 0 && compareRecords(v.last.Key, v.last.LSN, key, lsn) >= 0 ||
+		d.Kind == ImageLayer && d.Entries > 0 && bytes.Equal(v.last.Key, key) {
 		return fmt.Errorf("record %s at %d after %s at %d: %w", key, lsn, v.last.Key, v.last.LSN, ErrCorrupt)
 	}
 	if err := v.segs.count(r.Body); err != nil {
@@ -243,7 +244,7 @@ func (v *layerVerifier) point(key Key, lsn wal.LSN, value []byte) error {
 		d.Deletes++
 	}
 	d.RawBytes += uint64(len(key) + len(r.Meta) + len(r.Body))
-	d.MinLSN, d.MaxLSN = min(d.MinLSN, lsn), max(d.MaxLSN, lsn)
+	d.MinLSN, d.MaxLSN, d.MaxDeath = min(d.MinLSN, lsn), max(d.MaxLSN, lsn), max(d.MaxDeath, r.Death)
 	return nil
 }
 

@@ -25,6 +25,7 @@ type Layer struct {
 	file     vfs.File
 	cache    *BlockCache
 	obsolete atomic.Bool
+	versions atomic.Int64 // Versions that have the layer
 
 	layerContents
 }
@@ -37,9 +38,10 @@ type layerContents struct {
 	// holds, which are zero.
 	adopted bool
 	bias    wal.LSN
+	flags   byte // of every entry, beside its kind
 
 	top        []byte // top index of the point records; nil: none
-	stones     *tombstoneSet
+	stones     *TombstoneSet
 	stoneRecs  []Record
 	stoneTop   []byte
 	stonesFrom uint64 // offset of the first block of range tombstones
@@ -48,11 +50,7 @@ type layerContents struct {
 // OpenLayer opens the layer file that d describes. It reads header, footer and
 // description, which must agree with d (d decides Level and AdoptedLSN), the top
 // index and the range tombstones. Blocks are read through c; nil keeps none.
-// Errors: *UnsupportedKindError for kinds other than DeltaLayer.
 func OpenLayer(fs vfs.FS, dir string, d Desc, c *BlockCache) (*Layer, error) {
-	if d.Kind != DeltaLayer {
-		return nil, fmt.Errorf("open layer: %w", &UnsupportedKindError{d.Num, d.Kind})
-	}
 	l := &Layer{num: d.Num, fs: fs, path: fs.PathJoin(dir, LayerName(d.Num)), cache: c}
 	var err error
 	if l.file, err = fs.Open(l.path); err != nil {
@@ -114,10 +112,6 @@ func (l *Layer) load() (*layerContents, error) {
 		return nil, fmt.Errorf("at 0: %w", err)
 	case kind != c.foot.kind || c.foot.num != l.num:
 		return nil, fmt.Errorf("at 0: layer %d of kind %s, footer of layer %d of kind %s: %w", l.num, kind, c.foot.num, c.foot.kind, ErrCorrupt)
-	case kind == ImageLayer || kind == HistoryLayer:
-		return nil, &UnsupportedKindError{l.num, kind}
-	case kind != DeltaLayer:
-		return nil, fmt.Errorf("at 0: %s: %w", kind, ErrCorrupt)
 	}
 	if err := l.loadProperties(c); err != nil {
 		return nil, err
@@ -150,6 +144,7 @@ func (l *Layer) loadProperties(c *layerContents) error {
 		return fail("not of this file")
 	}
 	c.adopted = d.MaxLSN == 0
+	c.flags = entryFlags(d.Kind, c.adopted)
 	return nil
 }
 
@@ -198,10 +193,7 @@ func (l *Layer) loadTombstones() error {
 // readTombstones reads the range tombstones and where their blocks begin.
 func (l *Layer) readTombstones(c *layerContents) (recs []Record, from uint64, err error) {
 	w := treeWalk{l: l, top: c.stoneTop, topAt: c.foot.tombstones, bias: c.bias}
-	flags := byte(KindRangeTombstone)
-	if c.adopted {
-		flags |= entryAdopted
-	}
+	flags := byte(KindRangeTombstone) | c.flags
 	err = w.walk(func(key Key, lsn wal.LSN, value []byte) error {
 		if len(value) == 0 || value[0] != flags || !key.Valid() || !validEnd(key, value[1:]) {
 			return fmt.Errorf("range tombstone from %s at %d: %w", key, lsn, ErrCorrupt)
@@ -317,7 +309,7 @@ func (l *Layer) get(key Key, upTo wal.LSN, p *pointIters) (r Record, ok bool, er
 	if !p.data.seekGE(key, upTo) || p.data.key.Compare(key) != 0 {
 		return r, false, l.at(ref.off, p.data.err)
 	}
-	if err := decodeRecord(&r, p.data.key, p.data.lsn, p.data.value, l.adopted); err != nil {
+	if err := decodeRecord(&r, p.data.key, p.data.lsn, p.data.value, l.flags); err != nil {
 		return Record{}, false, l.at(ref.off, err)
 	}
 	return r, true, nil

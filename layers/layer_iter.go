@@ -239,7 +239,7 @@ func (it *layerIter) accept() bool {
 	if !it.all && (d.lsn < it.o.MinLSN || d.lsn > it.o.MaxLSN) {
 		return false
 	}
-	if err := decodeRecord(&it.rec, d.key, d.lsn, d.value, it.l.adopted); err != nil {
+	if err := decodeRecord(&it.rec, d.key, d.lsn, d.value, it.l.flags); err != nil {
 		d.corrupt("entry at %d of block: %w", d.off, err)
 		return false
 	}

@@ -31,7 +31,14 @@ func TestLayerScripts(t *testing.T) {
 					points = append(points, r)
 				}
 			}
-			desc := writeLayer(t, fs, WriterOptions{Level: 1, Adopted: d.HasArg("adopted")}, points, stones)
+			o := WriterOptions{Level: 1, Adopted: d.HasArg("adopted")}
+			switch {
+			case d.HasArg("image"):
+				o.Kind = ImageLayer
+			case d.HasArg("history"):
+				o.Kind = HistoryLayer
+			}
+			desc := writeLayer(t, fs, o, points, stones)
 			if d.HasArg("adopted") {
 				desc.AdoptedLSN = 1000
 			}
@@ -41,6 +48,9 @@ func TestLayerScripts(t *testing.T) {
 			}
 			fmt.Fprintf(&out, "[%s, %s) LSNs %d to %d, %d entries, %d deletes, %d range tombstones, %d raw, %d stored\n", desc.Range.Start, desc.Range.End,
 				desc.MinLSN, desc.MaxLSN, desc.Entries, desc.Deletes, desc.RangeTombstones, desc.RawBytes, desc.Bytes)
+			if desc.MaxDeath > 0 {
+				fmt.Fprintf(&out, "the last death is at %d\n", desc.MaxDeath)
+			}
 		case "dump":
 			dumpLayer(&out, l, readFile(t, fs, "layers/"+LayerName(7)))
 		case "get":
@@ -54,7 +64,7 @@ func TestLayerScripts(t *testing.T) {
 					fmt.Fprintf(&out, "%s: nothing, err %v, cover %d\n", strings.TrimSpace(line), err, cover)
 					continue
 				}
-				fmt.Fprintf(&out, "%s: at %d kind %d meta %q body %q, cover %d\n", strings.TrimSpace(line), r.LSN, r.Kind, r.Meta, r.Body, cover)
+				fmt.Fprintf(&out, "%s: at %s kind %d meta %q body %q, cover %d\n", strings.TrimSpace(line), lifeOf(&r), r.Kind, r.Meta, r.Body, cover)
 			}
 		default:
 			t.Fatalf("unknown command %q", d.Cmd)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -21,7 +22,7 @@ func writeLayer(t testing.TB, fs vfs.FS, o WriterOptions, points, stones []Recor
 	if err := fs.MkdirAll("layers", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	w, err := NewDeltaWriter(fs, "layers", 7, o)
+	w, err := NewLayerWriter(fs, "layers", 7, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,13 +121,17 @@ func newestOf(recs []Record, key Key, upTo wal.LSN) (Record, bool) {
 // Everything that can be asked of a layer, against the records it was made of.
 func TestLayerModel(t *testing.T) {
 	rng := testRNG(t)
-	for _, n := range []int{1, 2, 15, 16, 17, 100, 3000} {
+	for i, n := range []int{1, 2, 15, 16, 17, 100, 3000, 1, 17, 600, 1, 17, 600} {
 		for _, cache := range []*BlockCache{nil, NewBlockCache(100_000)} {
 			fs := storefs.NewMem()
-			recs := layerRecords(rng, n)
-			stones := layerTombstones(rng, rng.IntN(20))
-			d := writeLayer(t, fs, WriterOptions{Level: 3}, recs, stones)
-			checkDesc(t, &d, recs, stones)
+			kind := layerKinds[max(i-4, 0)/3]
+			recs := ofKind(rng, kind, layerRecords(rng, n))
+			var stones []Record
+			if kind != HistoryLayer {
+				stones = layerTombstones(rng, rng.IntN(20))
+			}
+			d := writeLayer(t, fs, WriterOptions{Kind: kind, Level: 3}, recs, stones)
+			checkDesc(t, &d, kind, recs, stones)
 			l := openLayer(t, fs, d, cache)
 			if err := l.Verify(); err != nil {
 				t.Fatal(err)
@@ -135,6 +140,21 @@ func TestLayerModel(t *testing.T) {
 		}
 	}
 }
+
+// ofKind makes sorted records ones that a layer of a kind takes.
+func ofKind(rng *rand.Rand, kind LayerKind, recs []Record) []Record {
+	switch kind {
+	case ImageLayer:
+		return slices.CompactFunc(recs, func(a, b Record) bool { return a.Key.Compare(b.Key) == 0 })
+	case HistoryLayer:
+		for i := range recs {
+			recs[i].Death = recs[i].LSN + 1 + wal.LSN(rng.IntN(1<<rng.IntN(40)))
+		}
+	}
+	return recs
+}
+
+var layerKinds = []LayerKind{DeltaLayer, ImageLayer, HistoryLayer}
 
 func checkLayer(t *testing.T, rng *rand.Rand, l *Layer, recs, stones []Record) {
 	t.Helper()
@@ -187,15 +207,15 @@ func checkLayer(t *testing.T, rng *rand.Rand, l *Layer, recs, stones []Record) {
 }
 
 // checkDesc checks a description that a writer made.
-func checkDesc(t *testing.T, d *Desc, recs, stones []Record) {
+func checkDesc(t *testing.T, d *Desc, kind LayerKind, recs, stones []Record) {
 	t.Helper()
-	want := Desc{Num: 7, Kind: DeltaLayer, Level: 3, Bytes: d.Bytes, Entries: uint64(len(recs)), MinLSN: wal.MaxLSN,
+	want := Desc{Num: 7, Kind: kind, Level: 3, Bytes: d.Bytes, Entries: uint64(len(recs)), MinLSN: wal.MaxLSN,
 		RangeTombstones: uint64(len(sortedTombstones(stones)))}
 	if len(recs) > 0 {
 		want.Range = KeyRange{recs[0].Key, append(slices.Clone(recs[len(recs)-1].Key), 0)}
 	}
 	for _, r := range slices.Concat(recs, stones) {
-		want.MinLSN, want.MaxLSN = min(want.MinLSN, r.LSN), max(want.MaxLSN, r.LSN)
+		want.MinLSN, want.MaxLSN, want.MaxDeath = min(want.MinLSN, r.LSN), max(want.MaxLSN, r.LSN), max(want.MaxDeath, r.Death)
 		if r.Kind == KindRangeTombstone {
 			if want.Range.Start == nil || r.Key.Compare(want.Range.Start) < 0 {
 				want.Range.Start = r.Key
@@ -353,7 +373,7 @@ func TestLayerRecordSizes(t *testing.T) {
 	if err := l.Verify(); err != nil {
 		t.Fatal(err)
 	}
-	checkDesc(t, l.Desc(), recs, nil)
+	checkDesc(t, l.Desc(), DeltaLayer, recs, nil)
 	for _, want := range recs {
 		if got, ok, err := l.Get(want.Key, 1, nil); !ok || err != nil || !sameRecord(&got, &want) {
 			t.Fatalf("record of %d and %d bytes: %v %v", len(want.Meta), len(want.Body), ok, err)
@@ -420,7 +440,7 @@ func TestLayerOnlyTombstones(t *testing.T) {
 	fs := storefs.NewMem()
 	stones := layerTombstones(rng, 3000)
 	d := writeLayer(t, fs, WriterOptions{Level: 3}, nil, stones)
-	checkDesc(t, &d, nil, stones)
+	checkDesc(t, &d, DeltaLayer, nil, stones)
 	l := openLayer(t, fs, d, nil)
 	if err := l.Verify(); err != nil {
 		t.Fatal(err)
@@ -438,16 +458,17 @@ func TestLayerOnlyTombstones(t *testing.T) {
 }
 
 // The writer refuses what a layer cannot hold, and says so until aborted.
-func TestDeltaWriterRefuses(t *testing.T) {
+func TestLayerWriterRefuses(t *testing.T) {
 	key, other := MakeKey(1, 0x20, []byte("k")), MakeKey(1, 0x20, []byte("l"))
-	ok := Record{Key: key, LSN: 10, Kind: KindValue}
-	stone := func(a, b Key, lsn wal.LSN) func(w *DeltaWriter) error {
-		return func(w *DeltaWriter) error {
+	ok, old := Record{Key: key, LSN: 10, Kind: KindValue}, Record{Key: key, LSN: 10, Death: 11, Kind: KindValue}
+	image, history := WriterOptions{Kind: ImageLayer}, WriterOptions{Kind: HistoryLayer}
+	stone := func(a, b Key, lsn wal.LSN) func(w *LayerWriter) error {
+		return func(w *LayerWriter) error {
 			return w.AddRangeTombstone(&Record{Key: a, End: b, LSN: lsn, Kind: KindRangeTombstone})
 		}
 	}
-	add := func(recs ...Record) func(w *DeltaWriter) error {
-		return func(w *DeltaWriter) error {
+	add := func(recs ...Record) func(w *LayerWriter) error {
+		return func(w *LayerWriter) error {
 			for i := range recs {
 				if err := w.Add(&recs[i]); err != nil {
 					return err
@@ -459,9 +480,21 @@ func TestDeltaWriterRefuses(t *testing.T) {
 	for _, c := range []struct {
 		what string
 		o    WriterOptions
-		do   func(w *DeltaWriter) error
+		do   func(w *LayerWriter) error
 	}{
-		{"nothing", WriterOptions{}, func(*DeltaWriter) error { return nil }},
+		{"death in a delta layer", WriterOptions{}, add(old)},
+		{"death in an image layer", image, add(old)},
+		{"two versions in an image layer", image, add(ok, Record{Key: key, LSN: 9, Kind: KindValue})},
+		{"nothing in an image layer", image, add()},
+		{"no death in a history layer", history, add(ok)},
+		{"death at birth", history, add(Record{Key: key, LSN: 10, Death: 10, Kind: KindValue})},
+		{"death before birth", history, add(Record{Key: key, LSN: 10, Death: 9, Kind: KindValue})},
+		{"death past the last LSN", history, add(Record{Key: key, LSN: 10, Death: wal.MaxLSN + 1, Kind: KindValue})},
+		{"range tombstone in a history layer", history, stone(key, other, 1)},
+		{"range tombstone that died", WriterOptions{}, func(w *LayerWriter) error {
+			return w.AddRangeTombstone(&Record{Key: key, End: other, LSN: 1, Death: 2, Kind: KindRangeTombstone})
+		}},
+		{"nothing", WriterOptions{}, func(*LayerWriter) error { return nil }},
 		{"newer version second", WriterOptions{}, add(ok, Record{Key: key, LSN: 11, Kind: KindValue})},
 		{"same version", WriterOptions{}, add(ok, ok)},
 		{"lower key", WriterOptions{}, add(Record{Key: other, LSN: 9, Kind: KindValue}, ok)},
@@ -479,10 +512,10 @@ func TestDeltaWriterRefuses(t *testing.T) {
 		{"backward range", WriterOptions{}, stone(other, key, 1)},
 		{"range without an end", WriterOptions{}, stone(key, nil, 1)},
 		{"range without an LSN", WriterOptions{}, stone(key, other, 0)},
-		{"point as a range", WriterOptions{}, func(w *DeltaWriter) error { return w.AddRangeTombstone(&ok) }},
+		{"point as a range", WriterOptions{}, func(w *LayerWriter) error { return w.AddRangeTombstone(&ok) }},
 	} {
 		fs := storefs.NewMem()
-		w, err := NewDeltaWriter(fs, "", 7, c.o)
+		w, err := NewLayerWriter(fs, "", 7, c.o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -497,16 +530,18 @@ func TestDeltaWriterRefuses(t *testing.T) {
 			t.Errorf("%s: left %v %v", c.what, names, err)
 		}
 	}
-	if _, err := NewDeltaWriter(storefs.NewMem(), "", 7, WriterOptions{Level: 256}); err == nil {
-		t.Error("level 256")
+	for _, o := range []WriterOptions{{Level: 256}, {Kind: HistoryLayer + 1}, {Kind: ImageLayer, Adopted: true}, {Kind: HistoryLayer, Adopted: true}} {
+		if _, err := NewLayerWriter(storefs.NewMem(), "", 7, o); err == nil {
+			t.Errorf("writer made with %+v", o)
+		}
 	}
 }
 
 // The estimate leads to files of about the size that was asked for.
-func TestDeltaWriterEstimate(t *testing.T) {
+func TestLayerWriterEstimate(t *testing.T) {
 	rng := testRNG(t)
 	for _, n := range []int{10, 1000, 20_000} {
-		w, err := NewDeltaWriter(storefs.NewMem(), "", 7, WriterOptions{})
+		w, err := NewLayerWriter(storefs.NewMem(), "", 7, WriterOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -569,6 +604,8 @@ func TestOpenLayerDisagrees(t *testing.T) {
 		{"LSN", func(d *Desc) { d.MinLSN-- }},
 		{"range", func(d *Desc) { d.Range.End = append(slices.Clone(d.Range.End), 0) }},
 		{"adopted", func(d *Desc) { d.AdoptedLSN = 1 }},
+		{"kind", func(d *Desc) { d.Kind = ImageLayer }},
+		{"death", func(d *Desc) { d.MaxDeath = d.MaxLSN + 1 }},
 	} {
 		bad := d
 		if c.change(&bad); true {
@@ -593,20 +630,22 @@ func TestOpenLayerDisagrees(t *testing.T) {
 	}
 }
 
-// Layers of kinds that are not built yet are told from corrupt ones.
+// A file of a kind that there is none of is corrupt.
 func TestLayerKinds(t *testing.T) {
 	fs := storefs.NewMem()
-	for _, kind := range []LayerKind{ImageLayer, HistoryLayer} {
-		var e *UnsupportedKindError
-		if _, err := OpenLayer(fs, "", Desc{Num: 7, Kind: kind}, nil); !errors.As(err, &e) || e.Kind != kind {
-			t.Errorf("%s: %v", kind, err)
-		}
+	for _, kind := range []LayerKind{0, HistoryLayer + 1} {
+		d := exampleDesc()
+		d.Num, d.Kind = 7, kind
 		file := appendLayerHeader(nil, 7, kind)
-		foot := layerFooter{num: 7, kind: kind, properties: section{layerHeaderBytes, 8}, fileBytes: layerHeaderBytes + 8 + layerFooterBytes}
-		file = foot.append(append(file, make([]byte, 8)...))
-		writeFile(t, fs, LayerName(7), file)
-		if _, err := ReadDesc(fs, "", 7); !errors.As(err, &e) || errors.Is(err, ErrCorrupt) {
+		properties := len(appendCRC(d.Append(nil)))
+		d.Bytes = int64(len(file) + properties + layerFooterBytes)
+		foot := layerFooter{num: 7, kind: kind, properties: section{layerHeaderBytes, uint64(properties)}, fileBytes: uint64(d.Bytes)}
+		writeFile(t, fs, LayerName(7), foot.append(append(file, appendCRC(d.Append(nil))...)))
+		if _, err := ReadDesc(fs, "", 7); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "unknown kind") {
 			t.Errorf("file of kind %s: %v", kind, err)
+		}
+		if _, err := OpenLayer(fs, "", d, nil); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", kind, err)
 		}
 	}
 }

@@ -1,0 +1,338 @@
+package pageserver
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"stemma/pageserver/auth"
+	"stemma/pageserver/object"
+	"stemma/timeline"
+	"stemma/wal"
+	"stemma/wal/storefs"
+)
+
+// adminTimeout bounds what does not read the whole store.
+const adminTimeout = 30 * time.Second
+
+// adminCodes are the codes of errors with their status.
+var adminCodes = map[string]int{
+	"BadRequest":          fasthttp.StatusBadRequest,
+	"InvalidArgument":     fasthttp.StatusBadRequest,
+	"InvalidBucketName":   fasthttp.StatusBadRequest,
+	"AccessDenied":        fasthttp.StatusForbidden,
+	"NotFound":            fasthttp.StatusNotFound,
+	"NoSuchBucket":        fasthttp.StatusNotFound,
+	"MethodNotAllowed":    fasthttp.StatusMethodNotAllowed,
+	"BucketAlreadyExists": fasthttp.StatusConflict,
+	"CollectionRunning":   fasthttp.StatusConflict,
+	"Gone":                fasthttp.StatusGone,
+	"RequestTooLarge":     fasthttp.StatusRequestEntityTooLarge,
+	"InternalError":       fasthttp.StatusInternalServerError,
+	"ServiceUnavailable":  fasthttp.StatusServiceUnavailable,
+	"SlowDown":            fasthttp.StatusServiceUnavailable,
+	"StorageFull":         fasthttp.StatusServiceUnavailable,
+}
+
+// adminErrors says which code an error of the store has.
+var adminErrors = []struct {
+	err  error
+	code string
+}{
+	{timeline.ErrNoSuchBucket, "NoSuchBucket"},
+	{timeline.ErrBucketExists, "BucketAlreadyExists"},
+	{timeline.ErrGone, "Gone"},
+	{timeline.ErrBadName, "InvalidBucketName"},
+	{object.ErrInvalidBucketName, "InvalidBucketName"},
+	{timeline.ErrBadWindow, "InvalidArgument"},
+	{timeline.ErrSlowDown, "SlowDown"},
+	{storefs.ErrDiskFull, "StorageFull"},
+	{timeline.ErrClosed, "ServiceUnavailable"},
+	{wal.ErrClosed, "ServiceUnavailable"},
+	{context.Canceled, "ServiceUnavailable"},
+	{context.DeadlineExceeded, "SlowDown"},
+}
+
+func invalid(message string) *AdminError { return &AdminError{"InvalidArgument", message} }
+
+// adminRequest is one request below /v1.
+type adminRequest struct {
+	target auth.Target
+	body   []byte
+}
+
+// adminRoute is a path with one variable at most: the part that is {}.
+type adminRoute struct {
+	method string
+	path   []string
+	query  []string // parameters that it knows
+	long   bool     // reads the whole store
+	serve  func(a *admin, ctx context.Context, r *adminRequest, variable string) (any, error)
+}
+
+var adminRoutes = []adminRoute{
+	{"POST", []string{"gc"}, []string{"mode"}, true, (*admin).collect},
+	{"GET", []string{"usage"}, []string{"bucket"}, true, (*admin).usage},
+	{"GET", []string{"buckets", "{}", "retention"}, nil, false, (*admin).retention},
+	{"PUT", []string{"buckets", "{}", "retention"}, nil, false, (*admin).setRetention},
+	{"GET", []string{"deleted"}, nil, false, (*admin).deleted},
+	{"POST", []string{"deleted", "{}", "undelete"}, nil, false, (*admin).undelete},
+}
+
+// route finds what a request asks for. The error says that the path is unknown,
+// or only the method.
+func (r *adminRequest) route(method string) (*adminRoute, string, error) {
+	parts := strings.Split(strings.TrimPrefix(r.target.Path, "/v1/"), "/")
+	known := false
+next:
+	for i := range adminRoutes {
+		route, variable := &adminRoutes[i], ""
+		if len(parts) != len(route.path) {
+			continue
+		}
+		for j, p := range route.path {
+			if p == "{}" && parts[j] != "" {
+				variable = parts[j]
+			} else if p != parts[j] {
+				continue next
+			}
+		}
+		if known = true; route.method != method {
+			continue
+		}
+		for _, p := range r.target.Params {
+			if !slices.Contains(route.query, p.Name) {
+				return nil, "", invalid("unknown parameter " + strconv.Quote(p.Name))
+			}
+		}
+		return route, variable, nil
+	}
+	if known {
+		return nil, "", &AdminError{"MethodNotAllowed", method + " is not for " + r.target.Path}
+	}
+	return nil, "", &AdminError{"NotFound", "there is no " + r.target.Path}
+}
+
+// handleV1 serves the administration: for the root key only, signed as for S3.
+func (a *admin) handleV1(ctx *fasthttp.RequestCtx) {
+	answer, err := a.serveV1(ctx)
+	if err != nil {
+		sendError(ctx, a.worded(err))
+		return
+	}
+	sendJSON(ctx, fasthttp.StatusOK, answer)
+}
+
+func (a *admin) serveV1(ctx *fasthttp.RequestCtx) (any, error) {
+	r, err := a.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	route, variable, err := r.route(string(ctx.Method()))
+	if err != nil {
+		return nil, err
+	}
+	if why := a.server.state.Load(); why != nil {
+		return nil, &AdminError{"ServiceUnavailable", *why}
+	}
+	if !a.server.jobs.begin() {
+		return nil, &AdminError{"ServiceUnavailable", "shutting down"}
+	}
+	defer a.server.jobs.end()
+	base := a.server.jobs.ctx
+	if route.long {
+		return route.serve(a, base, r, variable)
+	}
+	limited, cancel := context.WithTimeout(base, adminTimeout)
+	defer cancel()
+	return route.serve(a, limited, r, variable)
+}
+
+// read verifies who asks, and the body.
+func (a *admin) read(ctx *fasthttp.RequestCtx) (*adminRequest, error) {
+	target, err := auth.ParseTarget(ctx.Request.Header.RequestURI())
+	if err != nil {
+		return nil, err
+	}
+	proof, err := a.verifier.Verify(&ctx.Request.Header, &target)
+	if err != nil {
+		return nil, err
+	}
+	if !proof.Key.Root {
+		return nil, &AdminError{"AccessDenied", "only the root key may do this"}
+	}
+	if proof.Payload.Chunked() {
+		return nil, &AdminError{"BadRequest", "a body in signed chunks is not understood here"}
+	}
+	raw := ctx.Request.Body()
+	body, err := proof.NewBody(bytes.NewReader(raw), auth.BodyOptions{Length: int64(len(raw)), Decoded: -1})
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	p, err := io.ReadAll(body)
+	if err != nil {
+		return nil, err
+	}
+	return &adminRequest{target: target, body: p}, nil
+}
+
+// decode decodes the body: one JSON value without unknown fields.
+func (r *adminRequest) decode(v any) error {
+	d := json.NewDecoder(bytes.NewReader(r.body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return &AdminError{"BadRequest", "body: " + strings.TrimPrefix(err.Error(), "json: ")}
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return &AdminError{"BadRequest", "body: more than one JSON value"}
+	}
+	return nil
+}
+
+// worded turns any error into what is answered.
+func (a *admin) worded(err error) *AdminError {
+	var known *AdminError
+	if errors.As(err, &known) {
+		return known
+	}
+	var denied *auth.Error
+	if errors.As(err, &denied) {
+		return &AdminError{denied.Code, denied.Message}
+	}
+	for _, e := range adminErrors {
+		if errors.Is(err, e.err) {
+			return &AdminError{e.code, err.Error()}
+		}
+	}
+	var readOnly *wal.ReadOnlyError
+	if errors.As(err, &readOnly) {
+		return &AdminError{"ServiceUnavailable", "the store is read-only: " + readOnly.Reason}
+	}
+	a.server.log.Error("administration failed", "err", err)
+	return &AdminError{"InternalError", err.Error()}
+}
+
+func sendError(ctx *fasthttp.RequestCtx, e *AdminError) {
+	status := adminCodes[e.Code]
+	if status == 0 {
+		status = fasthttp.StatusForbidden // a code of package auth
+	}
+	sendJSON(ctx, status, e)
+}
+
+func sendJSON(ctx *fasthttp.RequestCtx, status int, v any) {
+	p, err := json.Marshal(v)
+	if err != nil {
+		panic("BUG: " + err.Error()) // plain structs
+	}
+	ctx.SetContentType("application/json")
+	ctx.SetStatusCode(status)
+	ctx.SetBody(append(p, '\n'))
+}
+
+// collect serves POST /v1/gc?mode=full|plan. One runs at a time.
+func (a *admin) collect(ctx context.Context, r *adminRequest, _ string) (any, error) {
+	mode, _ := r.target.Get("mode")
+	if mode != "full" && mode != "plan" {
+		return nil, invalid("mode must be full or plan")
+	}
+	if len(r.body) > 0 {
+		return nil, &AdminError{"BadRequest", "no body is expected"}
+	}
+	select {
+	case a.collecting <- struct{}{}:
+		defer func() { <-a.collecting }()
+	default:
+		return nil, &AdminError{"CollectionRunning", "a collection is running already"}
+	}
+	if mode == "plan" {
+		p, err := a.server.store.CollectPlan(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return planAnswer(&p), nil
+	}
+	report, err := a.server.store.CollectFull(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return collectAnswer(&report), nil
+}
+
+// usage serves GET /v1/usage, of all timelines or of one bucket.
+func (a *admin) usage(ctx context.Context, r *adminRequest, _ string) (any, error) {
+	bucket, one := r.target.Get("bucket")
+	if one {
+		if _, err := a.server.store.Bucket(bucket, 0); err != nil {
+			return nil, err
+		}
+	}
+	u, err := a.server.store.Usage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return usageAnswer(&u, bucket), nil
+}
+
+// retention serves GET /v1/buckets/{name}/retention.
+func (a *admin) retention(_ context.Context, _ *adminRequest, name string) (any, error) {
+	w, err := a.server.store.Window(name)
+	if err != nil {
+		return nil, err
+	}
+	return &Retention{Window: FormatWindow(w)}, nil
+}
+
+// setRetention serves PUT /v1/buckets/{name}/retention.
+func (a *admin) setRetention(ctx context.Context, r *adminRequest, name string) (any, error) {
+	var in Retention
+	if err := r.decode(&in); err != nil {
+		return nil, err
+	}
+	w, err := ParseWindow(in.Window)
+	if err != nil {
+		return nil, invalid(err.Error())
+	}
+	if _, err := a.server.store.SetWindow(ctx, name, w); err != nil {
+		return nil, err
+	}
+	return &Retention{Window: FormatWindow(w)}, nil
+}
+
+// deleted serves GET /v1/deleted.
+func (a *admin) deleted(context.Context, *adminRequest, string) (any, error) {
+	list := DeletedAnswer{Buckets: []DeletedBucket{}}
+	for _, d := range a.server.store.DeletedBuckets() {
+		list.Buckets = append(list.Buckets, DeletedBucket{ID: uint64(d.Bucket), Name: d.Name, Deleted: d.Deleted.Time(), Until: d.Until.Time()})
+	}
+	return &list, nil
+}
+
+// undelete serves POST /v1/deleted/{id}/undelete.
+func (a *admin) undelete(ctx context.Context, r *adminRequest, id string) (any, error) {
+	n, err := strconv.ParseUint(id, 10, 64)
+	if err != nil {
+		return nil, invalid("bucket id " + strconv.Quote(id) + ": want a number")
+	}
+	var in Undelete
+	if err := r.decode(&in); err != nil {
+		return nil, err
+	}
+	if !object.ValidBucketName(in.Name) {
+		return nil, &AdminError{"InvalidBucketName", "a bucket cannot be named " + strconv.Quote(in.Name)}
+	}
+	info, err := a.server.store.Undelete(ctx, timeline.BucketID(n), in.Name)
+	if err != nil {
+		return nil, err
+	}
+	return &BucketAnswer{ID: uint64(info.Bucket), Name: info.Name}, nil
+}

@@ -1,0 +1,531 @@
+package timeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math"
+	"slices"
+	"time"
+
+	"stemma/gc"
+	"stemma/layers"
+	"stemma/wal"
+)
+
+// collector finds layers that are worth rewriting. It belongs to whoever holds
+// Store.collectMu.
+type collector struct {
+	// signatures say of each timeline what decided on the needs of its records
+	// when they were last looked at, horizon aside.
+	signatures map[layers.TimelineID]uint64
+	parents    map[layers.TimelineID]layers.TimelineID // read ancestors then
+	assessed   map[layers.FileNum]*assessment
+	seed       maphash.Seed
+
+	// seen is what the store looked like when it was last looked at, done when
+	// the last collection that ended well began.
+	seen, done state
+	quietSince time.Duration // uptime since which nothing was committed
+}
+
+// state is what a collection goes by: where nothing of it changed, there is nothing new.
+type state struct {
+	visible, horizon wal.LSN
+	mode             gc.Mode
+}
+
+// assessment is what a layer was found to hold.
+type assessment struct {
+	bytes      int64                // of the file
+	dead       int64                // of them, those of records that nobody can read
+	deadValues int64                // in value segments, that only dead records of the layer hold
+	deadAll    bool                 // nothing is left to keep
+	kept       [gc.NumReasons]int64 // of bytes, by why
+
+	expires wal.LSN           // horizon at which a quarter of the rest will have expired; zero: never
+	byChild bool              // children that fall through keep something
+	flushed int64             // Store.metrics.flushedBytes when it was assessed
+	newest  layers.TimelineID // that the snapshot knew
+}
+
+// idleAfter is how long nothing may be committed until the store counts as idle.
+const idleAfter = 3 * time.Second
+
+// collectGarbage is the worker that gives back what nobody can read.
+func (s *Store) collectGarbage() {
+	defer s.workers.Done()
+	if s.opts.CollectEvery < 0 {
+		return
+	}
+	tick := time.NewTicker(s.opts.CollectEvery)
+	defer tick.Stop()
+	work(s, tick.C, "collection", &s.metrics.collectErrors, func() (again bool, err error) {
+		return false, s.collectOnce(s.closing)
+	})
+}
+
+// collectOnce looks for garbage if something happened since it last did, and
+// removes what is worth it.
+func (s *Store) collectOnce(ctx context.Context) error {
+	s.collectMu.Lock()
+	defer s.collectMu.Unlock()
+	if err := s.dropExpired(ctx); err != nil {
+		return err
+	}
+	c := &s.collector
+	began := c.look(s)
+	news := began != c.done || s.reclaim.pending() || s.strained.any()
+	if !news || began.mode == gc.Busy && s.snapshotAge() < restFactor*s.snapshotCost() {
+		return nil
+	}
+	snap, err := s.takeSnapshot(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.collect(ctx, snap, began.mode); err != nil {
+		return err
+	}
+	c.done = began
+	return nil
+}
+
+// restFactor is how many times longer than the taking of a snapshot took the next
+// collection waits while the store is busy: a tree of a million takes most of a second.
+const restFactor = 20
+
+// look says where the store stands, and how eager to be.
+func (c *collector) look(s *Store) state {
+	now := s.opts.Uptime()
+	st := state{visible: s.log.Visible(), horizon: s.Horizon(), mode: gc.Busy}
+	if st.visible != c.seen.visible {
+		c.quietSince = now
+	}
+	if now-c.quietSince >= idleAfter {
+		st.mode = gc.Idle
+	}
+	c.seen = st
+	return st
+}
+
+// collect runs one collection by a snapshot. The caller holds collectMu.
+func (s *Store) collect(ctx context.Context, snap *snapshot, mode gc.Mode) error {
+	// What fails in one place, a corrupt file say, must not keep the others from
+	// giving back what they can.
+	errs := []error{s.rollUp(ctx)}
+	dirty := s.collector.changed(snap, s.tree)
+	errs = append(errs, s.invalidate(dirty), s.flushDead(ctx, snap, dirty, mode))
+	if mode == gc.Idle {
+		errs = append(errs, s.flushIdle(ctx), s.settleDown(ctx, snap, mode))
+	}
+	_, err := s.rewriteGarbage(ctx, snap, mode)
+	errs = append(errs, err, s.reclaimValues(ctx, mode), s.purge(ctx, snap))
+	return errors.Join(errs...)
+}
+
+// prepare makes what the first use needs.
+func (c *collector) prepare() {
+	if c.signatures != nil {
+		return
+	}
+	c.signatures = make(map[layers.TimelineID]uint64)
+	c.parents = make(map[layers.TimelineID]layers.TimelineID)
+	c.assessed = make(map[layers.FileNum]*assessment)
+	c.seed = maphash.MakeSeed()
+}
+
+// changed returns the timelines, ascending, whose needs may have shrunk since
+// the last snapshot: those whose readers changed, and all that they read on in.
+func (c *collector) changed(snap *snapshot, t *tree) []layers.TimelineID {
+	c.prepare()
+	set := make(map[layers.TimelineID]bool)
+	mark := func(id layers.TimelineID) {
+		for id != 0 && !set[id] {
+			set[id] = true
+			id = c.parents[id]
+		}
+	}
+	seen := make(map[layers.TimelineID]bool, len(c.signatures))
+	for line := range snap.Lines() {
+		seen[line.ID] = true
+		sig := c.signature(&line, t.node(line.ID))
+		// One that came and went between two looks has records, too.
+		if old, known := c.signatures[line.ID]; known && old != sig || !known && !line.Readable {
+			mark(line.ID)
+		}
+		c.signatures[line.ID] = sig
+	}
+	for id := range c.signatures {
+		if !seen[id] { // purged
+			mark(id)
+			delete(c.signatures, id)
+			delete(c.parents, id)
+		}
+	}
+	for line := range snap.Lines() {
+		c.parents[line.ID] = line.ReadAncestor
+		if set[line.ID] {
+			mark(line.ReadAncestor) // where it reads on now
+		}
+	}
+	ids := make([]layers.TimelineID, 0, len(set))
+	for id := range set {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (c *collector) signature(l *gc.Line, n *node) uint64 {
+	var h maphash.Hash
+	h.SetSeed(c.seed)
+	maphash.WriteComparable(&h, struct {
+		readable bool
+		window   gc.Window
+		in       layers.TimelineID
+		lsn      wal.LSN
+	}{l.Readable, n.window(), l.ReadAncestor, l.ReadLSN})
+	for _, p := range l.Pins {
+		maphash.WriteComparable(&h, p)
+	}
+	return h.Sum64()
+}
+
+// flushDead moves memlayers to layers when they hold enough of timelines that
+// nobody reads: a flush leaves those out, and their values can go.
+func (s *Store) flushDead(ctx context.Context, snap *snapshot, dirty []layers.TimelineID, mode gc.Mode) error {
+	v, _, err := s.acquireLayers()
+	if err != nil {
+		return err
+	}
+	var dead uint64
+	for _, id := range dirty {
+		if !snap.dead(id) {
+			continue
+		}
+		for _, m := range v.Mem {
+			if m.MayContain(layers.HashTimeline(id)) {
+				n, err := deadBytes(m, id)
+				if err != nil {
+					v.ReleaseLayers()
+					return err
+				}
+				dead += n
+			}
+		}
+	}
+	v.ReleaseLayers()
+	if dead == 0 || mode == gc.Busy && dead < flushDeadBytes {
+		return nil
+	}
+	return s.Flush(ctx)
+}
+
+// flushDeadBytes is how much of dropped timelines a memlayer may hold on to
+// while the store is busy; a flush comes by itself before long.
+const flushDeadBytes = 4 << 20
+
+// deadBytes adds up what a memlayer has of a timeline.
+func deadBytes(m *layers.Memlayer, id layers.TimelineID) (n uint64, err error) {
+	it := m.NewIter()
+	defer it.Close()
+	for ok := it.SeekGE(layers.MakeKey(id, 0, nil), wal.MaxLSN); ok && it.Record().Key.Timeline() == id; ok = it.Next() {
+		body, err := it.Record().Body.Len()
+		if err != nil {
+			return 0, err
+		}
+		n += uint64(len(it.Record().Key)) + body
+	}
+	return n, it.Err()
+}
+
+// flushIdle moves the active memlayer to a layer when the store is idle and it
+// holds enough: what its records replaced cannot go before.
+func (s *Store) flushIdle(ctx context.Context) error {
+	const records, values = 64 << 10, 1 << 20
+	s.applyMu.Lock()
+	worth := s.mu.active.Bytes() >= records || s.memValues >= values
+	s.applyMu.Unlock()
+	if !worth {
+		return nil
+	}
+	return s.Flush(ctx)
+}
+
+// settleDown merges the levels above the bottom into it when the store is idle
+// and they weigh something: only at the bottom every version finds what ended it.
+func (s *Store) settleDown(ctx context.Context, snap *snapshot, mode gc.Mode) error {
+	for ctx.Err() == nil {
+		ran, err := s.compactOnce(func(v *layers.Version) *compaction {
+			upper, bottom := levelWeight(v.L0), levelWeight(v.Levels[layers.BottomLevel])
+			for _, level := range v.Levels[:layers.BottomLevel] {
+				upper += levelWeight(level)
+			}
+			if upper == 0 || mode != gc.Full && upper < bottom/20 {
+				return nil
+			}
+			c := pickDown(v)
+			if c != nil && mode == gc.Full {
+				c.snap, c.exact, c.ctx = snap, true, ctx
+			}
+			return c
+		})
+		if err != nil || !ran {
+			return err
+		}
+		if s.busyAgain(mode) {
+			return nil
+		}
+	}
+	return ctx.Err()
+}
+
+// levelWeight adds up layers and the values that they refer to.
+func levelWeight(ls []*layers.Layer) int64 {
+	n := levelBytes(ls)
+	for _, l := range ls {
+		for _, ref := range l.Desc().Segments {
+			n += int64(ref.Bytes)
+		}
+	}
+	return n
+}
+
+// pickDown merges the highest level that has layers into the next that has, or
+// into the bottom.
+func pickDown(v *layers.Version) *compaction {
+	from, inputs := 0, v.L0
+	for level := 1; level < layers.BottomLevel && len(inputs) == 0; level++ {
+		from, inputs = level, v.Levels[level]
+	}
+	if len(inputs) == 0 {
+		return nil
+	}
+	to := from + 1
+	for to < layers.BottomLevel && len(v.Levels[to]) == 0 {
+		to++
+	}
+	return compactionOf(v, false, from, to, inputs)
+}
+
+// busyAgain reports whether somebody committed since an idle collection began.
+func (s *Store) busyAgain(mode gc.Mode) bool {
+	return mode == gc.Idle && s.log.Visible() != s.collector.seen.visible
+}
+
+// invalidate forgets what was found in layers that may have records of the
+// timelines, and in those that are gone.
+func (s *Store) invalidate(ids []layers.TimelineID) error {
+	v, _, err := s.acquireLayers()
+	if err != nil {
+		return err
+	}
+	defer v.ReleaseLayers()
+	old := s.collector.assessed
+	s.collector.assessed = make(map[layers.FileNum]*assessment, len(old))
+	for l := range v.All() {
+		num := l.Desc().Num
+		touched, err := touches(l, ids)
+		if err != nil {
+			return err
+		}
+		if a := old[num]; a != nil && !touched {
+			s.collector.assessed[num] = a
+		}
+	}
+	s.countKept()
+	return nil
+}
+
+// assessBudget bounds the bytes of layers that one collection assesses while the
+// store is busy. What is left is assessed by the next ones.
+const assessBudget = 32 << 20
+
+// rewriteGarbage assesses the layers that may have become garbage and rewrites
+// those where it is worth it. It reports whether it rewrote any. A layer that
+// fails does not keep it from the others.
+func (s *Store) rewriteGarbage(ctx context.Context, snap *snapshot, mode gc.Mode) (rewrote bool, err error) {
+	v, _, err := s.acquireLayers()
+	if err != nil {
+		return false, err
+	}
+	all := slices.Collect(v.All())
+	v.ReleaseLayers()
+	s.collector.prepare()
+	budget := int64(math.MaxInt64)
+	if mode == gc.Busy {
+		budget = assessBudget
+	}
+	var errs []error
+	for _, l := range all {
+		if ctx.Err() != nil || s.closing.Err() != nil || s.Err() != nil {
+			return rewrote, errors.Join(append(errs, ctx.Err(), s.Err())...)
+		}
+		did, err := s.rewriteIfGarbage(ctx, l, snap, mode, &budget)
+		rewrote = rewrote || did
+		if err != nil {
+			errs = append(errs, fmt.Errorf("collect layer %d: %w", l.Desc().Num, err))
+		}
+	}
+	return rewrote, errors.Join(errs...)
+}
+
+// rewriteIfGarbage assesses a layer, unless it was and nothing happened since or
+// the budget of bytes is spent, and rewrites it if that is worth it.
+func (s *Store) rewriteIfGarbage(ctx context.Context, l *layers.Layer, snap *snapshot, mode gc.Mode, budget *int64) (bool, error) {
+	num := l.Desc().Num
+	a := s.collector.assessed[num]
+	if s.stale(a, snap, mode) {
+		if *budget <= 0 || s.busyAgain(mode) {
+			return false, nil
+		}
+		*budget -= l.Desc().Bytes
+		v, _, err := s.acquireLayers()
+		if err != nil {
+			return false, err
+		}
+		defer v.ReleaseLayers()
+		if !slices.Contains(slices.Collect(v.All()), l) {
+			return false, nil // a compaction has replaced it
+		}
+		if a, err = s.assess(v, l, snap, mode == gc.Full); err != nil {
+			return false, err
+		}
+		s.metrics.assessed.Add(1)
+		s.collector.assessed[num] = a
+	}
+	if !a.deadAll && !gc.Rewrite(a.bytes, a.dead, a.deadValues, mode) {
+		return false, nil
+	}
+	return s.rewriteLayer(ctx, l, snap, mode)
+}
+
+// rewriteLayer removes the garbage of one layer. It reports false when a
+// compaction was faster.
+func (s *Store) rewriteLayer(ctx context.Context, l *layers.Layer, snap *snapshot, mode gc.Mode) (bool, error) {
+	return s.compactOnce(func(v *layers.Version) *compaction {
+		if !slices.Contains(slices.Collect(v.All()), l) {
+			return nil
+		}
+		d := l.Desc()
+		return &compaction{history: d.Kind == layers.HistoryLayer, level: d.Level, inputs: []*layers.Layer{l}, exact: mode == gc.Full, snap: snap, ctx: ctx}
+	})
+}
+
+// stale reports whether a layer has to be assessed (again).
+func (s *Store) stale(a *assessment, snap *snapshot, mode gc.Mode) bool {
+	if a == nil || mode == gc.Full || a.expires != 0 && snap.Horizon() >= a.expires {
+		return true
+	}
+	if a.kept[gc.Unknown] > 0 && snap.newest > a.newest {
+		return true // of timelines that are known by now
+	}
+	grown := s.metrics.flushedBytes.Load() - a.flushed
+	return a.byChild && grown > 0 && (grown >= a.bytes/8 || mode == gc.Idle)
+}
+
+// touches reports whether a layer may have records of one of the timelines.
+func touches(l *layers.Layer, ids []layers.TimelineID) (bool, error) {
+	d := l.Desc()
+	from, _ := slices.BinarySearch(ids, d.Range.Start.Timeline())
+	const asked = 64
+	for i, id := range ids[from:] {
+		if id > d.Range.End.Timeline() {
+			break
+		}
+		if i >= asked || d.RangeTombstones > 0 {
+			return true, nil
+		}
+		if may, err := l.MayContain(layers.HashTimeline(id)); may || err != nil {
+			return may, err
+		}
+	}
+	return false, nil
+}
+
+// assess reads the entries of one layer and decides on each.
+func (s *Store) assess(v *layers.Version, l *layers.Layer, snap *snapshot, exact bool) (*assessment, error) {
+	d := l.Desc()
+	k := s.newRetainer(snap, v, []*layers.Layer{l}, exact)
+	k.bottom = d.Kind != layers.DeltaLayer
+	a := &assessment{bytes: d.Bytes, flushed: s.metrics.flushedBytes.Load(), newest: snap.newest}
+	recheck := gc.NewRecheck(snap.Horizon())
+	var deadRaw, raw int64
+	it := l.NewIter(layers.IterOptions{})
+	defer it.Close()
+	pace := s.newPacer(exact)
+	for ok := it.First(); ok; ok = it.Next() {
+		pace.step()
+		if s.closing.Err() != nil {
+			return nil, ErrClosed
+		}
+		r := it.Record()
+		verdict, err := k.next(r)
+		if err != nil {
+			return nil, err
+		}
+		size := int64(len(r.Key) + len(r.Meta) + len(r.Body))
+		raw += size
+		a.kept[verdict.reason] += size
+		switch {
+		case !verdict.keep():
+			deadRaw += size
+			a.deadValues += valueBytes(r)
+		case r.Kind == layers.KindTombstone:
+			recheck.Add(size, s.expiry(r.Key.Timeline(), r.LSN))
+		case verdict.reason == gc.InWindow:
+			recheck.Add(size, s.expiry(r.Key.Timeline(), verdict.death))
+		case verdict.reason == gc.Child, verdict.reason == gc.ProbeLimit:
+			a.byChild = true
+		}
+	}
+	if err := it.Err(); err != nil {
+		return nil, err
+	}
+	a.deadAll = deadRaw == raw
+	for _, r := range l.RangeTombstones() {
+		keep, err := k.keepRange(&r)
+		if err != nil {
+			return nil, err
+		}
+		if raw++; !keep {
+			deadRaw++
+		} else {
+			a.deadAll = false
+		}
+	}
+	a.dead = int64(float64(a.bytes) * float64(deadRaw) / float64(max(raw, 1)))
+	if deadRaw > 0 {
+		a.dead = max(a.dead, 1)
+	}
+	for i := range a.kept {
+		a.kept[i] = int64(float64(a.kept[i]) * float64(a.bytes) / float64(max(raw, 1)))
+	}
+	if at, ok := recheck.At(); ok {
+		a.expires = at
+	}
+	return a, nil
+}
+
+// valueBytes is what a record holds in value segments.
+func valueBytes(r *layers.Record) int64 {
+	if r.Body.Tag() != layers.BodyExtents && r.Body.Tag() != layers.BodySpilled {
+		return 0
+	}
+	n, err := r.Body.Len()
+	if err != nil {
+		return 0 // the verification of a rewrite reports it
+	}
+	return int64(n)
+}
+
+// expiry returns the horizon from which a window does not keep a version any
+// more that ended at death.
+func (s *Store) expiry(id layers.TimelineID, death wal.LSN) wal.LSN {
+	n := s.tree.node(id)
+	if n == nil {
+		return 0
+	}
+	return gc.Expiry(death, n.retention.Load().window)
+}

@@ -1,0 +1,215 @@
+package timeline
+
+import (
+	"bytes"
+	"fmt"
+
+	"stemma/layers"
+	"stemma/wal"
+)
+
+// merge is one compaction at work.
+type merge struct {
+	s       *Store
+	c       *compaction
+	snap    *snapshot
+	version *layers.Version
+	main    *output
+	history *output // what a bottom merge splits off; else nil
+	stones  []layers.Record
+}
+
+func (s *Store) newMerge(v *layers.Version, c *compaction, snap *snapshot) *merge {
+	m := &merge{s: s, c: c, snap: snap, version: v}
+	category := s.outputCategory(levelBytes(c.inputs))
+	m.main = s.newOutput(c.mainKind(), c.level, category)
+	if c.bottom() {
+		m.history = s.newOutput(layers.HistoryLayer, 0, category)
+	}
+	return m
+}
+
+func (m *merge) retainer() *retainer {
+	k := m.s.newRetainer(m.snap, m.version, m.c.inputs, m.c.exact)
+	k.bottom = m.c.bottom() || m.c.history
+	return k
+}
+
+func (m *merge) abort() {
+	m.main.abort()
+	if m.history != nil {
+		m.history.abort()
+	}
+}
+
+// inputs returns the records of all inputs in order, and their number.
+func (m *merge) inputs() (layers.Iterator, uint64) {
+	var iters []layers.Iterator
+	var n uint64
+	for _, l := range m.c.inputs {
+		iters = append(iters, l.NewIter(layers.IterOptions{}))
+		n += l.Desc().Entries
+	}
+	return layers.NewMergeIterator(iters), n
+}
+
+// run writes the outputs, synced.
+func (m *merge) run() ([]*layers.Layer, error) {
+	err := m.each(func(r *layers.Record, v verdict) error {
+		if !v.keep() {
+			return nil
+		}
+		w := *r
+		w.Death = m.death(v)
+		if m.history != nil && w.Death != 0 {
+			return m.history.add(&w)
+		}
+		return m.main.add(&w)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if m.stones, err = m.keptStones(); err != nil {
+		return nil, err
+	}
+	outputs, err := m.main.finish(m.stones)
+	if err != nil || m.history == nil {
+		return outputs, err
+	}
+	history, err := m.history.finish(nil)
+	if err != nil {
+		m.s.discard(outputs)
+		return nil, err
+	}
+	return append(outputs, history...), nil
+}
+
+// death returns the death LSN that a kept record is written with: zero where
+// it is not in a history layer.
+func (m *merge) death(v verdict) wal.LSN {
+	if v.death == wal.MaxLSN || !m.c.history && !m.c.bottom() {
+		return 0
+	}
+	return v.death
+}
+
+// each visits every record of the inputs with what becomes of it.
+func (m *merge) each(visit func(r *layers.Record, v verdict) error) error {
+	k := m.retainer()
+	it, want := m.inputs()
+	defer it.Close()
+	var got uint64
+	pace := m.s.newPacer(m.c.exact)
+	for ok := it.First(); ok; ok = it.Next() {
+		pace.step()
+		if m.s.closing.Err() != nil {
+			return ErrClosed
+		}
+		if m.c.ctx != nil && m.c.ctx.Err() != nil {
+			return m.c.ctx.Err()
+		}
+		v, err := k.next(it.Record())
+		if err != nil {
+			return err
+		}
+		if err := visit(it.Record(), v); err != nil {
+			return err
+		}
+		got++
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	if got != want {
+		return fmt.Errorf("merged %d records of %d: %w", got, want, layers.ErrCorrupt)
+	}
+	return nil
+}
+
+// keptStones returns the range tombstones that stay.
+func (m *merge) keptStones() ([]layers.Record, error) {
+	k := m.retainer()
+	var kept []layers.Record
+	for _, l := range m.c.inputs {
+		for _, r := range l.RangeTombstones() {
+			keep, err := k.keepRange(&r)
+			if err != nil {
+				return nil, err
+			}
+			if keep {
+				kept = append(kept, r)
+			}
+		}
+	}
+	return kept, nil
+}
+
+// verify reads inputs and outputs anew and compares them record by record: what
+// must be kept is there, as it was, and nothing else is.
+func (m *merge) verify(outputs []*layers.Layer) error {
+	var iters []layers.Iterator
+	for _, l := range outputs {
+		iters = append(iters, l.NewIter(layers.IterOptions{}))
+	}
+	out := layers.NewMergeIterator(iters)
+	defer out.Close()
+	ok := out.First()
+	err := m.each(func(r *layers.Record, v verdict) error {
+		if !v.keep() {
+			return nil
+		}
+		if !ok {
+			if err := out.Err(); err != nil {
+				return err
+			}
+			return fmt.Errorf("record %s at %d was lost, it is kept as %s", r.Key, r.LSN, v.reason)
+		}
+		if err := m.same(r, out.Record(), v); err != nil {
+			return err
+		}
+		ok = out.Next()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := out.Err(); err != nil {
+		return err
+	}
+	if ok {
+		return fmt.Errorf("record %s at %d should be gone", out.Record().Key, out.Record().LSN)
+	}
+	return m.verifyStones(outputs)
+}
+
+// same compares a record of the inputs with one of the outputs.
+func (m *merge) same(in, out *layers.Record, v verdict) error {
+	death := m.death(v)
+	if in.Key.Compare(out.Key) != 0 || in.LSN != out.LSN || in.Kind != out.Kind || out.Death != death ||
+		!bytes.Equal(in.Meta, out.Meta) || !bytes.Equal(in.Body, out.Body) {
+		return fmt.Errorf("record %s at %d, death %d, was written as %s at %d, death %d", in.Key, in.LSN, death, out.Key, out.LSN, out.Death)
+	}
+	return nil
+}
+
+// verifyStones checks that the outputs' range tombstones cover what the kept
+// ones did: every bound of either is hidden to the same LSN by both.
+func (m *merge) verifyStones(outputs []*layers.Layer) error {
+	var got []layers.Record
+	for _, l := range outputs {
+		got = append(got, l.RangeTombstones()...)
+	}
+	want, have := layers.NewTombstoneSet(m.stones), layers.NewTombstoneSet(got)
+	for _, rs := range [][]layers.Record{m.stones, got} {
+		for i := range rs {
+			for _, key := range []layers.Key{rs[i].Key, rs[i].End} {
+				a, aok := want.Covering(key, wal.MaxLSN)
+				b, bok := have.Covering(key, wal.MaxLSN)
+				if a != b || aok != bok {
+					return fmt.Errorf("key %s is hidden below %d, was below %d", key, b, a)
+				}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+package timeline
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"stemma/layers"
+	"stemma/wal"
+)
+
+// purge forgets dropped timelines that nobody reads and of which nothing is left
+// in memlayers and layers, and buckets all of whose timelines are gone. The
+// caller holds collectMu.
+func (s *Store) purge(ctx context.Context, snap *snapshot) error {
+	var gone []*node
+	s.tree.mu.RLock()
+	for _, n := range s.tree.mu.nodes {
+		if !n.readable(wal.MaxLSN) && snap.dead(n.id) {
+			gone = append(gone, n)
+		}
+	}
+	s.tree.mu.RUnlock()
+	if len(gone) == 0 {
+		return nil
+	}
+	s.compactMu.Lock() // no rollup gives one of them records meanwhile
+	defer s.compactMu.Unlock()
+	left, err := s.withoutRecords(gone)
+	if err != nil {
+		return err
+	}
+	left = s.withoutReaders(left)
+	for len(left) > 0 && ctx.Err() == nil {
+		n := min(len(left), maxDropsEach)
+		if err := s.purgeSome(left[:n]); err != nil {
+			return fmt.Errorf("purge %d timelines: %w", n, err)
+		}
+		left = left[n:]
+	}
+	return ctx.Err()
+}
+
+// withoutRecords returns those of the timelines that have no record anywhere.
+func (s *Store) withoutRecords(nodes []*node) ([]*node, error) {
+	v, _, err := s.acquireLayers()
+	if err != nil {
+		return nil, err
+	}
+	defer v.ReleaseLayers()
+	var left []*node
+	for _, n := range nodes {
+		if n.written.Load() {
+			has, err := hasRecords(v, n.id)
+			if err != nil {
+				return nil, err
+			}
+			if has {
+				continue
+			}
+		}
+		left = append(left, n)
+	}
+	return left, nil
+}
+
+// withoutReaders returns those of the timelines in which none reads on that
+// stays itself, and through which no pin is found, by descending id: children
+// before what they read.
+func (s *Store) withoutReaders(nodes []*node) []*node {
+	slices.SortFunc(nodes, func(a, b *node) int { return cmp.Compare(b.id, a.id) })
+	going := make(map[*node]bool, len(nodes))
+	for _, n := range nodes {
+		going[n] = true
+	}
+	s.tree.mu.RLock()
+	defer s.tree.mu.RUnlock()
+	for _, p := range s.tree.mu.pins { // a snapshot of a fork, from before its birth, is found by its lineage
+		if b := s.tree.mu.buckets[p.Bucket]; b != nil {
+			for n := b.last(); n != nil && n.id != p.Timeline; n = n.ancestor {
+				delete(going, n)
+			}
+		}
+	}
+	for _, n := range s.tree.mu.nodes {
+		for p := n.next(math.MaxUint64); p != nil && !going[n]; n, p = p.node, p.node.next(math.MaxUint64) {
+			delete(going, p.node) // n stays, and so does what it reads
+		}
+	}
+	return slices.DeleteFunc(nodes, func(n *node) bool { return !going[n] })
+}
+
+// hasRecords reports whether a memlayer or layer has a record of a timeline.
+func hasRecords(v *layers.Version, id layers.TimelineID) (bool, error) {
+	hash := layers.HashTimeline(id)
+	all := layers.KeyRange{Start: layers.MakeKey(id, 0, nil), End: layers.MakeKey(id+1, 0, nil)}
+	for _, m := range v.Mem {
+		if overlapsAny(m.RangeTombstones(), all) {
+			return true, nil
+		}
+		if !m.MayContain(hash) {
+			continue
+		}
+		if has, err := hasPoints(m.NewIter(), all); has || err != nil {
+			return has, err
+		}
+	}
+	for l := range v.All() {
+		if !l.Desc().Range.Overlaps(all) {
+			continue
+		}
+		if overlapsAny(l.RangeTombstones(), all) {
+			return true, nil
+		}
+		if may, err := l.MayContain(hash); err != nil {
+			return false, err
+		} else if !may {
+			continue
+		}
+		if has, err := hasPoints(l.NewIter(layers.IterOptions{}), all); has || err != nil {
+			return has, err
+		}
+	}
+	return false, nil
+}
+
+// hasPoints reports whether an iterator, which it closes, has a record in a range:
+// a filter alone may say so for ever of a timeline of which there is nothing.
+func hasPoints(it layers.Iterator, r layers.KeyRange) (bool, error) {
+	has := it.SeekGE(r.Start, wal.MaxLSN) && r.Contains(it.Record().Key)
+	return has, firstError(it.Err(), it.Close())
+}
+
+func overlapsAny(stones []layers.Record, r layers.KeyRange) bool {
+	for i := range stones {
+		if (layers.KeyRange{Start: stones[i].Key, End: stones[i].End}).Overlaps(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// purgeSome deletes the rows of timelines, synced, and then forgets them.
+func (s *Store) purgeSome(nodes []*node) error {
+	s.treeMu.Lock()
+	defer s.treeMu.Unlock()
+	rows := s.catalog.newBatch()
+	buckets := make(map[*bucket]bool)
+	for _, n := range nodes {
+		rows.purge(n.id)
+		buckets[n.bucket] = true
+	}
+	dead := make(map[layers.TimelineID]bool, len(nodes))
+	for _, n := range nodes {
+		dead[n.id] = true
+	}
+	for b := range buckets {
+		if b == nil || b.deleted.Load() == 0 || !b.allGone(s.tree, dead) {
+			delete(buckets, b)
+			continue
+		}
+		rows.delete(rowKey(rowBucket, uint64(b.id)))
+	}
+	if err := s.commitSynced(rows, nil); err != nil {
+		return err
+	}
+	s.at(StepPurged)
+	s.tree.mu.Lock()
+	defer s.tree.mu.Unlock()
+	for _, n := range nodes {
+		delete(s.tree.mu.nodes, n.id)
+		n.purged.Store(true)
+	}
+	for b := range buckets {
+		delete(s.tree.mu.buckets, b.id)
+	}
+	s.metrics.purged.Add(int64(len(nodes)))
+	return nil
+}
+
+// allGone reports whether every timeline that the bucket led to is dead or was
+// purged before.
+func (b *bucket) allGone(t *tree, dead map[layers.TimelineID]bool) bool {
+	for _, l := range *b.bindings.Load() {
+		if !dead[l.node.id] && t.node(l.node.id) != nil {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,223 @@
+package timeline
+
+import (
+	"fmt"
+
+	"stemma/gc"
+	"stemma/layers"
+	"stemma/wal"
+)
+
+// retainer decides, record by record in record order, what a rewrite of layers
+// keeps. The rules are those of package gc (docs/gc.md); what lies in layers it
+// asks of one Version. Not safe for concurrent use.
+type retainer struct {
+	s       *Store
+	snap    *snapshot
+	version *layers.Version
+	// inputs are rewritten: what lies in them is not outside.
+	inputs map[*layers.Layer]bool
+	// prober looks into children; without one they count as reading everything.
+	prober gc.Prober
+	// maxProbes bounds the reads in children per record; zero: no bound.
+	maxProbes int
+	// bottom says that what is older of the keys of a main layer lies in the
+	// inputs, or in history with its death: tombstones may go.
+	bottom bool
+
+	stones *layers.TombstoneSet // range tombstones of the inputs
+	key    layers.Key
+	above  wal.LSN // LSN of the next newer version of key; wal.MaxLSN without one
+}
+
+// verdict is what becomes of a record.
+type verdict struct {
+	reason gc.Reason // why it is kept; gc.None: it goes
+	// death is the LSN that ended the version; wal.MaxLSN: nothing did.
+	death wal.LSN
+}
+
+func (v verdict) keep() bool { return v.reason != gc.None }
+
+// maxProbes bounds the reads in children that one record of a background
+// rewrite may cost. It is kept when they do not suffice.
+const maxProbes = 64
+
+func (s *Store) newRetainer(snap *snapshot, v *layers.Version, inputs []*layers.Layer, exact bool) *retainer {
+	k := &retainer{s: s, snap: snap, version: v, inputs: make(map[*layers.Layer]bool, len(inputs)), maxProbes: maxProbes}
+	k.prober = k
+	if exact {
+		k.maxProbes = 0
+	}
+	var stones []layers.Record
+	for _, l := range inputs {
+		k.inputs[l] = true
+		stones = append(stones, l.RangeTombstones()...)
+	}
+	k.stones = layers.NewTombstoneSet(stones)
+	return k
+}
+
+// Oldest implements gc.Prober.
+func (k *retainer) Oldest(t layers.TimelineID, suffix []byte) (wal.LSN, bool, error) {
+	k.s.metrics.probes.Add(1)
+	return k.version.Oldest(t, suffix)
+}
+
+// death returns the LSN that ended the version that follows in record order;
+// wal.MaxLSN: nothing did.
+func (k *retainer) death(r *layers.Record) wal.LSN {
+	if k.key.Compare(r.Key) != 0 {
+		k.key, k.above = append(k.key[:0], r.Key...), wal.MaxLSN
+	}
+	death := k.above
+	if r.Death != 0 {
+		death = min(death, r.Death)
+	} else if c, ok := k.stones.CoveringAbove(r.Key, r.LSN); ok {
+		death = min(death, c)
+	}
+	k.above = r.LSN
+	return death
+}
+
+// next decides on the record that follows in record order.
+func (k *retainer) next(r *layers.Record) (verdict, error) {
+	v := verdict{death: k.death(r)}
+	id := r.Key.Timeline()
+	switch {
+	case id > k.snap.newest, r.LSN > k.snap.last:
+		v.reason = gc.Unknown
+		return v, nil
+	case k.snap.Dead(id):
+		return v, nil
+	case r.Key.Namespace() == layers.NamespacePages:
+		v.reason = gc.BaseOfDelta // which of them are bases is known only where all of a chain is at hand
+		return v, nil
+	}
+	var err error
+	v.reason, err = k.snap.Need(id, r.Key.Suffix(), r.LSN, v.death, k.prober, k.maxProbes)
+	if line, ok := k.snap.Line(id); err == nil && v.keep() && v.death != wal.MaxLSN && k.bottom && ok && r.LSN < line.Birth {
+		if v.death, err = k.endOfRolledUp(r, v.death); err == nil {
+			v.reason, err = k.snap.Need(id, r.Key.Suffix(), r.LSN, v.death, k.prober, k.maxProbes)
+		}
+	}
+	if err == nil && v.keep() && r.Kind == layers.KindTombstone && k.bottom {
+		var idle bool
+		if idle, err = k.hidesNothing(r); idle {
+			v.reason = gc.None
+		}
+	}
+	if err != nil {
+		return v, fmt.Errorf("decide on %s at %d: %w", r.Key, r.LSN, err)
+	}
+	return v, nil
+}
+
+// endOfRolledUp returns what ended a record that a rollup brought, if that is
+// older than end: alone among the records of a timeline it comes to a level
+// after newer ones, its own and those of earlier rollups, and some of those may
+// lie in history already.
+func (k *retainer) endOfRolledUp(r *layers.Record, end wal.LSN) (wal.LSN, error) {
+	user := r.Key.User()
+	own := k.version.NewHistory(r.Key.Timeline(), r.Key.Namespace(), user, append(user[:len(user):len(user)], 0), r.LSN+1, end-1)
+	for ok := own.First(); ok; ok = own.Next() {
+		end = min(end, own.Record().LSN)
+	}
+	for _, t := range own.RangeTombstones() {
+		end = min(end, t.LSN)
+	}
+	return end, firstError(own.Err(), own.Close())
+}
+
+// keepRange decides on a range tombstone of the inputs.
+func (k *retainer) keepRange(r *layers.Record) (bool, error) {
+	id := r.Key.Timeline()
+	switch {
+	case id > k.snap.newest:
+		return true, nil
+	case !k.snap.NeedFrom(id, r.LSN):
+		return false, nil
+	case !k.bottom:
+		return true, nil
+	}
+	idle, err := k.hidesNothing(r)
+	return !idle, err
+}
+
+// hidesNothing reports whether a tombstone, of a key or a range, can go although
+// its timeline is read above it: nothing older of the timeline is left that it
+// hides, what the timeline inherits has no value of the key, and no difference
+// must show it.
+//
+// Values that are hidden in an ancestor, by its own tombstone, count: the very
+// merge that asks may drop that one, because nobody falls through to it yet.
+func (k *retainer) hidesNothing(r *layers.Record) (bool, error) {
+	id := r.Key.Timeline()
+	uploads := r.Key.Namespace() == layers.NamespaceUploads // no differences, nothing inherited
+	if !uploads && k.snap.DifferenceMayShow(id, r.LSN) {
+		return false, nil
+	}
+	if older, err := k.olderOutside(r); older || err != nil {
+		return false, err
+	}
+	n := k.s.tree.node(id)
+	if n == nil || uploads {
+		return true, nil
+	}
+	chain := n.inherited(k.version.Seq)
+	if len(chain) == 0 {
+		return true, nil
+	}
+	if r.Kind == layers.KindRangeTombstone {
+		return k.nothingInherited(chain, r)
+	}
+	found := false
+	err := k.version.Walk(chain, r.Key.Namespace(), r.Key.User(), func(in *layers.Record, _ int) bool {
+		found = in.Kind == layers.KindValue || in.Kind == layers.KindDelta
+		return !found
+	})
+	return !found && err == nil, err
+}
+
+// nothingInherited reports whether no hop has a value, hidden or not, in the
+// range of a tombstone. It gives up where there are many point tombstones.
+func (k *retainer) nothingInherited(chain []layers.Hop, r *layers.Record) (bool, error) {
+	upper := r.End.User()
+	if r.End.Namespace() != r.Key.Namespace() {
+		upper = nil
+	}
+	left := maxProbes
+	for _, h := range chain {
+		it := k.version.NewHistory(h.Timeline, r.Key.Namespace(), r.Key.User(), upper, 1, h.UpTo)
+		found := false
+		for ok := it.First(); ok && !found; ok = it.Next() {
+			left--
+			found = it.Record().Kind != layers.KindTombstone || left == 0
+		}
+		if err := firstError(it.Err(), it.Close()); found || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// olderOutside reports whether a main layer that is not rewritten may have
+// something older that a tombstone hides. Memlayers have only what is newer than
+// every layer; history has deaths.
+func (k *retainer) olderOutside(r *layers.Record) (bool, error) {
+	hull := layers.KeyRange{Start: r.Key, End: r.End}
+	hash := layers.HashTimeline(r.Key.Timeline())
+	if r.Kind == layers.KindTombstone {
+		hull.End, hash = append(r.Key[:len(r.Key):len(r.Key)], 0), layers.HashKey(r.Key)
+	}
+	for l := range k.version.All() {
+		d := l.Desc()
+		if k.inputs[l] || d.Kind == layers.HistoryLayer || d.MinLSN >= r.LSN || !d.Range.Overlaps(hull) {
+			continue
+		}
+		if may, err := l.MayContain(hash); may || err != nil {
+			return may, err
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,154 @@
+package timeline
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"stemma/gc"
+	"stemma/wal"
+)
+
+// SetWindow changes how far back a bucket can be read at every LSN. Shrinking
+// takes effect with the next collection; growing brings nothing back that
+// could not be read when it was asked for. Safe at any time, on a full disk too.
+//
+// Errors: ErrNoSuchBucket, and those of Commit.
+func (s *Store) SetWindow(ctx context.Context, name string, w gc.Window) (wal.LSN, error) {
+	if w < 0 {
+		return 0, fmt.Errorf("window of %d ns: %w", w, ErrBadWindow)
+	}
+	if err := s.admit(ctx, nil); err != nil {
+		return 0, err
+	}
+	s.treeMu.Lock()
+	b := s.tree.sequencedName(name)
+	if b == nil {
+		s.treeMu.Unlock()
+		return 0, fmt.Errorf("set window of %q: %w", name, ErrNoSuchBucket)
+	}
+	n := b.sequenced()
+	// Collections decide by a durable horizon: none has passed this cutoff.
+	op := treeOp{tag: opWindow, timeline: n.id, window: w, lsn: n.cutoff(s.Horizon())}
+	lsn, err := s.changeTree(ctx, []treeOp{op}, 0, nil)
+	if err != nil {
+		return 0, fmt.Errorf("set window of %q: %w", name, err)
+	}
+	return lsn, nil
+}
+
+// Window returns how far back a bucket can be read at every LSN.
+// Errors: ErrNoSuchBucket.
+func (s *Store) Window(name string) (gc.Window, error) {
+	b, visible, err := s.lookup(name)
+	if err != nil {
+		return 0, fmt.Errorf("window of %q: %w", name, err)
+	}
+	return b.at(visible).node.retention.Load().window, nil
+}
+
+// undoUntil returns the LSN until which a bucket that is deleted now can be
+// undeleted, zero for not at all.
+func (s *Store) undoUntil(n *node, undo time.Duration) wal.LSN {
+	if undo == 0 && n.ancestorID == 0 {
+		undo = s.opts.UndoTime
+	}
+	if undo <= 0 {
+		return 0
+	}
+	now := s.clock.Now()
+	return now + min(wal.LSN(undo), wal.MaxLSN-now)
+}
+
+// Deleted describes a bucket that can be undeleted.
+type Deleted struct {
+	Info
+	Deleted wal.LSN // when, as the LSN of the commit
+	Until   wal.LSN // by the store clock, it can be undeleted
+}
+
+// DeletedBuckets lists the buckets that can be undeleted, by id.
+func (s *Store) DeletedBuckets() []Deleted {
+	now, visible := s.clock.Now(), s.log.Visible()
+	s.tree.mu.RLock()
+	var found []*bucket
+	for _, b := range s.tree.mu.buckets {
+		if d := b.deleted.Load(); d != 0 && wal.LSN(d) <= visible {
+			found = append(found, b)
+		}
+	}
+	s.tree.mu.RUnlock()
+	var list []Deleted
+	for _, b := range found {
+		n := b.last()
+		if f := n.fate.Load(); f != nil && f.undeletable(now) {
+			list = append(list, Deleted{Info: s.info(b, n), Deleted: f.deleted, Until: f.undo})
+		}
+	}
+	slices.SortFunc(list, func(a, b Deleted) int { return int(a.Bucket) - int(b.Bucket) })
+	return list
+}
+
+func (f *fate) undeletable(now wal.LSN) bool { return f.dropped == 0 && now < f.undo }
+
+// Undelete brings a deleted bucket back as it was, under a name.
+//
+// Errors: ErrNoSuchBucket, ErrGone, ErrBucketExists, ErrBadName, and those of Commit.
+func (s *Store) Undelete(ctx context.Context, id BucketID, name string) (Info, error) {
+	if err := checkNames(name); err != nil {
+		return Info{}, err
+	}
+	if err := s.AdmitWrite(ctx); err != nil {
+		return Info{}, err
+	}
+	s.treeMu.Lock()
+	b := s.tree.bucket(id)
+	err := error(nil)
+	switch {
+	case b == nil:
+		err = ErrNoSuchBucket
+	case b.deleted.Load() == 0:
+		err = fmt.Errorf("it was not deleted: %w", ErrBucketExists)
+	case !b.last().fate.Load().undeletable(s.clock.Now()):
+		err = ErrGone
+	case s.tree.sequencedName(name) != nil:
+		err = fmt.Errorf("name %q: %w", name, ErrBucketExists)
+	}
+	if err != nil {
+		s.treeMu.Unlock()
+		return Info{}, fmt.Errorf("undelete bucket %d: %w", id, err)
+	}
+	op := treeOp{tag: opUndelete, bucket: id, timeline: b.last().id, name: name}
+	lsn, err := s.changeTree(ctx, []treeOp{op}, 0, nil)
+	if err != nil {
+		return Info{}, fmt.Errorf("undelete bucket %d: %w", id, err)
+	}
+	return s.infoOf(id, lsn), nil
+}
+
+// dropExpired logs the end of timelines whose undo time is over.
+func (s *Store) dropExpired(ctx context.Context) error {
+	s.treeMu.Lock()
+	now := s.clock.Now()
+	var ops []treeOp
+	s.tree.mu.RLock()
+	for _, n := range s.tree.mu.nodes {
+		if f := n.fate.Load(); f != nil && f.dropped == 0 && !f.undeletable(now) && len(ops) < maxDropsEach {
+			ops = append(ops, treeOp{tag: opDrop, timeline: n.id, lsn: f.deleted})
+		}
+	}
+	s.tree.mu.RUnlock()
+	if len(ops) == 0 {
+		s.treeMu.Unlock()
+		return nil
+	}
+	if _, err := s.changeTree(ctx, ops, 0, nil); err != nil {
+		return fmt.Errorf("drop %d timelines: %w", len(ops), err)
+	}
+	s.at(StepDropLogged)
+	return nil
+}
+
+// maxDropsEach bounds the timelines that one commit drops.
+const maxDropsEach = 10_000

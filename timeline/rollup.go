@@ -1,0 +1,328 @@
+package timeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+
+	"stemma/gc"
+	"stemma/layers"
+	"stemma/wal"
+	"stemma/wal/storefs"
+)
+
+// rollup shortens the way of reads of one timeline: what the timelines in
+// between have of each key, newest only, becomes records of its own, below all
+// that it wrote itself, and its reads go on beyond them (DESIGN 2.5).
+type rollup struct {
+	node *node
+	hops []layers.Hop // in between that have records, nearest first
+	to   *readPair    // nil: nowhere
+	most int64        // records that it may copy; zero: any number
+}
+
+// rollupsEach bounds the timelines that one edit rolls up.
+const rollupsEach = 256
+
+// rollUp shortens the chains that are longer than they should be, those at
+// the lower depths first, so that the longer rollups find the shorter ones done.
+// Then come the timelines whose reads have paid for a rollup of their own.
+func (s *Store) rollUp(ctx context.Context) error {
+	for ctx.Err() == nil {
+		done, err := s.rollUpSome(s.longChains)
+		if err != nil {
+			return err
+		}
+		if done == 0 {
+			break
+		}
+	}
+	for _, n := range s.takeStrained() {
+		if ctx.Err() != nil {
+			break
+		}
+		if err := s.rollUpStrained(n); err != nil {
+			s.strained.add(n) // to be tried again
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+const (
+	// fewHops is a chain that no read minds.
+	fewHops = 3
+	// scanStrain is how much more than a get a scan suffers from a hop.
+	scanStrain = 32
+	// firstPatience is the strain after which a timeline is rolled up by itself,
+	// and the records that this may copy. It doubles when there are more.
+	firstPatience = 4096
+)
+
+// strain notes that a read goes many hops. Once the hops of a timeline's reads
+// are as many as the records that a rollup would copy, it is worth it.
+func (v *View) strain(weight int) {
+	extra := len(v.chain) - fewHops
+	if extra <= 0 {
+		return
+	}
+	n := v.node
+	patience := max(n.patience.Load(), firstPatience)
+	if now := n.strain.Add(int64(extra * weight)); now >= patience && now-int64(extra*weight) < patience {
+		v.store.strained.add(n)
+	}
+}
+
+// strained are the timelines whose reads have gone many hops.
+type strained struct {
+	mu    sync.Mutex
+	nodes []*node
+}
+
+func (s *strained) add(n *node) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nodes = append(s.nodes, n)
+}
+
+func (s *strained) any() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.nodes) > 0
+}
+
+func (s *Store) takeStrained() []*node {
+	s.strained.mu.Lock()
+	defer s.strained.mu.Unlock()
+	nodes := s.strained.nodes
+	s.strained.nodes = nil
+	return nodes
+}
+
+// errManyRecords ends a rollup that copies more than its reads have paid for.
+var errManyRecords = errors.New("timeline: too many records")
+
+// rollUpStrained rolls a timeline up to the root of its lineage, if that copies
+// no more records than its patience; else it becomes more patient.
+func (s *Store) rollUpStrained(n *node) error {
+	for {
+		patience := max(n.patience.Load(), firstPatience)
+		if n.strain.Load() < patience {
+			return nil // what its reads have paid so far stays paid
+		}
+		_, err := s.rollUpSome(func(version uint64) []rollup {
+			if p := n.next(version); p == nil || p.node.next(version) == nil {
+				return nil
+			}
+			r := n.rollupTo(0, version)
+			r.most = patience
+			return []rollup{r}
+		})
+		if !errors.Is(err, errManyRecords) {
+			n.strain.Store(0)
+			return err
+		}
+		n.patience.Store(2 * patience)
+	}
+}
+
+// longChains plans the rollups of the lowest tier that has any to do.
+func (s *Store) longChains(version uint64) []rollup {
+	var plan []rollup
+	tier, visible := math.MaxInt, s.log.Visible()
+	s.tree.mu.RLock()
+	defer s.tree.mu.RUnlock()
+	for _, n := range s.tree.mu.nodes {
+		target, ok := gc.RollupDepth(int(n.depth))
+		if p := n.next(version); !ok || p == nil || int(p.node.depth) <= target || !n.readable(wal.MaxLSN) && n.forks.Load() == 0 {
+			continue
+		}
+		if n.birth > visible {
+			continue // a crash may take it back
+		}
+		step := int(n.depth) - target
+		if step > tier {
+			continue
+		}
+		if step < tier {
+			tier, plan = step, plan[:0]
+		}
+		if len(plan) < rollupsEach {
+			plan = append(plan, n.rollupTo(target, version))
+		}
+	}
+	return plan
+}
+
+// rollupTo plans a rollup to the first timeline on the way whose depth is at or
+// below target; a negative one rolls up everything.
+func (n *node) rollupTo(target int, version uint64) rollup {
+	r := rollup{node: n, to: n.next(version)}
+	lsn := wal.MaxLSN
+	for r.to != nil && int(r.to.node.depth) > target {
+		lsn = min(lsn, r.to.lsn)
+		if r.to.node.written.Load() {
+			r.hops = append(r.hops, layers.Hop{Timeline: r.to.node.id, UpTo: lsn})
+		}
+		r.to = r.to.node.next(version)
+	}
+	if r.to != nil {
+		r.to = &readPair{node: r.to.node, lsn: min(lsn, r.to.lsn)}
+	}
+	return r
+}
+
+// Detach copies the records that a bucket inherits, values aside, so that its
+// reads need no ancestor any more. What the ancestors alone were kept for can go.
+//
+// Errors: ErrNoSuchBucket, those of the disk.
+func (s *Store) Detach(ctx context.Context, name string) error {
+	b, _, err := s.lookup(name)
+	if err != nil {
+		return fmt.Errorf("detach %q: %w", name, err)
+	}
+	n := b.last()
+	_, err = s.rollUpSome(func(version uint64) []rollup {
+		if n.next(version) == nil {
+			return nil
+		}
+		return []rollup{n.rollupTo(-1, version)}
+	})
+	if err != nil {
+		return fmt.Errorf("detach %q: %w", name, err)
+	}
+	return nil
+}
+
+// rollUpSome carries out what plan wants in the current Version, in one edit:
+// layer synced, catalog synced, Version published, and then the read pairs,
+// which hold from that Version on.
+func (s *Store) rollUpSome(plan func(version uint64) []rollup) (int, error) {
+	s.compactMu.Lock()
+	defer s.compactMu.Unlock()
+	v, visible, err := s.acquireLayers()
+	if err != nil {
+		return 0, err
+	}
+	defer v.ReleaseLayers()
+	if err := s.Err(); err != nil {
+		return 0, err
+	}
+	// The Version may lack records that a timeline inherits which was born since, and
+	// a crash may take back one that is not visible. Rows of one that is purged would
+	// have nothing to belong to.
+	rs := slices.DeleteFunc(plan(v.Seq), func(r rollup) bool { return r.node.birth > visible || !s.worthReading(r.node) })
+	if len(rs) == 0 {
+		return 0, nil
+	}
+	slices.SortFunc(rs, func(a, b rollup) int { return int(a.node.id) - int(b.node.id) })
+	out := s.newOutput(layers.DeltaLayer, 0, storefs.User)
+	defer out.abort()
+	made, err := s.writeRollups(v, rs, out)
+	if err != nil {
+		return 0, fmt.Errorf("roll up %d timelines: %w", len(rs), err)
+	}
+	rows := s.catalog.newBatch()
+	for _, l := range made {
+		s.setLayerRows(rows, l.Desc())
+		s.metrics.rollupBytes.Add(l.Desc().Bytes)
+	}
+	for _, r := range rs {
+		rows.setReads(r.node.id, r.to)
+		if len(r.hops) > 0 {
+			rows.set(rowKey(rowWritten, uint64(r.node.id)), nil)
+		}
+	}
+	s.at(StepRollupWritten)
+	if err := s.commitSynced(rows, made); err != nil {
+		return 0, err
+	}
+	s.at(StepRollupCommitted)
+	seq := s.publish(func(e *edit) { e.layers = append(e.layers, made...) })
+	for _, r := range rs {
+		r.node.applyRollup(&r, seq)
+	}
+	s.at(StepRollupPublished)
+	s.metrics.rollups.Add(int64(len(rs)))
+	poke(s.compactC)
+	return len(rs), nil
+}
+
+// worthReading reports whether a timeline exists and anybody may read it.
+func (s *Store) worthReading(n *node) bool {
+	return s.tree.node(n.id) == n && (n.readable(wal.MaxLSN) || n.forks.Load() > 0)
+}
+
+// applyRollup lets reads in Versions from seq on take the short way.
+func (n *node) applyRollup(r *rollup, seq uint64) {
+	if len(r.hops) > 0 {
+		n.written.Store(true)
+	}
+	next := &readPair{since: seq, prev: n.reads.Load()}
+	if r.to != nil {
+		next.node, next.lsn = r.to.node, r.to.lsn
+	}
+	n.reads.Store(next)
+}
+
+// inheritedNamespaces are those that a fork sees of its ancestors, in key order.
+var inheritedNamespaces = []layers.Namespace{
+	layers.NamespaceConfig, layers.NamespaceObjects, layers.NamespaceVersions, layers.NamespacePages, layers.NamespaceK2V,
+}
+
+// writeRollups writes the records of rollups that are sorted by timeline.
+func (s *Store) writeRollups(v *layers.Version, rs []rollup, out *output) ([]*layers.Layer, error) {
+	var stones []layers.Record
+	for _, r := range rs {
+		for _, ns := range inheritedNamespaces {
+			if err := s.writeRollup(v, &r, ns, out); err != nil {
+				return nil, err
+			}
+			for _, h := range r.hops {
+				hist := v.NewHistory(h.Timeline, ns, nil, nil, 1, h.UpTo)
+				for _, t := range hist.RangeTombstones() {
+					t.Key, t.End = moveKey(t.Key, h.Timeline, r.node.id), moveKey(t.End, h.Timeline, r.node.id)
+					stones = append(stones, t)
+				}
+				if err := firstError(hist.Err(), hist.Close()); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return out.finish(stones)
+}
+
+// writeRollup writes what the hops have of one namespace.
+func (s *Store) writeRollup(v *layers.Version, r *rollup, ns layers.Namespace, out *output) error {
+	if len(r.hops) == 0 {
+		return nil
+	}
+	scan := v.NewScan(r.hops, ns, nil, nil, layers.ScanOptions{NoFillCache: true, Tombstones: r.to != nil})
+	defer scan.Close()
+	copied := int64(0)
+	for ok := scan.First(); ok; ok = scan.Next() {
+		if s.closing.Err() != nil {
+			return ErrClosed
+		}
+		if copied++; r.most > 0 && copied > r.most {
+			return errManyRecords
+		}
+		rec := *scan.Record()
+		rec.Key = layers.MakeKey(r.node.id, ns, rec.Key.User())
+		rec.Death = 0
+		if err := out.add(&rec); err != nil {
+			return err
+		}
+	}
+	return scan.Err()
+}
+
+// moveKey gives the bound of a range another timeline; an end may be the first
+// key behind the old one.
+func moveKey(k layers.Key, from, to layers.TimelineID) layers.Key {
+	return layers.AppendKey(nil, to+(k.Timeline()-from), k.Namespace(), k.User())
+}

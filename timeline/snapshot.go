@@ -1,0 +1,140 @@
+package timeline
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"stemma/gc"
+	"stemma/layers"
+	"stemma/wal"
+)
+
+// snapshot is the tree as one collection sees it, with the newest timeline that
+// it knows: what came later is none of its business.
+type snapshot struct {
+	*gc.Tree
+	newest layers.TimelineID
+	// last is the newest commit that had its place in the order: of records above
+	// it the tree knows nothing. A bucket may have been undeleted.
+	last wal.LSN
+}
+
+// dead reports whether nobody reads a timeline at all.
+func (s *snapshot) dead(id layers.TimelineID) bool { return id <= s.newest && s.Dead(id) }
+
+// snapshots keeps the newest snapshot. An old one is as safe as a new one, it
+// only keeps more.
+type snapshots struct {
+	mu   sync.Mutex
+	last *snapshot
+	at   time.Duration // uptime when it was taken
+	cost time.Duration // that taking it took
+}
+
+// snapshotLasts is how long a snapshot serves for compactions; more for a tree so
+// large that taking it costs more than a twentieth of that.
+const snapshotLasts = time.Second
+
+// recentSnapshot returns a snapshot that is not much older than now.
+func (s *Store) recentSnapshot() (*snapshot, error) {
+	if last := s.anySnapshot(); last != nil && s.snapshotAge() < max(snapshotLasts, restFactor*s.snapshotCost()) {
+		return last, nil
+	}
+	return s.takeSnapshot(s.closing)
+}
+
+// snapshotAge returns the age of the newest snapshot; a long time without one.
+func (s *Store) snapshotAge() time.Duration {
+	s.snapshots.mu.Lock()
+	defer s.snapshots.mu.Unlock()
+	if s.snapshots.last == nil {
+		return math.MaxInt64
+	}
+	return s.opts.Uptime() - s.snapshots.at
+}
+
+// snapshotCost returns how long the newest snapshot took.
+func (s *Store) snapshotCost() time.Duration {
+	s.snapshots.mu.Lock()
+	defer s.snapshots.mu.Unlock()
+	return s.snapshots.cost
+}
+
+// anySnapshot returns the newest snapshot without waiting for anything, nil when
+// there was none yet.
+func (s *Store) anySnapshot() *snapshot {
+	s.snapshots.mu.Lock()
+	defer s.snapshots.mu.Unlock()
+	return s.snapshots.last
+}
+
+// takeSnapshot returns what is read now. All that it shows as gone is gone for
+// good when it returns: deletions are durable. What is granted later lies at or
+// above the cutoffs of its horizon, where it keeps everything.
+func (s *Store) takeSnapshot(ctx context.Context) (*snapshot, error) {
+	return s.takeSnapshotAt(ctx, wal.MaxLSN)
+}
+
+// takeSnapshotAt is takeSnapshot by a horizon of at most most.
+func (s *Store) takeSnapshotAt(ctx context.Context, most wal.LSN) (*snapshot, error) {
+	began := s.opts.Uptime()
+	s.treeMu.Lock()
+	h := min(s.Horizon(), most)
+	pins := s.pinnedLSNs()
+	s.tree.mu.RLock()
+	lines := make([]gc.Line, 0, len(s.tree.mu.nodes))
+	for id, n := range s.tree.mu.nodes {
+		lines = append(lines, n.line(h, pins[id]))
+	}
+	s.tree.mu.RUnlock()
+	newest, last := s.tree.lastTimeline, s.log.LastReserved()
+	s.treeMu.Unlock()
+	if err := s.log.Settle(ctx, last); err != nil {
+		return nil, fmt.Errorf("wait for %d to become durable: %w", last, err)
+	}
+	if err := s.Err(); err != nil {
+		return nil, err
+	}
+	snap := &snapshot{gc.NewTree(lines, h), newest, last}
+	s.snapshots.mu.Lock()
+	defer s.snapshots.mu.Unlock()
+	s.snapshots.last, s.snapshots.at, s.snapshots.cost = snap, s.opts.Uptime(), s.opts.Uptime()-began
+	return snap, nil
+}
+
+// pinnedLSNs gathers pins and leases. Leases are granted under the lock that is
+// held here, against a horizon that is at or above that of the caller from now on.
+func (s *Store) pinnedLSNs() map[layers.TimelineID][]wal.LSN {
+	pins := make(map[layers.TimelineID][]wal.LSN)
+	s.tree.mu.RLock()
+	for _, p := range s.tree.mu.pins {
+		pins[p.Timeline] = append(pins[p.Timeline], p.LSN)
+	}
+	s.tree.mu.RUnlock()
+	now := s.clock.Now()
+	s.leases.mu.Lock()
+	for l, until := range s.leases.until {
+		if until >= now {
+			pins[l.timeline] = append(pins[l.timeline], l.lsn)
+		}
+	}
+	s.leases.mu.Unlock()
+	return pins
+}
+
+func (n *node) line(h wal.LSN, pins []wal.LSN) gc.Line {
+	l := gc.Line{
+		ID: n.id, Birth: n.birth, Ancestor: n.ancestorID, BranchLSN: n.branchLSN,
+		Readable: n.readable(wal.MaxLSN), Written: n.written.Load(), Pins: pins,
+	}
+	if l.Readable {
+		l.Cutoff = n.cutoff(h)
+	}
+	if p := n.next(math.MaxUint64); p != nil {
+		l.ReadAncestor, l.ReadLSN = p.node.id, p.lsn
+	}
+	return l
+}

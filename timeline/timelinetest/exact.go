@@ -1,0 +1,696 @@
+package timelinetest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"stemma/gc"
+	"stemma/layers"
+	"stemma/timeline"
+	"stemma/wal"
+)
+
+// Exact compares what a store has after CollectFull, record by record, with what
+// somebody can read: every read that is allowed is made on the oracle, through
+// the read pairs of the tree, and what none of them finds must be gone. Nothing
+// may have been written since, and nobody may read meanwhile.
+// restarted says that the store was opened since.
+func (c *Checker) Exact(restarted bool) error {
+	n, err := newNeeds(c.Oracle, c.Store.TreeLines())
+	if err != nil {
+		return err
+	}
+	n.readAll()
+	n.findTombstones()
+	found, err := n.visit(c.Store)
+	if err != nil {
+		return err
+	}
+	if err := n.compare(found); err != nil {
+		return err
+	}
+	if err := n.checkTree(); err != nil {
+		return err
+	}
+	c.Count.Add("exact")
+	c.Count.AddN("exact: values", int64(len(n.values)))
+	c.Count.AddN("exact: tombstones", int64(found.tombstones))
+	c.Count.AddN("exact: range tombstones", int64(len(found.ranges)))
+	c.Count.AddN("exact: copies by rollups", int64(found.copies))
+	return c.segments(found.handles, restarted)
+}
+
+// needs is who reads what.
+type needs struct {
+	o    *Oracle
+	tree []*needLine // by id
+	byID map[layers.TimelineID]*needLine
+	keys []pointKey // all there ever were
+
+	values     map[physical]bool    // needed
+	tombstones map[physical]keep    // needed
+	met        map[physical]bool    // tombstones; see readLoosely
+	lowest     map[physical]wal.LSN // of the needed values of a key, by timeline; the key's own lsn is zero
+}
+
+// keep says what becomes of a needed tombstone.
+type keep byte
+
+const (
+	goes keep = iota
+	// may: it hides nothing, but what it stands above has a value of the key that
+	// is hidden there already. Whether that counts is up to the store.
+	may
+	must
+)
+
+// physical names a point record by the timeline under which it lies.
+type physical struct {
+	id  layers.TimelineID
+	key pointKey
+	lsn wal.LSN
+}
+
+func (p physical) String() string {
+	return fmt.Sprintf("%d/%02x/%.40q at %d", p.id, byte(p.key.ns), p.key.key, p.lsn)
+}
+
+// needLine is a timeline of the tree.
+type needLine struct {
+	*line
+	state    timeline.TreeLine
+	readable bool
+	cutoff   wal.LSN
+	pins     []wal.LSN // of snapshots and leases
+	alive    bool      // somebody reads it
+	living   bool      // it or a descendant of either sort is read
+	children []*needLine
+	// reads are the LSNs at which read children that fall through read a key,
+	// loose those of children that would if they had no tombstones.
+	reads, loose map[pointKey][]wal.LSN
+}
+
+func newNeeds(o *Oracle, tree []timeline.TreeLine) (*needs, error) {
+	n := &needs{
+		o: o, byID: make(map[layers.TimelineID]*needLine),
+		values: make(map[physical]bool), tombstones: make(map[physical]keep), met: make(map[physical]bool),
+	}
+	for _, t := range tree {
+		l := o.timelines[t.ID]
+		if l == nil {
+			return nil, fmt.Errorf("timeline %d is not known", t.ID)
+		}
+		nl := &needLine{line: l, state: t, readable: !l.dropped, cutoff: l.cutoff(o.horizon), reads: make(map[pointKey][]wal.LSN), loose: make(map[pointKey][]wal.LSN)}
+		n.tree, n.byID[t.ID] = append(n.tree, nl), nl
+	}
+	for id, l := range o.timelines {
+		if !l.dropped && n.byID[id] == nil {
+			return nil, fmt.Errorf("timeline %d of %q is not in the tree", id, l.bucket.name)
+		}
+	}
+	for _, p := range o.pins {
+		nl := n.byID[p.Timeline]
+		if nl == nil {
+			return nil, fmt.Errorf("timeline %d is pinned, but not in the tree", p.Timeline)
+		}
+		nl.pins = append(nl.pins, p.LSN)
+	}
+	for k, until := range o.leases {
+		if nl := n.byID[k.id]; nl != nil && until >= o.now {
+			nl.pins = append(nl.pins, k.lsn)
+		}
+	}
+	keys := make(map[pointKey]bool)
+	for _, l := range o.timelines {
+		for k := range l.points {
+			keys[k] = true
+		}
+	}
+	for k := range keys {
+		n.keys = append(n.keys, k)
+	}
+	slices.SortFunc(n.keys, comparePointKeys)
+	// Children have higher ids than what they read, and than their ancestors.
+	for _, nl := range slices.Backward(n.tree) {
+		nl.alive = nl.alive || nl.readable || len(nl.pins) > 0
+		nl.living = nl.living || nl.alive
+		if p := n.byID[nl.state.ReadAncestor]; p != nil && nl.alive {
+			p.alive = true
+			p.children = append(p.children, nl)
+		} else if nl.state.ReadAncestor != 0 && p == nil {
+			return nil, fmt.Errorf("timeline %d reads on in %d, which is not in the tree", nl.id, nl.state.ReadAncestor)
+		}
+		for _, id := range []layers.TimelineID{nl.state.ReadAncestor, nl.state.Ancestor} {
+			if p := n.byID[id]; p != nil && nl.living {
+				p.living = true
+			}
+		}
+	}
+	return n, nil
+}
+
+// ending is a record that ends the search for a key.
+type ending struct {
+	kind layers.Kind // zero: there is none
+	lsn  wal.LSN
+	v    Version
+	from *line // whose record it was at first
+}
+
+// own returns what of l ends the search for k at or below an LSN.
+func (l *line) own(k pointKey, at wal.LSN) ending {
+	var hidden wal.LSN
+	for _, r := range l.ranges {
+		if r.ns == k.ns && r.lsn <= at && r.lo <= k.key && k.key < r.hi {
+			hidden = max(hidden, r.lsn)
+		}
+	}
+	for _, v := range slices.Backward(l.points[k]) {
+		if v.LSN <= at && v.LSN >= hidden {
+			return ending{v.Kind, v.LSN, v, l}
+		}
+		if v.LSN <= at {
+			break
+		}
+	}
+	if hidden > 0 {
+		return ending{kind: layers.KindRangeTombstone, lsn: hidden, from: l}
+	}
+	return ending{}
+}
+
+// rolled walks the timelines whose records rollups copied under l.
+func (l *needLine) rolled(visit func(from *line, upTo wal.LSN) (more bool)) {
+	at := wal.MaxLSN
+	for n := l.line; n.ancestor != nil && n.ancestor.id != l.state.ReadAncestor; n = n.ancestor {
+		if at = min(at, n.branch); !visit(n.ancestor, at) {
+			return
+		}
+	}
+}
+
+// find returns what under l ends the search for k at or below an LSN: of its
+// own, or a copy. Reads are at or above its birth, copies below.
+func (l *needLine) find(k pointKey, at wal.LSN) ending {
+	e := l.own(k, at)
+	if e.kind != 0 || k.ns == layers.NamespaceUploads {
+		return e
+	}
+	l.rolled(func(from *line, upTo wal.LSN) bool {
+		e = from.own(k, upTo)
+		return e.kind == 0
+	})
+	return e
+}
+
+// readAll makes every read there is: children before what they read.
+func (n *needs) readAll() {
+	for _, l := range slices.Backward(n.tree) {
+		for _, k := range n.keys {
+			if k.ns == layers.NamespaceUploads {
+				n.upload(l, k)
+				continue
+			}
+			n.readLoosely(l, k)
+			through := false
+			for _, at := range n.readsOf(l, k) {
+				e := l.find(k, at)
+				p := physical{l.id, k, e.lsn}
+				switch e.kind {
+				case layers.KindValue:
+					n.values[p] = true
+				case layers.KindTombstone:
+					n.tombstones[p] = goes
+				case 0:
+					through = true
+				}
+			}
+			if p := n.byID[l.state.ReadAncestor]; through && p != nil {
+				p.reads[k] = append(p.reads[k], l.state.ReadLSN)
+			}
+		}
+	}
+}
+
+// readLoosely finds tombstones that are met only where others, which hide
+// nothing, are gone.
+func (n *needs) readLoosely(l *needLine, k pointKey) {
+	through := false
+	for _, at := range append(n.readsOf(l, k), l.loose[k]...) {
+		e := l.find(k, at)
+		if e.kind == layers.KindTombstone {
+			n.met[physical{l.id, k, e.lsn}] = true
+		}
+		through = through || e.kind != layers.KindValue
+	}
+	if p := n.byID[l.state.ReadAncestor]; through && p != nil {
+		p.loose[k] = append(p.loose[k], l.state.ReadLSN)
+	}
+}
+
+// readsOf returns the LSNs at which l is read for k: of those that find the same
+// one is enough.
+func (n *needs) readsOf(l *needLine, k pointKey) []wal.LSN {
+	reads := append(slices.Clone(l.pins), l.reads[k]...)
+	if !l.readable {
+		return reads
+	}
+	low := max(l.cutoff, l.birth)
+	reads = append(reads, low, wal.MaxLSN)
+	for _, v := range l.points[k] {
+		if v.LSN > low {
+			reads = append(reads, v.LSN)
+		}
+	}
+	for _, r := range l.ranges {
+		if r.lsn > low {
+			reads = append(reads, r.lsn)
+		}
+	}
+	return reads
+}
+
+// upload: no history, no pins, no children.
+func (n *needs) upload(l *needLine, k pointKey) {
+	if !l.readable {
+		return
+	}
+	for i, v := range l.points[k] {
+		death := wal.MaxLSN
+		if i+1 < len(l.points[k]) {
+			death = l.points[k][i+1].LSN
+		}
+		for _, r := range l.ranges {
+			if r.ns == k.ns && r.lsn > v.LSN && r.lo <= k.key && k.key < r.hi {
+				death = min(death, r.lsn)
+			}
+		}
+		switch {
+		case death <= n.o.horizon:
+		case v.Kind == layers.KindValue:
+			n.values[physical{l.id, k, v.LSN}] = true
+		default:
+			n.tombstones[physical{l.id, k, v.LSN}] = goes
+		}
+	}
+}
+
+// differenceMayShow is the third rule of tombstones, word by word.
+func (n *needs) differenceMayShow(l *needLine, x wal.LSN) bool {
+	if l.readable && x > l.cutoff || slices.ContainsFunc(l.pins, func(p wal.LSN) bool { return p < x }) {
+		return true
+	}
+	return slices.ContainsFunc(n.tree, func(c *needLine) bool {
+		return c.living && c.state.Ancestor == l.id && c.branch < x || c.alive && c.state.ReadAncestor == l.id && c.state.ReadLSN < x
+	})
+}
+
+// readFrom reports whether l is read at or above x.
+func (n *needs) readFrom(l *needLine, x wal.LSN) bool {
+	return l.readable || slices.ContainsFunc(l.pins, func(p wal.LSN) bool { return p >= x }) ||
+		slices.ContainsFunc(l.children, func(c *needLine) bool { return c.state.ReadLSN >= x })
+}
+
+// findTombstones decides which of the needed tombstones may not go: those that
+// a difference must show or that hide something. What they hide is decided first.
+func (n *needs) findTombstones() {
+	n.lowest = make(map[physical]wal.LSN)
+	for p := range n.values {
+		k := physical{id: p.id, key: p.key}
+		if lsn, ok := n.lowest[k]; !ok || p.lsn < lsn {
+			n.lowest[k] = p.lsn
+		}
+	}
+	byLine := make(map[layers.TimelineID][]physical)
+	for p := range n.tombstones {
+		byLine[p.id] = append(byLine[p.id], p)
+		delete(n.met, p)
+	}
+	for p := range n.met {
+		l := n.byID[p.id]
+		if n.tombstones[p] = goes; n.differenceMayShow(l, p.lsn) || n.mayInherit(l, p.key) || n.ended(l, p) {
+			n.tombstones[p] = may
+		}
+	}
+	for _, l := range n.tree {
+		for _, p := range byLine[l.id] {
+			switch {
+			case p.key.ns == layers.NamespaceUploads:
+				if n.ended(l, p) {
+					n.tombstones[p] = may
+				}
+			case n.differenceMayShow(l, p.lsn), n.inherits(l, p.key):
+				n.tombstones[p] = must
+			case n.ended(l, p), n.mayInherit(l, p.key):
+				n.tombstones[p] = may
+			}
+		}
+	}
+}
+
+// inherits reports whether l sees a value of k that it has not itself, by what
+// is really there.
+func (n *needs) inherits(l *needLine, k pointKey) bool {
+	at := wal.MaxLSN
+	for l.state.ReadAncestor != 0 {
+		at = min(at, l.state.ReadLSN)
+		l = n.byID[l.state.ReadAncestor]
+		e := l.find(k, at)
+		p := physical{l.id, k, e.lsn}
+		switch {
+		case e.kind == layers.KindValue && n.values[p]:
+			return true
+		case e.kind == layers.KindTombstone && n.tombstones[p] == must, e.kind == layers.KindRangeTombstone:
+			return false
+		}
+	}
+	return false
+}
+
+// mayInherit reports whether what l reads on in has any value of k, be it hidden.
+func (n *needs) mayInherit(l *needLine, k pointKey) bool {
+	at := wal.MaxLSN
+	for l.state.ReadAncestor != 0 {
+		at = min(at, l.state.ReadLSN)
+		l = n.byID[l.state.ReadAncestor]
+		if lsn, ok := n.lowest[physical{id: l.id, key: k}]; ok && lsn <= at {
+			return true
+		}
+	}
+	return false
+}
+
+// present is what a store has.
+type present struct {
+	points     map[physical]layers.Kind
+	where      map[physical]string
+	ranges     []layers.Record
+	handles    map[layers.Handle]bool
+	tombstones int
+	copies     int
+}
+
+func (n *needs) visit(s *timeline.Store) (*present, error) {
+	found := &present{points: make(map[physical]layers.Kind), where: make(map[physical]string), handles: make(map[layers.Handle]bool)}
+	err := s.VisitRecords(func(d *layers.Desc, r *layers.Record) error {
+		if r.Kind == layers.KindRangeTombstone {
+			c := *r
+			c.Key, c.End = slices.Clone(r.Key), slices.Clone(r.End)
+			found.ranges = append(found.ranges, c)
+			return nil
+		}
+		if d == nil {
+			return fmt.Errorf("record %s at %d is in a memlayer", r.Key, r.LSN)
+		}
+		p := physical{r.Key.Timeline(), pointKey{r.Key.Namespace(), string(r.Key.User())}, r.LSN}
+		if _, twice := found.points[p]; twice {
+			return fmt.Errorf("record %v is there twice", p)
+		}
+		found.points[p] = r.Kind
+		found.where[p] = fmt.Sprintf("%s layer %d of level %d, death %d", d.Kind, d.Num, d.Level, r.Death)
+		if err := s.Values().EachHandle(context.Background(), r.Body, func(h layers.Handle) error {
+			found.handles[h] = true
+			return nil
+		}); err != nil {
+			return fmt.Errorf("record %v: %w", p, err)
+		}
+		return n.same(p, r)
+	})
+	return found, err
+}
+
+// same compares a record with the one that was written.
+func (n *needs) same(p physical, r *layers.Record) error {
+	l := n.byID[p.id]
+	if l == nil {
+		return fmt.Errorf("record %v of a timeline that is not in the tree", p)
+	}
+	e := l.find(p.key, p.lsn)
+	if p.lsn < l.birth {
+		e = l.find(p.key, l.birth-1) // a copy: there is one at most
+	}
+	if e.kind != r.Kind || e.lsn != p.lsn || e.v.Meta != string(r.Meta) {
+		return fmt.Errorf("record %v, kind %d, %.40q: nobody wrote that; there is kind %d, %.40q at %d", p, r.Kind, r.Meta, e.kind, e.v.Meta, e.lsn)
+	}
+	return nil
+}
+
+func (n *needs) compare(found *present) error {
+	var wrong []string
+	say := func(p physical, format string, args ...any) {
+		l := n.byID[p.id]
+		wrong = append(wrong, fmt.Sprintf("%v %s ", p, found.where[p])+fmt.Sprintf(format, args...)+
+			fmt.Sprintf("; timeline of %q: deleted %v, readable %v from %d, birth %d, pins %d, reads on in %d at %d, read at %d",
+				l.bucket.name, l.bucket.deleted, l.readable, l.cutoff, l.birth, l.pins, l.state.ReadAncestor, l.state.ReadLSN, l.reads[p.key]))
+	}
+	for p, kind := range found.points {
+		why, needed := n.tombstones[p]
+		l := n.byID[p.id]
+		switch {
+		case kind == layers.KindValue && !n.values[p]:
+			say(p, "is there, and nobody can read it")
+		case kind == layers.KindTombstone && !needed:
+			say(p, "is a tombstone that nobody meets")
+		case kind == layers.KindTombstone && why == goes:
+			say(p, "is a tombstone that hides nothing")
+		}
+		if kind == layers.KindTombstone {
+			found.tombstones++
+		}
+		if p.lsn < l.birth {
+			found.copies++
+		}
+	}
+	for p := range n.values {
+		if found.points[p] != layers.KindValue {
+			say(p, "is lost")
+		}
+	}
+	for p, why := range n.tombstones {
+		if why == must && found.points[p] != layers.KindTombstone && p.lsn >= n.byID[p.id].birth {
+			say(p, "is a tombstone that is lost")
+		}
+	}
+	if err := n.compareRanges(found); err != nil {
+		wrong = append(wrong, err.Error())
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	slices.Sort(wrong)
+	return fmt.Errorf("horizon %d: %d records too many or too few:\n%s", n.o.horizon, len(wrong), joinFew(wrong))
+}
+
+func joinFew(lines []string) (s string) {
+	for _, l := range lines[:min(len(lines), 8)] {
+		s += "  " + l + "\n"
+	}
+	return s
+}
+
+// ended reports whether a tombstone was superseded: it lies in a history layer,
+// and stays there as long as a main layer may have the key.
+func (n *needs) ended(l *needLine, p physical) bool {
+	e := l.find(p.key, wal.MaxLSN)
+	return e.lsn > p.lsn
+}
+
+// compareRanges looks for range tombstones that hide nothing. What they are cut
+// at is up to the store.
+func (n *needs) compareRanges(found *present) error {
+	for i := range found.ranges {
+		r := &found.ranges[i]
+		l := n.byID[r.Key.Timeline()]
+		if l == nil {
+			return fmt.Errorf("range tombstone from %s of a timeline that is not in the tree", r.Key)
+		}
+		k, end := pointKey{r.Key.Namespace(), string(r.Key.User())}, string(r.End.User())
+		if !l.wrote(k, end, r.LSN) {
+			return fmt.Errorf("range tombstone [%s, %s) at %d: nobody wrote that; it was written to %v, and below it is %+v, birth %d", r.Key, r.End, r.LSN, n.writers(r.LSN), l.state, l.birth)
+		}
+		if !n.readFrom(l, r.LSN) {
+			return fmt.Errorf("range tombstone [%s, %s) at %d: nobody reads the timeline there", r.Key, r.End, r.LSN)
+		}
+		hides := n.differenceMayShow(l, r.LSN) || slices.ContainsFunc(n.keys, func(have pointKey) bool {
+			return have.ns == k.ns && have.ns != layers.NamespaceUploads && have.key >= k.key && have.key < end && n.mayInherit(l, have)
+		})
+		if !hides {
+			return fmt.Errorf("range tombstone [%s, %s) at %d hides nothing", r.Key, r.End, r.LSN)
+		}
+	}
+	return nil
+}
+
+// writers returns who deleted ranges at an LSN.
+func (n *needs) writers(lsn wal.LSN) (list []string) {
+	for id, l := range n.o.timelines {
+		for _, r := range l.ranges {
+			if r.lsn == lsn {
+				list = append(list, fmt.Sprintf("%d: %02x [%q, %q)", id, byte(r.ns), r.lo, r.hi))
+			}
+		}
+	}
+	return list
+}
+
+// wrote reports whether [k, end) lies in a range that l, or what was rolled up
+// under it, deleted at an LSN.
+func (l *needLine) wrote(k pointKey, end string, lsn wal.LSN) bool {
+	// Pieces of one commit that lie side by side are as good as one.
+	in := func(n *line) bool {
+		at := k.key
+		for reached := true; reached && at < end; {
+			reached = false
+			for _, r := range n.ranges {
+				if r.lsn == lsn && r.ns == k.ns && r.lo <= at && at < r.hi {
+					at, reached = r.hi, true
+				}
+			}
+		}
+		return at >= end
+	}
+	ok := in(l.line)
+	l.rolled(func(from *line, upTo wal.LSN) bool {
+		ok = ok || lsn <= upTo && in(from)
+		return !ok
+	})
+	return ok
+}
+
+// onTheWayToPins returns the timelines through which the lineage of a bucket leads
+// to one that a snapshot of it pins, and those that they read: they stay, or the
+// snapshot could not be found.
+func (n *needs) onTheWayToPins() (map[layers.TimelineID]bool, error) {
+	path := make(map[layers.TimelineID]bool)
+	for _, p := range n.o.pins {
+		b := n.o.buckets[p.Bucket]
+		if b == nil || n.byID[b.line.id] == nil {
+			continue // nobody can ask for the snapshot any more
+		}
+		for l := b.line; l != nil && l.id != p.Timeline; l = l.ancestor {
+			at := n.byID[l.id]
+			if at == nil {
+				return nil, fmt.Errorf("timeline %d was purged, through which bucket %d leads to pin %d in timeline %d", l.id, p.Bucket, p.ID, p.Timeline)
+			}
+			for ; at != nil; at = n.byID[at.state.ReadAncestor] {
+				path[at.id] = true
+			}
+		}
+	}
+	return path, nil
+}
+
+// checkTree looks for timelines that should have been purged, and chains that
+// are too long.
+func (n *needs) checkTree() error {
+	path, err := n.onTheWayToPins()
+	if err != nil {
+		return err
+	}
+	for _, l := range n.tree {
+		if !l.readable && !l.alive && !path[l.id] {
+			return fmt.Errorf("timeline %d is dropped, nobody reads it, and it is still in the tree: %+v; those that read it: %+v\n%s", l.id, l.state, n.readersOf(l), n.draw())
+		}
+		target, ok := gc.RollupDepth(l.depth)
+		if p := n.byID[l.state.ReadAncestor]; ok && p != nil && l.readable && p.depth > target {
+			return fmt.Errorf("timeline %d at depth %d reads on at depth %d, want at most %d", l.id, l.depth, p.depth, target)
+		}
+	}
+	return nil
+}
+
+// readersOf returns what reads on in l, dead or alive.
+func (n *needs) readersOf(l *needLine) (list []timeline.TreeLine) {
+	for _, c := range n.tree {
+		if c.state.ReadAncestor == l.id {
+			list = append(list, c.state)
+		}
+	}
+	return list
+}
+
+// The layout of value segments, as docs/format/values.md has it.
+const (
+	segmentHeader   = 4 << 10
+	segmentBlock    = 4 << 10
+	leastHole       = 32 << 10
+	remapEntryBytes = 17
+	remapRest       = 12 << 10 // most that a table needs beside entries
+)
+
+// segments compares the value segments with the values that records refer to.
+// restarted says that the disk of the tests has forgotten where holes are.
+func (c *Checker) segments(live map[layers.Handle]bool, restarted bool) error {
+	ranges := make(map[layers.FileNum][]layers.ValueRange)
+	for h := range live {
+		ranges[h.Segment] = append(ranges[h.Segment], h.Range())
+	}
+	values := c.Store.Values()
+	for _, seg := range values.Segments() {
+		rs := ranges[seg.Num]
+		delete(ranges, seg.Num)
+		slices.SortFunc(rs, func(a, b layers.ValueRange) int { return cmp.Compare(a.Offset, b.Offset) })
+		rs = slices.Compact(rs)
+		if len(rs) == 0 {
+			return fmt.Errorf("nothing refers to value segment %+v", seg)
+		}
+		streamed, err := values.Streamed(seg.Num)
+		if err != nil {
+			return err
+		}
+		var bytes int64
+		for _, r := range rs {
+			bytes += int64(r.Length)
+		}
+		c.Count.AddN("exact: value bytes", bytes)
+		switch {
+		case streamed:
+			want := seg.Bytes - holes(rs, seg.Bytes)
+			if seg.Allocated != want && !(restarted && seg.Allocated == seg.Bytes) {
+				return fmt.Errorf("value segment %+v: %d bytes allocated, want %d for %d bytes of values", seg, seg.Allocated, want, bytes)
+			}
+			if seg.Allocated < seg.Bytes {
+				c.Count.Add("exact: segment with holes")
+			}
+		case seg.Generation == 0 && seg.Bytes != segmentHeader+bytes:
+			return fmt.Errorf("value segment %+v: %d bytes of values", seg, bytes)
+		case seg.Bytes > segmentHeader+bytes+int64(len(rs))*remapEntryBytes+remapRest:
+			return fmt.Errorf("rewritten value segment %+v: %d bytes of %d values", seg, bytes, len(rs))
+		case seg.Generation > 0:
+			c.Count.Add("exact: rewritten segment")
+		}
+	}
+	var errs []error
+	for num := range ranges {
+		errs = append(errs, fmt.Errorf("value segment %d is gone, records refer to it", num))
+	}
+	return errors.Join(errs...)
+}
+
+// holes returns the bytes of a streamed segment that can be punched.
+func holes(live []layers.ValueRange, size int64) (n int64) {
+	from := int64(segmentHeader)
+	gap := func(to int64) {
+		first, last := (from+segmentBlock-1)/segmentBlock*segmentBlock, to/segmentBlock*segmentBlock
+		if last-first >= leastHole {
+			n += last - first
+		}
+	}
+	for _, r := range live {
+		gap(int64(r.Offset))
+		from = int64(r.Offset + r.Length)
+	}
+	gap(size)
+	return n
+}
+
+// draw shows the tree, a line per timeline.
+func (n *needs) draw() (s string) {
+	for _, l := range n.tree {
+		s += fmt.Sprintf("  %d %q: ancestor %d, reads %d at %d, dropped %v, alive %v\n", l.id, l.bucket.name, l.state.Ancestor, l.state.ReadAncestor, l.state.ReadLSN, l.dropped, l.alive)
+	}
+	return s
+}
