@@ -18,8 +18,15 @@ func TestPrograms(t *testing.T) {
 		"httpget":   "-depth 3 -keys 10 -rounds 2 -reads 20",
 		"listing":   "-keys 2500",
 		"stream":    "-bytes 12582912 -part 5242880",
+		"chain":     "-quick",
+		"churn":     "-quick -window 0",
+		"overwrite": "-quick",
+		"tail":      "-quick",
 	} {
 		t.Run(program, func(t *testing.T) {
+			if strings.HasPrefix(args, "-quick") {
+				t.Parallel() // they wait for a store to come to rest, most of the time
+			}
 			args := append([]string{"run", "./" + program, "-dir", t.TempDir()}, strings.Fields(args)...)
 			out, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput()
 			if err != nil {

@@ -25,9 +25,11 @@ const accessKey, secretKey = "benchmark", "benchmark-secret"
 // Server is a running stemma serve.
 type Server struct {
 	// S3 is a client of it that signs.
-	S3  *minio.Client
-	cmd *exec.Cmd
-	out io.ReadCloser
+	S3 *minio.Client
+	// Admin is the URL of health and metrics.
+	Admin string
+	cmd   *exec.Cmd
+	out   io.ReadCloser
 }
 
 // TempDir makes a directory below dir, or below the default one if dir is
@@ -55,9 +57,14 @@ func Build(dir string) (string, error) {
 // Start runs bin on the data directory with its defaults, at free ports of the
 // loopback, and waits until it serves.
 func Start(bin, data string, args ...string) (*Server, error) {
+	return StartWith(nil, bin, data, args...)
+}
+
+// StartWith is Start with more variables in the environment.
+func StartWith(env []string, bin, data string, args ...string) (*Server, error) {
 	s := &Server{cmd: exec.Command(bin, append([]string{"serve", "--data", data, "--listen", "127.0.0.1:0",
 		"--admin-listen", "127.0.0.1:0", "--log-format", "json"}, args...)...)}
-	s.cmd.Env = append(os.Environ(), "STEMMA_ROOT_ACCESS_KEY="+accessKey, "STEMMA_ROOT_SECRET_KEY="+secretKey)
+	s.cmd.Env = append(append(os.Environ(), "STEMMA_ROOT_ACCESS_KEY="+accessKey, "STEMMA_ROOT_SECRET_KEY="+secretKey), env...)
 	var err error
 	if s.out, err = s.cmd.StderrPipe(); err != nil {
 		return nil, err
@@ -67,9 +74,10 @@ func Start(bin, data string, args ...string) (*Server, error) {
 	}
 	lines := bufio.NewScanner(s.out)
 	for lines.Scan() {
-		var l struct{ Msg, S3 string }
+		var l struct{ Msg, S3, Admin string }
 		if json.Unmarshal(lines.Bytes(), &l) == nil && l.Msg == "serving" {
 			go func() { _, _ = io.Copy(os.Stderr, s.out) }() // ends with the process
+			s.Admin = "http://" + l.Admin
 			s.S3, err = minio.New(l.S3, &minio.Options{Creds: credentials.NewStaticV4(accessKey, secretKey, ""), Region: "us-east-1",
 				Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}})
 			return s, err
@@ -87,12 +95,56 @@ func (s *Server) Stop() error {
 	return s.cmd.Wait()
 }
 
+// Pause stops the process where it is, until Resume.
+func (s *Server) Pause() error { return s.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume lets a paused process go on.
+func (s *Server) Resume() error { return s.cmd.Process.Signal(syscall.SIGCONT) }
+
 // Fork makes bucket name a fork of source.
 func (s *Server) Fork(ctx context.Context, bin, source, name string) error {
-	cmd := exec.CommandContext(ctx, bin, "fork", source, name)
+	return s.Command(ctx, bin, "fork", source, name)
+}
+
+// Command runs a command of the program against the server.
+func (s *Server) Command(ctx context.Context, bin string, args ...string) error {
+	cmd := exec.CommandContext(ctx, bin, args...)
 	cmd.Env = append(os.Environ(), "STEMMA_ENDPOINT="+s.S3.EndpointURL().String(), "STEMMA_ROOT_ACCESS_KEY="+accessKey, "STEMMA_ROOT_SECRET_KEY="+secretKey)
 	cmd.Stderr = os.Stderr
 	return cmd.Run()
+}
+
+// Counters returns the counters of the store: metrics that begin with stemma_ and
+// have no label.
+func (s *Server) Counters(ctx context.Context) (map[string]float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Admin+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	all := make(map[string]float64)
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() {
+		name, value, ok := strings.Cut(lines.Text(), " ")
+		if n, err := strconv.ParseFloat(value, 64); ok && err == nil && strings.HasPrefix(name, "stemma_") && !strings.Contains(name, "{") {
+			all[name] = n
+		}
+	}
+	return all, lines.Err()
+}
+
+// PresignedPut returns a URL that writes an object for a day without a signature
+// to compute.
+func (s *Server) PresignedPut(ctx context.Context, bucket, key string) (string, error) {
+	u, err := s.S3.PresignedPutObject(ctx, bucket, key, 24*time.Hour)
+	if err != nil {
+		return "", err
+	}
+	return u.String(), nil
 }
 
 // PresignedGet returns a URL that reads an object for a day without a signature
