@@ -43,6 +43,7 @@ type assessment struct {
 	deadValues int64                // in value segments, that only dead records of the layer hold
 	deadAll    bool                 // nothing is left to keep
 	kept       [gc.NumReasons]int64 // of bytes, by why
+	ended      int64                // dead values in older layers, that records without values of this one ended
 
 	expires wal.LSN           // horizon at which a quarter of the rest will have expired; zero: never
 	byChild bool              // children that fall through keep something
@@ -117,10 +118,10 @@ func (s *Store) collect(ctx context.Context, snap *snapshot, mode gc.Mode) error
 	dirty := s.collector.changed(snap, s.tree)
 	errs = append(errs, s.invalidate(dirty), s.flushDead(ctx, snap, dirty, mode))
 	if mode == gc.Idle {
-		errs = append(errs, s.flushIdle(ctx), s.settleDown(ctx, snap, mode))
+		errs = append(errs, s.flushIdle(ctx, snap), s.settleDown(ctx, snap, mode))
 	}
 	_, err := s.rewriteGarbage(ctx, snap, mode)
-	errs = append(errs, err, s.reclaimValues(ctx, mode), s.purge(ctx, snap))
+	errs = append(errs, err, s.mergeEnded(ctx, mode), s.reclaimValues(ctx, mode), s.purge(ctx, snap))
 	return errors.Join(errs...)
 }
 
@@ -241,14 +242,17 @@ func deadBytes(m *layers.Memlayer, id layers.TimelineID) (n uint64, err error) {
 }
 
 // flushIdle moves the active memlayer to a layer when the store is idle and it
-// holds enough: what its records replaced cannot go before.
-func (s *Store) flushIdle(ctx context.Context) error {
+// holds, or ended, enough: what its records replaced cannot go before.
+func (s *Store) flushIdle(ctx context.Context, snap *snapshot) error {
 	const records, values = 64 << 10, 1 << 20
 	s.applyMu.Lock()
 	worth := s.mu.active.Bytes() >= records || s.memValues >= values
 	s.applyMu.Unlock()
 	if !worth {
-		return nil
+		var err error
+		if worth, err = s.memlayersEndMuch(ctx, snap); err != nil || !worth {
+			return err
+		}
 	}
 	return s.Flush(ctx)
 }
@@ -478,6 +482,17 @@ func (s *Store) assess(v *layers.Version, l *layers.Layer, snap *snapshot, exact
 			recheck.Add(size, s.expiry(r.Key.Timeline(), verdict.death))
 		case verdict.reason == gc.Child, verdict.reason == gc.ProbeLimit:
 			a.byChild = true
+		}
+		if d.Kind == layers.DeltaLayer && (r.Kind == layers.KindTombstone || d.Entries <= fewRecords) {
+			bytes, why, err := s.ended(v, k, r)
+			switch {
+			case err != nil:
+				return nil, err
+			case why == gc.None:
+				a.ended += bytes
+			case why == gc.InWindow:
+				recheck.Add(bytes, s.expiry(r.Key.Timeline(), r.LSN))
+			}
 		}
 	}
 	if err := it.Err(); err != nil {
