@@ -106,6 +106,8 @@ func (s *Store) Undelete(ctx context.Context, id BucketID, name string) (Info, e
 	b := s.tree.bucket(id)
 	err := error(nil)
 	switch {
+	case b == nil && s.tree.wasBucket(id):
+		err = ErrGone
 	case b == nil:
 		err = ErrNoSuchBucket
 	case b.deleted.Load() == 0:

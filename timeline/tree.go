@@ -232,6 +232,14 @@ func (t *tree) bucket(id BucketID) *bucket {
 	return t.mu.buckets[id]
 }
 
+// wasBucket reports whether the id of a bucket was given out: one that is not in
+// the tree any more was purged.
+func (t *tree) wasBucket(id BucketID) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return id > 0 && id <= t.lastBucket
+}
+
 // setNameLocked binds name to b (nil: to nothing) from lsn on. States that no
 // reader at or above visible can want are let go.
 func (t *tree) setNameLocked(name string, b *bucket, lsn, visible wal.LSN) {

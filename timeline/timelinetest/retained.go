@@ -46,6 +46,9 @@ var (
 	// errUnsure says that the way leads through a timeline that was purged: what
 	// lies behind may or may not be found. If it is, it must be right.
 	errUnsure = errors.New("behind a purged timeline")
+	// errNever stands for a bucket id that no bucket had. A crash can skip some: then
+	// it counts as one that is gone.
+	errNever = errors.New("never a bucket")
 )
 
 // meets reports whether an error is the one that was expected.
@@ -58,6 +61,8 @@ func meets(err, want error) bool {
 		return errors.As(err, &below)
 	case errUnsure:
 		return err == nil || errors.As(err, &below) || errors.Is(err, timeline.ErrNoSuchBucket)
+	case errNever:
+		return errors.Is(err, timeline.ErrNoSuchBucket) || errors.Is(err, timeline.ErrGone)
 	}
 	return errors.Is(err, want)
 }
@@ -116,8 +121,12 @@ func (o *Oracle) expectAt(l *line, at wal.LSN) error {
 func (o *Oracle) expectUndelete(op *Op) error {
 	b := o.buckets[op.ID]
 	switch {
-	case b == nil || b.line.purged:
+	case op.ID == 0:
 		return timeline.ErrNoSuchBucket
+	case b == nil:
+		return errNever
+	case b.line.purged:
+		return timeline.ErrGone
 	case !b.deleted:
 		return timeline.ErrBucketExists
 	case !b.line.undeletable(o.now):
