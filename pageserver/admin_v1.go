@@ -108,9 +108,12 @@ next:
 		if known = true; route.method != method {
 			continue
 		}
-		for _, p := range r.target.Params {
+		for j, p := range r.target.Params {
 			if !slices.Contains(route.query, p.Name) {
 				return nil, "", invalid("unknown parameter " + strconv.Quote(p.Name))
+			}
+			if slices.ContainsFunc(r.target.Params[:j], func(q auth.Param) bool { return q.Name == p.Name }) {
+				return nil, "", invalid("parameter " + strconv.Quote(p.Name) + " is given twice")
 			}
 		}
 		return route, variable, nil
@@ -190,12 +193,28 @@ func (r *adminRequest) decode(v any) error {
 	d := json.NewDecoder(bytes.NewReader(r.body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return &AdminError{"BadRequest", "body: " + strings.TrimPrefix(err.Error(), "json: ")}
+		return &AdminError{"BadRequest", "body: " + wordedJSON(err)}
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return &AdminError{"BadRequest", "body: more than one JSON value"}
 	}
 	return nil
+}
+
+// wordedJSON says what is wrong with a body to one who knows no Go.
+func wordedJSON(err error) string {
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.Is(err, io.EOF):
+		return "it is empty, a JSON object is expected"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "the JSON is cut off"
+	case errors.As(err, &kind) && kind.Field == "":
+		return "a JSON object is expected, not " + kind.Value
+	case errors.As(err, &kind):
+		return strconv.Quote(kind.Field) + " is a " + kind.Type.Kind().String() + ", not " + kind.Value
+	}
+	return strings.TrimPrefix(err.Error(), "json: ")
 }
 
 // worded turns any error into what is answered.
@@ -210,7 +229,7 @@ func (a *admin) worded(err error) *AdminError {
 	}
 	for _, e := range adminErrors {
 		if errors.Is(err, e.err) {
-			return &AdminError{e.code, err.Error()}
+			return &AdminError{e.code, strings.ReplaceAll(err.Error(), "timeline: ", "")}
 		}
 	}
 	var readOnly *wal.ReadOnlyError
