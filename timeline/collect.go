@@ -77,7 +77,7 @@ func (s *Store) collectOnce(ctx context.Context) error {
 	}
 	c := &s.collector
 	began := c.look(s)
-	news := began != c.done || s.reclaim.pending() || s.strained.any()
+	news := began != c.done || s.reclaim.pending() || s.values.HasAbandoned() || s.strained.any()
 	if !news || began.mode == gc.Busy && s.snapshotAge() < restFactor*s.snapshotCost() {
 		return nil
 	}
