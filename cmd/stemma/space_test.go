@@ -94,3 +94,15 @@ func TestSpaceCommands(t *testing.T) {
 	fails("want http://host:port", "gc", "--admin-endpoint", "localhost")
 	p.stop(t)
 }
+
+func TestCollectedLayersMayGrow(t *testing.T) {
+	for freed, want := range map[int64]string{
+		100: "freed 100 B of layers and 0 B of values; 0 rewrites of layers, 0 timelines purged\n",
+		-62: "freed 0 B of layers and 0 B of values; 0 rewrites of layers, 0 timelines purged\nlayers grew by 62 B: what was written before was merged in\n",
+	} {
+		var out strings.Builder
+		if err := printCollected(&out, &pageserver.CollectAnswer{LayerBytesFreed: freed}); err != nil || out.String() != want {
+			t.Errorf("%d freed: %v, %q", freed, err, out.String())
+		}
+	}
+}
