@@ -118,6 +118,10 @@ func TestAdminRefuses(t *testing.T) {
 		{rootKey, "POST", "/v1/gc?mode=full&mode=plan", "", 400, "InvalidArgument"},
 		{rootKey, "POST", "/v1/gc?mode=some", "", 400, "InvalidArgument"},
 		{rootKey, "POST", "/v1/gc?mode=plan", "{}", 400, "BadRequest"},
+		{rootKey, "GET", "/v1/profile", "", 400, "InvalidArgument"},
+		{rootKey, "GET", "/v1/profile?kind=some", "", 400, "InvalidArgument"},
+		{rootKey, "GET", "/v1/profile?kind=cpu&seconds=0", "", 400, "InvalidArgument"},
+		{rootKey, "GET", "/v1/profile?kind=cpu&seconds=9999", "", 400, "InvalidArgument"},
 		{rootKey, "GET", "/v1/buckets/none/retention", "", 404, "NoSuchBucket"},
 		{rootKey, "PUT", "/v1/buckets/none/retention", `{"window":"1h"}`, 404, "NoSuchBucket"},
 		{rootKey, "PUT", "/v1/buckets/b-1/retention", `{"window":"-1h"}`, 400, "InvalidArgument"},
@@ -351,5 +355,17 @@ func TestAbandonedUploads(t *testing.T) {
 	pass(23 * time.Hour)
 	if err := s.abortStaleUploads(ctx); err != nil || len(left()) != 1 {
 		t.Errorf("%v, left %q", err, left())
+	}
+}
+
+// Every kind of profile is one that pprof reads.
+func TestProfile(t *testing.T) {
+	s := started(t)
+	for _, kind := range []string{"cpu", "block", "mutex", "heap", "allocs", "goroutine"} {
+		var p ProfileAnswer
+		mustAsk(t, s, "GET", "/v1/profile?seconds=1&kind="+kind, "", &p)
+		if p.Kind != kind || !bytes.HasPrefix(p.Profile, []byte{0x1f, 0x8b}) {
+			t.Errorf("%s: %d bytes of %s", kind, len(p.Profile), p.Kind)
+		}
 	}
 }

@@ -34,6 +34,7 @@ var adminCodes = map[string]int{
 	"MethodNotAllowed":    fasthttp.StatusMethodNotAllowed,
 	"BucketAlreadyExists": fasthttp.StatusConflict,
 	"CollectionRunning":   fasthttp.StatusConflict,
+	"ProfileRunning":      fasthttp.StatusConflict,
 	"Gone":                fasthttp.StatusGone,
 	"RequestTooLarge":     fasthttp.StatusRequestEntityTooLarge,
 	"InternalError":       fasthttp.StatusInternalServerError,
@@ -83,6 +84,7 @@ var adminRoutes = []adminRoute{
 	{"GET", []string{"usage"}, []string{"bucket"}, true, (*admin).usage},
 	{"GET", []string{"buckets", "{}", "retention"}, nil, false, (*admin).retention},
 	{"PUT", []string{"buckets", "{}", "retention"}, nil, false, (*admin).setRetention},
+	{"GET", []string{"profile"}, []string{"kind", "seconds"}, true, (*admin).profile},
 	{"GET", []string{"deleted"}, nil, false, (*admin).deleted},
 	{"POST", []string{"deleted", "{}", "undelete"}, nil, false, (*admin).undelete},
 }

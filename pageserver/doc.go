@@ -19,4 +19,5 @@
 //	GET  /v1/buckets/NAME/retention       {"window":"24h"}; PUT sets it
 //	GET  /v1/deleted                      buckets that can be undeleted
 //	POST /v1/deleted/ID/undelete          {"name":"..."}
+//	GET  /v1/profile?kind=cpu[&seconds=10] a profile of the process; also block, mutex, heap, allocs, goroutine
 package pageserver

@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -50,6 +52,15 @@ func TestSpaceCommands(t *testing.T) {
 		t.Errorf("%v: %+v", err, u)
 	}
 	fails("NoSuchBucket", "usage", "none")
+
+	file := filepath.Join(t.TempDir(), "heap")
+	if out := run("profile", "heap", "-o", file); out != file+"\n" {
+		t.Errorf("profile: %q", out)
+	}
+	if info, err := os.Stat(file); err != nil || info.Size() == 0 {
+		t.Errorf("profile: %v, %v", info, err)
+	}
+	fails("InvalidArgument", "profile", "none")
 
 	if out := run("bucket", "retention", "data"); out != "24h\n" {
 		t.Errorf("retention: %q", out)
