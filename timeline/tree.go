@@ -41,7 +41,8 @@ type node struct {
 	written atomic.Bool
 	// retention is how far back the timeline can be read.
 	retention atomic.Pointer[retention]
-	// purged says that the tree does not know the timeline any more.
+	// purged says that the tree does not know the timeline any more, or is about to
+	// forget it: no way leads through it.
 	purged atomic.Bool
 	// fate is nil while the timeline is bound to its bucket.
 	fate atomic.Pointer[fate]
