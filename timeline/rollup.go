@@ -203,11 +203,13 @@ func (s *Store) Detach(ctx context.Context, name string) error {
 func (s *Store) rollUpSome(plan func(version uint64) []rollup) (int, error) {
 	s.compactMu.Lock()
 	defer s.compactMu.Unlock()
-	v, visible, err := s.acquireLayers()
+	// Not by acquireLayers: what is copied may be garbage before it is published, if
+	// the timeline is dropped, and its values must not be reclaimed meanwhile.
+	v, visible, err := s.acquire()
 	if err != nil {
 		return 0, err
 	}
-	defer v.ReleaseLayers()
+	defer v.Release()
 	if err := s.Err(); err != nil {
 		return 0, err
 	}
