@@ -175,3 +175,44 @@ func TestSnapshotsOfCompactionsDoNotPutCollectionsOff(t *testing.T) {
 		t.Error("no collection in 170 s")
 	}
 }
+
+// gc --full has no bound on what deciding on a range tombstone may cost.
+func TestRangeTombstoneOverManyTombstonesGoes(t *testing.T) {
+	s := openUsage(t, -1)
+	s.create("base")
+	var keys []string
+	for i := range 100 {
+		keys = append(keys, fmt.Sprintf("key-%03d", i))
+	}
+	put := func(bucket string) {
+		t.Helper()
+		var b timeline.Batch
+		for _, k := range keys {
+			b.Put(layers.NamespaceObjects, []byte(k), []byte(bucket), nil)
+		}
+		_, err := s.Commit(t.Context(), bucket, &b)
+		s.ok(err)
+	}
+	put("base")
+	s.fork("base", "older")
+	s.remove("base", keys...) // a difference to what older branched from shows it
+	s.fork("base", "dev")
+	var b timeline.Batch
+	b.DeleteRange(layers.NamespaceObjects, []byte("key"), []byte("key~"))
+	_, err := s.Commit(t.Context(), "dev", &b)
+	s.ok(err)
+	put("older") // nobody needs the values of base any more
+	s.collect()
+	s.collect()
+	kinds := make(map[layers.Kind]int)
+	s.ok(s.VisitRecords(func(_ *layers.Desc, r *layers.Record) error {
+		kinds[r.Kind]++
+		return nil
+	}))
+	if kinds[layers.KindTombstone] != 100 || kinds[layers.KindValue] != 100 {
+		t.Fatalf("%v", kinds)
+	}
+	if n := kinds[layers.KindRangeTombstone]; n > 0 {
+		t.Errorf("%d range tombstones are left, they hide nothing", n)
+	}
+}

@@ -181,13 +181,14 @@ func (k *retainer) hidesNothing(r *layers.Record) (bool, error) {
 }
 
 // nothingInherited reports whether no hop has a value, hidden or not, in the
-// range of a tombstone. It gives up where there are many point tombstones.
+// range of a tombstone. It gives up where there are many point tombstones, unless
+// there is no bound on probes.
 func (k *retainer) nothingInherited(chain []layers.Hop, r *layers.Record) (bool, error) {
 	upper := r.End.User()
 	if r.End.Namespace() != r.Key.Namespace() {
 		upper = nil
 	}
-	left := maxProbes
+	left := k.maxProbes
 	for _, h := range chain {
 		it := k.version.NewHistory(h.Timeline, r.Key.Namespace(), r.Key.User(), upper, 1, h.UpTo)
 		found := false
