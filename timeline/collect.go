@@ -119,7 +119,7 @@ func (c *collector) look(s *Store) state {
 func (s *Store) collect(ctx context.Context, snap *snapshot, mode gc.Mode) error {
 	// What fails in one place, a corrupt file say, must not keep the others from
 	// giving back what they can.
-	errs := []error{s.rollUp(ctx)}
+	errs := []error{s.rollUp(ctx, false)}
 	dirty := s.collector.changed(snap, s.tree)
 	errs = append(errs, s.invalidate(dirty), s.flushDead(ctx, snap, dirty, mode))
 	if mode == gc.Idle {
