@@ -123,7 +123,9 @@ func (s *Store) endWays(nodes []*node) []*node {
 	}
 	s.tree.mu.RUnlock()
 	for w := range s.leases.ways {
-		keep(w.from, w.to.id)
+		if w.from.readable(wal.MaxLSN) { // or no name leads there any more
+			keep(w.from, w.to.id)
+		}
 	}
 	for n := range going {
 		n.purged.Store(true)
