@@ -28,6 +28,8 @@ type collector struct {
 	// the last collection that ended well began.
 	seen, done state
 	quietSince time.Duration // uptime since which nothing was committed
+	ran        time.Duration // uptime when the last collection began
+	leasesEnd  wal.LSN       // when the first of the leases ends that it knew of; zero: there were none
 }
 
 // state is what a collection goes by: where nothing of it changed, there is nothing new.
@@ -45,10 +47,10 @@ type assessment struct {
 	kept       [gc.NumReasons]int64 // of bytes, by why
 	ended      int64                // dead values in older layers, that records without values of this one ended
 
-	expires wal.LSN           // horizon at which a quarter of the rest will have expired; zero: never
-	byChild bool              // children that fall through keep something
-	flushed int64             // Store.metrics.flushedBytes when it was assessed
-	newest  layers.TimelineID // that the snapshot knew
+	expires  wal.LSN // horizon at which a quarter of the rest will have expired; zero: never
+	byOthers bool    // what other timelines have or lack keeps something
+	flushed  int64   // Store.metrics.flushedBytes when it was assessed
+	last     wal.LSN // the newest commit that the snapshot knew of
 }
 
 // idleAfter is how long nothing may be committed until the store counts as idle.
@@ -77,10 +79,13 @@ func (s *Store) collectOnce(ctx context.Context) error {
 	}
 	c := &s.collector
 	began := c.look(s)
-	news := began != c.done || s.reclaim.pending() || s.values.HasAbandoned() || s.strained.any()
-	if !news || began.mode == gc.Busy && s.snapshotAge() < restFactor*s.snapshotCost() {
+	now := s.opts.Uptime()
+	ended := c.leasesEnd != 0 && c.leasesEnd < s.clock.Now() // nothing is logged when a lease ends
+	news := began != c.done || ended || s.reclaim.pending() || s.values.HasAbandoned() || s.strained.any()
+	if !news || began.mode == gc.Busy && now-c.ran < restFactor*s.snapshotCost() {
 		return nil
 	}
+	c.ran, c.leasesEnd = now, s.leases.firstEnd(s.clock.Now())
 	snap, err := s.takeSnapshot(ctx)
 	if err != nil {
 		return err
@@ -93,7 +98,8 @@ func (s *Store) collectOnce(ctx context.Context) error {
 }
 
 // restFactor is how many times longer than the taking of a snapshot took the next
-// collection waits while the store is busy: a tree of a million takes most of a second.
+// collection waits while the store is busy: a tree of a million takes most of a
+// second. It waits for no snapshots but its own: compactions take some, too.
 const restFactor = 20
 
 // look says where the store stands, and how eager to be.
@@ -114,7 +120,7 @@ func (c *collector) look(s *Store) state {
 func (s *Store) collect(ctx context.Context, snap *snapshot, mode gc.Mode) error {
 	// What fails in one place, a corrupt file say, must not keep the others from
 	// giving back what they can.
-	errs := []error{s.rollUp(ctx)}
+	errs := []error{s.rollUp(ctx, false)}
 	dirty := s.collector.changed(snap, s.tree)
 	errs = append(errs, s.invalidate(dirty), s.flushDead(ctx, snap, dirty, mode))
 	if mode == gc.Idle {
@@ -220,7 +226,21 @@ func (s *Store) flushDead(ctx context.Context, snap *snapshot, dirty []layers.Ti
 	if dead == 0 || mode == gc.Busy && dead < flushDeadBytes {
 		return nil
 	}
-	return s.Flush(ctx)
+	return s.flushAndGoOn(ctx)
+}
+
+// flushPatience is how long a collection waits for a flush. One that fails, for
+// want of room perhaps, must not keep it from giving back what lies in layers.
+var flushPatience = 30 * time.Second // a variable for the tests
+
+// flushAndGoOn is Flush with an end to patience.
+func (s *Store) flushAndGoOn(ctx context.Context) error {
+	wait, cancel := context.WithTimeout(ctx, flushPatience)
+	defer cancel()
+	if err := s.Flush(wait); err != nil {
+		return fmt.Errorf("wait for a flush: %w", err)
+	}
+	return nil
 }
 
 // flushDeadBytes is how much of dropped timelines a memlayer may hold on to
@@ -254,7 +274,7 @@ func (s *Store) flushIdle(ctx context.Context, snap *snapshot) error {
 			return err
 		}
 	}
-	return s.Flush(ctx)
+	return s.flushAndGoOn(ctx)
 }
 
 // settleDown merges the levels above the bottom into it when the store is idle
@@ -422,11 +442,11 @@ func (s *Store) stale(a *assessment, snap *snapshot, mode gc.Mode) bool {
 	if a == nil || mode == gc.Full || a.expires != 0 && snap.Horizon() >= a.expires {
 		return true
 	}
-	if a.kept[gc.Unknown] > 0 && snap.newest > a.newest {
-		return true // of timelines that are known by now
+	if a.kept[gc.Unknown] > 0 && snap.last > a.last {
+		return true // of commits that are known by now
 	}
 	grown := s.metrics.flushedBytes.Load() - a.flushed
-	return a.byChild && grown > 0 && (grown >= a.bytes/8 || mode == gc.Idle)
+	return a.byOthers && grown > 0 && (grown >= a.bytes/8 || mode == gc.Idle)
 }
 
 // touches reports whether a layer may have records of one of the timelines.
@@ -453,7 +473,7 @@ func (s *Store) assess(v *layers.Version, l *layers.Layer, snap *snapshot, exact
 	d := l.Desc()
 	k := s.newRetainer(snap, v, []*layers.Layer{l}, exact)
 	k.bottom = d.Kind != layers.DeltaLayer
-	a := &assessment{bytes: d.Bytes, flushed: s.metrics.flushedBytes.Load(), newest: snap.newest}
+	a := &assessment{bytes: d.Bytes, flushed: s.metrics.flushedBytes.Load(), last: snap.last}
 	recheck := gc.NewRecheck(snap.Horizon())
 	var deadRaw, raw int64
 	it := l.NewIter(layers.IterOptions{})
@@ -476,12 +496,14 @@ func (s *Store) assess(v *layers.Version, l *layers.Layer, snap *snapshot, exact
 		case !verdict.keep():
 			deadRaw += size
 			a.deadValues += valueBytes(r)
-		case r.Kind == layers.KindTombstone:
+		case r.Kind == layers.KindTombstone && s.expiry(r.Key.Timeline(), r.LSN) > snap.Horizon():
 			recheck.Add(size, s.expiry(r.Key.Timeline(), r.LSN))
+		case r.Kind == layers.KindTombstone: // no window keeps it, but what it hides
+			a.byOthers = true
 		case verdict.reason == gc.InWindow:
 			recheck.Add(size, s.expiry(r.Key.Timeline(), verdict.death))
 		case verdict.reason == gc.Child, verdict.reason == gc.ProbeLimit:
-			a.byChild = true
+			a.byOthers = true
 		}
 		if d.Kind == layers.DeltaLayer && (r.Kind == layers.KindTombstone || d.Entries <= fewRecords) {
 			bytes, why, err := s.ended(v, k, r)

@@ -16,7 +16,6 @@ type merge struct {
 	version *layers.Version
 	main    *output
 	history *output // what a bottom merge splits off; else nil
-	stones  []layers.Record
 }
 
 func (s *Store) newMerge(v *layers.Version, c *compaction, snap *snapshot) *merge {
@@ -69,10 +68,11 @@ func (m *merge) run() ([]*layers.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.stones, err = m.keptStones(); err != nil {
+	stones, err := m.keptStones()
+	if err != nil {
 		return nil, err
 	}
-	outputs, err := m.main.finish(m.stones)
+	outputs, err := m.main.finish(stones)
 	if err != nil || m.history == nil {
 		return outputs, err
 	}
@@ -192,23 +192,33 @@ func (m *merge) same(in, out *layers.Record, v verdict) error {
 	return nil
 }
 
-// verifyStones checks that the outputs' range tombstones cover what the kept
-// ones did: every bound of either is hidden to the same LSN by both.
+// verifyStones decides anew which range tombstones stay, and checks that those of
+// the outputs hide the same keys to the same LSNs.
 func (m *merge) verifyStones(outputs []*layers.Layer) error {
+	want, err := m.keptStones()
+	if err != nil {
+		return err
+	}
 	var got []layers.Record
 	for _, l := range outputs {
 		got = append(got, l.RangeTombstones()...)
 	}
-	want, have := layers.NewTombstoneSet(m.stones), layers.NewTombstoneSet(got)
-	for _, rs := range [][]layers.Record{m.stones, got} {
-		for i := range rs {
-			for _, key := range []layers.Key{rs[i].Key, rs[i].End} {
-				a, aok := want.Covering(key, wal.MaxLSN)
-				b, bok := have.Covering(key, wal.MaxLSN)
-				if a != b || aok != bok {
-					return fmt.Errorf("key %s is hidden below %d, was below %d", key, b, a)
-				}
-			}
+	return sameStones(want, got)
+}
+
+// sameStones compares range tombstones, however they are cut. It sorts both.
+func sameStones(want, got []layers.Record) error {
+	want, got = layers.JoinTombstones(want), layers.JoinTombstones(got)
+	for i := range max(len(want), len(got)) {
+		switch {
+		case i == len(got):
+			return fmt.Errorf("range tombstone from %s to %s at %d was lost", want[i].Key, want[i].End, want[i].LSN)
+		case i == len(want):
+			return fmt.Errorf("range tombstone from %s to %s at %d should be gone", got[i].Key, got[i].End, got[i].LSN)
+		}
+		w, g := &want[i], &got[i]
+		if w.LSN != g.LSN || w.Key.Compare(g.Key) != 0 || w.End.Compare(g.End) != 0 {
+			return fmt.Errorf("range tombstone from %s to %s at %d was written from %s to %s at %d", w.Key, w.End, w.LSN, g.Key, g.End, g.LSN)
 		}
 	}
 	return nil

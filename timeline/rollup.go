@@ -29,10 +29,11 @@ const rollupsEach = 256
 
 // rollUp shortens the chains that are longer than they should be, those at
 // the lower depths first, so that the longer rollups find the shorter ones done.
-// Then come the timelines whose reads have paid for a rollup of their own.
-func (s *Store) rollUp(ctx context.Context) error {
+// Then come the timelines whose reads have paid for a rollup of their own. When
+// somebody waits for it, it is not held back.
+func (s *Store) rollUp(ctx context.Context, waited bool) error {
 	for ctx.Err() == nil {
-		done, err := s.rollUpSome(s.longChains)
+		done, err := s.rollUpSome(s.longChains, waited)
 		if err != nil {
 			return err
 		}
@@ -44,7 +45,7 @@ func (s *Store) rollUp(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		if err := s.rollUpStrained(n); err != nil {
+		if err := s.rollUpStrained(n, waited); err != nil {
 			s.strained.add(n) // to be tried again
 			return err
 		}
@@ -107,7 +108,7 @@ var errManyRecords = errors.New("timeline: too many records")
 
 // rollUpStrained rolls a timeline up to the root of its lineage, if that copies
 // no more records than its patience; else it becomes more patient.
-func (s *Store) rollUpStrained(n *node) error {
+func (s *Store) rollUpStrained(n *node, waited bool) error {
 	for {
 		patience := max(n.patience.Load(), firstPatience)
 		if n.strain.Load() < patience {
@@ -120,7 +121,7 @@ func (s *Store) rollUpStrained(n *node) error {
 			r := n.rollupTo(0, version)
 			r.most = patience
 			return []rollup{r}
-		})
+		}, waited)
 		if !errors.Is(err, errManyRecords) {
 			n.strain.Store(0)
 			return err
@@ -190,7 +191,7 @@ func (s *Store) Detach(ctx context.Context, name string) error {
 			return nil
 		}
 		return []rollup{n.rollupTo(-1, version)}
-	})
+	}, true)
 	if err != nil {
 		return fmt.Errorf("detach %q: %w", name, err)
 	}
@@ -200,14 +201,16 @@ func (s *Store) Detach(ctx context.Context, name string) error {
 // rollUpSome carries out what plan wants in the current Version, in one edit:
 // layer synced, catalog synced, Version published, and then the read pairs,
 // which hold from that Version on.
-func (s *Store) rollUpSome(plan func(version uint64) []rollup) (int, error) {
+func (s *Store) rollUpSome(plan func(version uint64) []rollup, waited bool) (int, error) {
 	s.compactMu.Lock()
 	defer s.compactMu.Unlock()
-	v, visible, err := s.acquireLayers()
+	// Not by acquireLayers: what is copied may be garbage before it is published, if
+	// the timeline is dropped, and its values must not be reclaimed meanwhile.
+	v, visible, err := s.acquire()
 	if err != nil {
 		return 0, err
 	}
-	defer v.ReleaseLayers()
+	defer v.Release()
 	if err := s.Err(); err != nil {
 		return 0, err
 	}
@@ -221,7 +224,7 @@ func (s *Store) rollUpSome(plan func(version uint64) []rollup) (int, error) {
 	slices.SortFunc(rs, func(a, b rollup) int { return int(a.node.id) - int(b.node.id) })
 	out := s.newOutput(layers.DeltaLayer, 0, storefs.User)
 	defer out.abort()
-	made, err := s.writeRollups(v, rs, out)
+	made, err := s.writeRollups(v, rs, out, s.newPacer(waited))
 	if err != nil {
 		return 0, fmt.Errorf("roll up %d timelines: %w", len(rs), err)
 	}
@@ -274,11 +277,11 @@ var inheritedNamespaces = []layers.Namespace{
 }
 
 // writeRollups writes the records of rollups that are sorted by timeline.
-func (s *Store) writeRollups(v *layers.Version, rs []rollup, out *output) ([]*layers.Layer, error) {
+func (s *Store) writeRollups(v *layers.Version, rs []rollup, out *output, pace *pacer) ([]*layers.Layer, error) {
 	var stones []layers.Record
 	for _, r := range rs {
 		for _, ns := range inheritedNamespaces {
-			if err := s.writeRollup(v, &r, ns, out); err != nil {
+			if err := s.writeRollup(v, &r, ns, out, pace); err != nil {
 				return nil, err
 			}
 			for _, h := range r.hops {
@@ -297,7 +300,7 @@ func (s *Store) writeRollups(v *layers.Version, rs []rollup, out *output) ([]*la
 }
 
 // writeRollup writes what the hops have of one namespace.
-func (s *Store) writeRollup(v *layers.Version, r *rollup, ns layers.Namespace, out *output) error {
+func (s *Store) writeRollup(v *layers.Version, r *rollup, ns layers.Namespace, out *output, pace *pacer) error {
 	if len(r.hops) == 0 {
 		return nil
 	}
@@ -305,6 +308,7 @@ func (s *Store) writeRollup(v *layers.Version, r *rollup, ns layers.Namespace, o
 	defer scan.Close()
 	copied := int64(0)
 	for ok := scan.First(); ok; ok = scan.Next() {
+		pace.step()
 		if s.closing.Err() != nil {
 			return ErrClosed
 		}

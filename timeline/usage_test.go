@@ -37,13 +37,26 @@ func openUsage(t testing.TB, window gc.Window) *usageStore {
 
 func openUsageOn(t testing.TB, fs vfs.FS, dir string, window gc.Window) *usageStore {
 	t.Helper()
+	return openUsageTuned(t, fs, dir, window, func(*timeline.Options) {})
+}
+
+// openUsageWith is openUsage with other options.
+func openUsageWith(t testing.TB, window gc.Window, tune func(*timeline.Options)) *usageStore {
+	t.Helper()
+	return openUsageTuned(t, storefs.NewMem(), "data", window, tune)
+}
+
+func openUsageTuned(t testing.TB, fs vfs.FS, dir string, window gc.Window, tune func(*timeline.Options)) *usageStore {
+	t.Helper()
 	s := &usageStore{t: t, rng: rand.New(rand.NewPCG(7, 7)), fs: fs, dir: dir, now: time.Unix(1_000_000, 0)}
-	st, err := timeline.Open(timeline.Options{
+	o := timeline.Options{
 		FS: fs, Dir: dir, WALSegmentBytes: 1 << 20, Logger: strictLogger(t), Window: window, UndoTime: -1,
 		CollectEvery: -1, HorizonEvery: time.Hour, L0Layers: 1000, LayerBytes: 64 << 10,
 		Values: layers.ValuesOptions{SegmentBytes: 4 << 20, PackedSegmentBytes: 1 << 20},
 		Now:    s.tick, Uptime: func() time.Duration { return time.Duration(s.tick().UnixNano()) },
-	})
+	}
+	tune(&o)
+	st, err := timeline.Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,16 +19,22 @@ type retained struct {
 	horizon  wal.LSN // the durable one
 	now      wal.LSN // the store clock
 	leases   map[leaseKey]wal.LSN
+	ways     map[wayKey]wal.LSN // to leases from before the birth, until when
 	// loose: what others do at the same time decides on what is refused.
 	loose bool
 }
 
-func newRetained() retained { return retained{leases: make(map[leaseKey]wal.LSN)} }
+func newRetained() retained {
+	return retained{leases: make(map[leaseKey]wal.LSN), ways: make(map[wayKey]wal.LSN)}
+}
 
 type leaseKey struct {
 	id  layers.TimelineID
 	lsn wal.LSN
 }
+
+// wayKey is the lineage of a timeline as far as an ancestor.
+type wayKey struct{ from, to *line }
 
 // life is what becomes of a timeline.
 type life struct {
@@ -172,7 +178,11 @@ func (o *Oracle) undelete(op *Op) error {
 
 // lease notes a lease that was granted.
 func (o *Oracle) lease(l *line, at wal.LSN, ttl time.Duration) {
+	from := l
 	l, at = l.resolve(at)
+	if w := (wayKey{from, l}); from != l {
+		o.ways[w] = max(o.ways[w], o.now+wal.LSN(ttl))
+	}
 	k := leaseKey{l.id, at}
 	o.leases[k] = max(o.leases[k], o.now+wal.LSN(ttl))
 }
