@@ -39,7 +39,6 @@ type ValueWriter struct {
 	seg      *valueSegment // taken, or nil
 	held     []*valueSegment
 	done     bool
-	finished bool // Finish succeeded
 	err      error
 	ext      []Extent
 	limit    int64 // of one extent
@@ -215,12 +214,11 @@ func (w *ValueWriter) Finish() ([]Extent, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.finished = true
 	return w.ext, nil
 }
 
 // Close ends the writer: if Finish did not succeed, what was written becomes
-// dead space, see TakeAbandoned; the holds are dropped. More calls do nothing.
+// dead space; the holds are dropped. More calls do nothing.
 func (w *ValueWriter) Close() error {
 	var err error
 	if w.seg != nil {
@@ -228,9 +226,6 @@ func (w *ValueWriter) Close() error {
 		err = w.giveSegment()
 	}
 	w.end()
-	if !w.finished {
-		w.v.abandon(w.held)
-	}
 	releaseSegments(w.held)
 	w.held = nil
 	return err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math"
 	"os"
 	"slices"
@@ -96,8 +95,6 @@ type Values struct {
 		idle     []*valueSegment // open, taken by nobody; the last was used last
 		orphans  map[string]orphanFile
 		closed   bool
-		// abandoned have dead space that a writer left since TakeAbandoned.
-		abandoned map[FileNum]bool
 	}
 }
 
@@ -298,38 +295,6 @@ func (v *Values) Segments() []SegmentInfo {
 		return 1
 	})
 	return infos
-}
-
-// abandon notes segments in which a writer leaves dead space.
-func (v *Values) abandon(segs []*valueSegment) {
-	if len(segs) == 0 {
-		return
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.mu.abandoned == nil {
-		v.mu.abandoned = make(map[FileNum]bool)
-	}
-	for _, s := range segs {
-		v.mu.abandoned[s.num] = true
-	}
-}
-
-// HasAbandoned reports whether TakeAbandoned would return any.
-func (v *Values) HasAbandoned() bool {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	return len(v.mu.abandoned) > 0
-}
-
-// TakeAbandoned returns the segments in which writers that were closed before
-// they were finished left dead space since it was last called.
-func (v *Values) TakeAbandoned() []FileNum {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	nums := slices.Sorted(maps.Keys(v.mu.abandoned))
-	v.mu.abandoned = nil
-	return nums
 }
 
 func (s *valueSegment) info() SegmentInfo {

@@ -2,7 +2,6 @@ package timeline_test
 
 import (
 	"fmt"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -10,7 +9,6 @@ import (
 	"stemma/layers"
 	"stemma/timeline"
 	"stemma/timeline/timelinetest"
-	"stemma/wal/storefs"
 )
 
 // bench is a calm model that a test drives by itself.
@@ -290,72 +288,6 @@ func TestCollectFreesWhatWasDeleted(t *testing.T) {
 				t.Errorf("%d bytes went of what is still read", freed)
 			}
 		})
-	}
-}
-
-// An upload that dies leaves no record behind, only dead space: nothing is
-// committed that a collection would take for news.
-func TestCollectFreesWhatDiedOnTheWay(t *testing.T) {
-	const size = 1 << 20
-	start := time.Now()
-	var passed atomic.Int64
-	s, err := timeline.Open(timeline.Options{
-		FS: storefs.NewMem(), Dir: "data", Logger: strictLogger(t), WALSegmentBytes: 1 << 20, CollectEvery: 10 * time.Millisecond,
-		Uptime: func() time.Duration { return time.Since(start) + time.Duration(passed.Load()) },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	write := func() *layers.ValueWriter {
-		w, err := s.Values().NewWriter(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write(make([]byte, size)); err != nil {
-			t.Fatal(err)
-		}
-		return w
-	}
-	if _, err := s.CreateBucket(t.Context(), "data", nil); err != nil {
-		t.Fatal(err)
-	}
-	stays := write()
-	ext, err := stays.Finish()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b timeline.Batch
-	b.Put(layers.NamespaceObjects, []byte("key"), nil, layers.AppendExtentsBody(nil, ext))
-	if _, err := s.Commit(t.Context(), "data", &b); err != nil {
-		t.Fatal(err)
-	}
-	if err := stays.Close(); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(1500 * time.Millisecond) // until the horizon has followed
-	passed.Store(int64(time.Minute))
-	time.Sleep(500 * time.Millisecond) // until the store has found itself idle, and has nothing left to do
-	if err := write().Close(); err != nil {
-		t.Fatal(err)
-	}
-	allocated := func() (n int64) {
-		for _, seg := range s.Values().Segments() {
-			n += seg.Allocated
-		}
-		return n
-	}
-	for end := time.Now().Add(10 * time.Second); allocated() >= 2*size; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%d bytes are left of %d that live", allocated(), size)
-		}
-	}
-	if n := allocated(); n < size {
-		t.Errorf("%d bytes are left, %d of them live", n, size)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // reclaimer knows which value segments may hold something that nothing refers to.
 type reclaimer struct {
 	mu    sync.Mutex
-	dirty map[layers.FileNum]bool // lost a reference, or an upload, since they were last scanned
+	dirty map[layers.FileNum]bool // lost a reference since they were last scanned
 	// live is what a scan found of each segment; under Store.collectMu.
 	live map[layers.FileNum]int64
 }
@@ -139,7 +139,6 @@ func (s *Store) segmentsToScan(mode gc.Mode) (*layers.Version, []layers.SegmentI
 	if r.live == nil {
 		r.live = make(map[layers.FileNum]int64)
 	}
-	r.note(s.values.TakeAbandoned()...)
 	dirty := r.take()
 	v, _, err := s.acquire()
 	if err != nil {
