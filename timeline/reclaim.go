@@ -382,7 +382,8 @@ func (s *Store) removeSegment(seg layers.SegmentInfo) error {
 }
 
 // rewriteSegment writes the living values of a segment to a smaller file of the
-// same number: file synced, row synced, then readers are given the new file.
+// same number: file synced and read back, row synced, then readers are given the
+// new file.
 func (s *Store) rewriteSegment(ctx context.Context, seg layers.SegmentInfo, live []layers.Handle, category vfs.DiskWriteCategory) error {
 	w, err := s.values.BeginRewrite(seg.Num, category)
 	if err != nil {
@@ -410,6 +411,14 @@ func (s *Store) rewriteSegment(ctx context.Context, seg layers.SegmentInfo, live
 		return err
 	}
 	s.at(StepRewriteWritten)
+	for _, h := range live {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := w.Verify(h); err != nil {
+			return err
+		}
+	}
 	rows := s.catalog.newBatch()
 	rows.setSegment(seg.Num, made.Generation)
 	rowed = true
