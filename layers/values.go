@@ -88,6 +88,7 @@ type Values struct {
 	internalSlots chan struct{}
 	done          chan struct{} // closed by Close
 	lastNum       FileNum       // the highest number of a file that OpenValues found
+	streams       atomic.Int64  // see StreamsEnded
 
 	mu struct {
 		sync.RWMutex
@@ -225,6 +226,11 @@ func (v *Values) found(name string) error {
 // LastNum returns the highest number that a file had, orphans included, when the
 // values were opened; 0 without any.
 func (v *Values) LastNum() FileNum { return v.lastNum }
+
+// StreamsEnded counts the ValueWriters that wrote something and were closed since
+// OpenValues. What became of their values is not known here: when no commit names
+// them, this is all that tells of dead space.
+func (v *Values) StreamsEnded() int64 { return v.streams.Load() }
 
 // makeValueDir makes dir last through a crash.
 func makeValueDir(fs vfs.FS, dir string) error {

@@ -33,6 +33,7 @@ type collector struct {
 // state is what a collection goes by: where nothing of it changed, there is nothing new.
 type state struct {
 	visible, horizon wal.LSN
+	streams          int64 // uploads that ended; they may have left dead space
 	mode             gc.Mode
 }
 
@@ -98,7 +99,7 @@ const restFactor = 20
 // look says where the store stands, and how eager to be.
 func (c *collector) look(s *Store) state {
 	now := s.opts.Uptime()
-	st := state{visible: s.log.Visible(), horizon: s.Horizon(), mode: gc.Busy}
+	st := state{visible: s.log.Visible(), horizon: s.Horizon(), streams: s.values.StreamsEnded(), mode: gc.Busy}
 	if st.visible != c.seen.visible {
 		c.quietSince = now
 	}

@@ -129,6 +129,10 @@ const (
 	// worthSealing is how many dead bytes open segments may keep while the store is
 	// busy: those of streams are sealed by themselves only when they are large.
 	worthSealing = 64 << 20
+	// worthSealingIdle is how many bytes open segments may keep, while the store is
+	// idle, that no record ever referred to: of uploads that died. Alignment
+	// leaves some everywhere, so only segments count of which they are a quarter.
+	worthSealingIdle = 1 << 20
 )
 
 // segmentsToScan picks the segments where something can be gained now, and takes
@@ -187,18 +191,30 @@ func (s *Store) pickSegments(dirty map[layers.FileNum]bool, referred map[layers.
 
 // sealGarbage seals the idle open segments when they keep enough that is dead.
 func (s *Store) sealGarbage(dirty map[layers.FileNum]bool, referred map[layers.FileNum]int64, mode gc.Mode) {
+	// Of segments that are not dirty nothing was dropped, but of what is not
+	// referred to by layers memlayers have a part, and uploads that died the rest.
+	// What is committed or flushed meanwhile makes it too much; that seals early.
+	unnamed := -s.unflushedValues()
 	var dead, all int64
 	open := false
 	for _, seg := range s.values.Segments() {
 		all += seg.Allocated
-		if !seg.Sealed && dirty[seg.Num] {
+		n := max(seg.Allocated-referred[seg.Num], 0)
+		switch {
+		case seg.Sealed:
+		case dirty[seg.Num]:
 			open = true
-			dead += max(seg.Allocated-referred[seg.Num], 0)
+			dead += n
+		case seg.Holds == 0 && n >= seg.Allocated/4:
+			unnamed += n
 		}
 	}
+	unnamed = max(unnamed, 0)
 	switch mode {
 	case gc.Busy:
-		open = dead >= max(worthSealing, all/16)
+		open = dead+unnamed >= max(worthSealing, all/16)
+	case gc.Idle:
+		open = open || unnamed >= worthSealingIdle
 	case gc.Full:
 		open = true
 	}
@@ -208,6 +224,15 @@ func (s *Store) sealGarbage(dirty map[layers.FileNum]bool, referred map[layers.F
 	if err := s.values.SealIdle(0); err != nil {
 		s.opts.Logger.Warn("seal value segments", "err", err)
 	}
+}
+
+// unflushedValues bounds the bytes in segments that memlayers refer to.
+func (s *Store) unflushedValues() int64 {
+	s.applyMu.Lock()
+	defer s.applyMu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.memValues + int64(len(s.mu.frozen))*s.memValuesMax.Load()
 }
 
 // referredBytes adds up what layers say that they refer to, by segment. What

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"stemma/gc"
 	"stemma/layers"
 	"stemma/wal/storefs"
 )
@@ -86,4 +87,30 @@ func (s *usageStore) readAll(name string) {
 		}
 	}
 	s.ok(scan.Err())
+}
+
+// An upload that dies leaves bytes that no record ever named, in a segment that
+// stays open for the next one. They go, though no record was dropped.
+func TestDeadUploadGoesWithoutAnyEdit(t *testing.T) {
+	for _, mode := range []gc.Mode{gc.Idle, gc.Full} {
+		t.Run(mode.String(), func(t *testing.T) {
+			s := openUsage(t, -1)
+			s.create("b")
+			s.put("b", "kept", 40<<10)
+			s.ok(s.Flush(t.Context()))
+			w, err := s.Values().NewWriter(t.Context())
+			s.ok(err)
+			_, err = w.Write(s.random(3 << 20))
+			s.ok(err)
+			s.ok(w.Close()) // the client went away
+			before := s.Metrics().ValueAllocatedBytes
+			s.ok(s.Collect(t.Context(), mode))
+			if after := s.Metrics().ValueAllocatedBytes; before < 3<<20 || after > 64<<10 {
+				t.Errorf("values take %d bytes after the upload died, %d after a collection", before, after)
+			}
+			if got := s.listed("b"); got != 40<<10 {
+				t.Errorf("%d bytes are left of the object", got)
+			}
+		})
+	}
 }
