@@ -112,9 +112,10 @@ const internalWriters = 8
 // writer that has taken the segment, or to Values.mu while it is idle.
 type valueSegment struct {
 	num    FileNum
-	size   atomic.Int64 // bytes written to the file of generation 0; a handle that ends beyond it is corrupt
-	holds  atomic.Int64 // segmentGone once removed
-	sealed atomic.Bool  // never written to again
+	size   atomic.Int64  // bytes written to the file of generation 0; a handle that ends beyond it is corrupt
+	holds  atomic.Int64  // segmentGone once removed
+	sealed atomic.Bool   // never written to again
+	kind   atomic.Uint32 // valueKind; 0: not known yet
 
 	generation atomic.Uint32 // of the file that counts
 	rewritten  atomic.Int64  // bytes of that file, if its generation is not 0
@@ -469,6 +470,7 @@ func (v *Values) createFile(s *valueSegment, kind valueKind) error {
 		}
 		return err
 	}
+	s.kind.Store(uint32(kind))
 	s.file = file
 	s.pos, s.writtenTo = valueHeaderBytes, valueHeaderBytes
 	s.size.Store(valueHeaderBytes)
