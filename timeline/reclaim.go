@@ -94,7 +94,7 @@ func (s *Store) reclaimValues(ctx context.Context, mode gc.Mode) error {
 		return err
 	}
 	defer v.Release()
-	var errs []error
+	errs := []error{s.removeOrphans()}
 	for n := len(todo); len(todo) > 0; n = min(n, len(todo)) {
 		err := s.reclaimSegments(ctx, v, todo[:n], mode)
 		if errors.Is(err, errManyValues) {
@@ -111,6 +111,18 @@ func (s *Store) reclaimValues(ctx context.Context, mode gc.Mode) error {
 		errs = append(errs, err)
 		for _, seg := range noted {
 			s.reclaim.note(seg.Num)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeOrphans removes the files of rewritten segments that do not count and could
+// not be unlinked when they ceased to. Only who holds collectMu makes such.
+func (s *Store) removeOrphans() error {
+	var errs []error
+	for _, name := range s.values.Orphans() {
+		if err := s.values.RemoveOrphan(name); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)

@@ -1,6 +1,7 @@
 package timeline_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -113,4 +114,46 @@ func TestDeadUploadGoesWithoutAnyEdit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// stuckFiles refuses to unlink value segments.
+type stuckFiles struct {
+	vfs.FS
+	on *atomic.Bool
+}
+
+func (f stuckFiles) Unwrap() vfs.FS { return f.FS }
+
+func (f stuckFiles) Remove(name string) error {
+	if f.on.Load() && strings.HasSuffix(name, ".val") {
+		return errors.New("stuck")
+	}
+	return f.FS.Remove(name)
+}
+
+// A file that could not be unlinked when a rewritten one took its place goes later,
+// without a restart.
+func TestOldFileOfASegmentGoesLater(t *testing.T) {
+	var on atomic.Bool
+	s := openUsageOn(t, stuckFiles{storefs.NewMem(), &on}, "data", -1)
+	s.create("b")
+	for i := range 200 {
+		s.put("b", fmt.Sprintf("key-%03d", i), 2000)
+	}
+	s.collect()
+	for i := range 100 {
+		s.put("b", fmt.Sprintf("key-%03d", 2*i), 10)
+	}
+	on.Store(true)
+	if _, err := s.CollectFull(t.Context()); err == nil {
+		t.Error("nobody is told of a file that stays")
+	}
+	on.Store(false)
+	s.collect()
+	names, err := s.fs.List("data/values")
+	s.ok(err)
+	if segs := s.Values().Segments(); len(names) != len(segs) {
+		t.Errorf("files %v of the segments %+v", names, segs)
+	}
+	s.readAll("b")
 }
