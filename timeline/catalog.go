@@ -433,6 +433,9 @@ func (c *catalog) layers() ([]layers.Desc, error) {
 		if uint64(d.Num) != id {
 			return fmt.Errorf("catalog row of layer %d names layer %d: %w", id, d.Num, ErrCorrupt)
 		}
+		if d.Level >= layers.NumLevels {
+			return fmt.Errorf("catalog row of layer %d: level %d of %d: %w", id, d.Level, layers.NumLevels, ErrCorrupt)
+		}
 		descs = append(descs, d)
 		return nil
 	})

@@ -35,6 +35,7 @@ type collector struct {
 // state is what a collection goes by: where nothing of it changed, there is nothing new.
 type state struct {
 	visible, horizon wal.LSN
+	streams          int64 // uploads that ended; they may have left dead space
 	mode             gc.Mode
 }
 
@@ -105,7 +106,7 @@ const restFactor = 20
 // look says where the store stands, and how eager to be.
 func (c *collector) look(s *Store) state {
 	now := s.opts.Uptime()
-	st := state{visible: s.log.Visible(), horizon: s.Horizon(), mode: gc.Busy}
+	st := state{visible: s.log.Visible(), horizon: s.Horizon(), streams: s.values.StreamsEnded(), mode: gc.Busy}
 	if st.visible != c.seen.visible {
 		c.quietSince = now
 	}
@@ -280,16 +281,16 @@ func (s *Store) flushIdle(ctx context.Context, snap *snapshot) error {
 // settleDown merges the levels above the bottom into it when the store is idle
 // and they weigh something: only at the bottom every version finds what ended it.
 func (s *Store) settleDown(ctx context.Context, snap *snapshot, mode gc.Mode) error {
-	for ctx.Err() == nil {
+	for begun := false; ctx.Err() == nil; begun = true {
 		ran, err := s.compactOnce(func(v *layers.Version) *compaction {
 			upper, bottom := levelWeight(v.L0), levelWeight(v.Levels[layers.BottomLevel])
 			for _, level := range v.Levels[:layers.BottomLevel] {
 				upper += levelWeight(level)
 			}
-			if upper == 0 || mode != gc.Full && upper < bottom/20 {
+			if upper == 0 || mode != gc.Full && !begun && upper < bottom/20 {
 				return nil
 			}
-			c := pickDown(v)
+			c := s.pickDown(v)
 			if c != nil && mode == gc.Full {
 				c.snap, c.exact, c.ctx = snap, true, ctx
 			}
@@ -316,21 +317,38 @@ func levelWeight(ls []*layers.Layer) int64 {
 	return n
 }
 
-// pickDown merges the highest level that has layers into the next that has, or
-// into the bottom.
-func pickDown(v *layers.Version) *compaction {
-	from, inputs := 0, v.L0
-	for level := 1; level < layers.BottomLevel && len(inputs) == 0; level++ {
-		from, inputs = level, v.Levels[level]
+// downLayers bounds the layers that one merge down takes, unless its first input
+// alone meets more: level 0 fills up while it waits for the end of a merge.
+const downLayers = 64
+
+// pickDown merges level 0 to where it is merged anyway; without one, as many layers
+// of the highest level that has some as bounds allow, in order of their keys, into
+// the next level that has, or into the bottom.
+func (s *Store) pickDown(v *layers.Version) *compaction {
+	if len(v.L0) > 0 {
+		return compactionOf(v, false, 0, s.baseLevel(v), v.L0)
 	}
-	if len(inputs) == 0 {
+	from := 1
+	for from < layers.BottomLevel && len(v.Levels[from]) == 0 {
+		from++
+	}
+	if from == layers.BottomLevel {
 		return nil
 	}
 	to := from + 1
 	for to < layers.BottomLevel && len(v.Levels[to]) == 0 {
 		to++
 	}
-	return compactionOf(v, false, from, to, inputs)
+	all := v.Levels[from]
+	c := compactionOf(v, false, from, to, all[:1])
+	for n := 2; n <= min(len(all), downLayers); n++ {
+		more := compactionOf(v, false, from, to, all[:n])
+		if len(more.inputs) > downLayers {
+			break
+		}
+		c = more
+	}
+	return c
 }
 
 // busyAgain reports whether somebody committed since an idle collection began.

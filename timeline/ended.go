@@ -83,12 +83,16 @@ func (s *Store) mergeEnded(ctx context.Context, mode gc.Mode) error {
 		return err
 	}
 	ended, all := s.endedInLayers(v)
+	merges := layers.BottomLevel // of what is flushed meanwhile no more than that
+	for _, level := range v.Levels[:layers.BottomLevel] {
+		merges += len(level)
+	}
 	v.ReleaseLayers()
 	if ended < endsMuch || !gc.Rewrite(all, ended, 0, mode) {
 		return nil
 	}
-	for range layers.BottomLevel { // one for each level at most: what is flushed meanwhile waits
-		ran, err := s.compactOnce(pickDown)
+	for range merges {
+		ran, err := s.compactOnce(s.pickDown)
 		if err != nil || !ran || ctx.Err() != nil || s.busyAgain(mode) {
 			return firstError(err, ctx.Err())
 		}

@@ -3,6 +3,7 @@ package timeline
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"stemma/layers"
 	"stemma/wal"
@@ -45,16 +46,37 @@ func (m *merge) abort() {
 func (m *merge) inputs() (layers.Iterator, uint64) {
 	var iters []layers.Iterator
 	var n uint64
+	var levels [layers.NumLevels][]*layers.Layer // a merge is of one family
 	for _, l := range m.c.inputs {
-		iters = append(iters, l.NewIter(layers.IterOptions{}))
 		n += l.Desc().Entries
+		if level := l.Desc().Level; level > 0 {
+			levels[level] = append(levels[level], l)
+		} else {
+			iters = append(iters, l.NewIter(layers.IterOptions{}))
+		}
+	}
+	for _, level := range levels {
+		iters = appendDisjoint(iters, level)
 	}
 	return layers.NewMergeIterator(iters), n
 }
 
+// appendDisjoint appends one iterator over disjoint layers, which opens one of
+// them at a time. It sorts them.
+func appendDisjoint(iters []layers.Iterator, ls []*layers.Layer) []layers.Iterator {
+	if len(ls) == 0 {
+		return iters
+	}
+	slices.SortFunc(ls, func(a, b *layers.Layer) int { return a.Desc().Range.Start.Compare(b.Desc().Range.Start) })
+	return append(iters, layers.NewConcatIterator(ls, layers.IterOptions{}))
+}
+
 // run writes the outputs, synced.
-func (m *merge) run() ([]*layers.Layer, error) {
-	err := m.each(func(r *layers.Record, v verdict) error {
+func (m *merge) run() (_ []*layers.Layer, err error) {
+	if m.main.stones, err = m.keptStones(); err != nil {
+		return nil, err
+	}
+	err = m.each(func(r *layers.Record, v verdict) error {
 		if !v.keep() {
 			return nil
 		}
@@ -68,15 +90,11 @@ func (m *merge) run() ([]*layers.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	stones, err := m.keptStones()
-	if err != nil {
-		return nil, err
-	}
-	outputs, err := m.main.finish(stones)
+	outputs, err := m.main.finish()
 	if err != nil || m.history == nil {
 		return outputs, err
 	}
-	history, err := m.history.finish(nil)
+	history, err := m.history.finish()
 	if err != nil {
 		m.s.discard(outputs)
 		return nil, err
@@ -147,11 +165,15 @@ func (m *merge) keptStones() ([]layers.Record, error) {
 // verify reads inputs and outputs anew and compares them record by record: what
 // must be kept is there, as it was, and nothing else is.
 func (m *merge) verify(outputs []*layers.Layer) error {
-	var iters []layers.Iterator
+	var history, main []*layers.Layer // the files of either are disjoint
 	for _, l := range outputs {
-		iters = append(iters, l.NewIter(layers.IterOptions{}))
+		if l.Desc().Kind == layers.HistoryLayer {
+			history = append(history, l)
+		} else {
+			main = append(main, l)
+		}
 	}
-	out := layers.NewMergeIterator(iters)
+	out := layers.NewMergeIterator(appendDisjoint(appendDisjoint(nil, main), history))
 	defer out.Close()
 	ok := out.First()
 	err := m.each(func(r *layers.Record, v verdict) error {

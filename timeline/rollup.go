@@ -278,7 +278,6 @@ var inheritedNamespaces = []layers.Namespace{
 
 // writeRollups writes the records of rollups that are sorted by timeline.
 func (s *Store) writeRollups(v *layers.Version, rs []rollup, out *output, pace *pacer) ([]*layers.Layer, error) {
-	var stones []layers.Record
 	for _, r := range rs {
 		for _, ns := range inheritedNamespaces {
 			if err := s.writeRollup(v, &r, ns, out, pace); err != nil {
@@ -288,7 +287,7 @@ func (s *Store) writeRollups(v *layers.Version, rs []rollup, out *output, pace *
 				hist := v.NewHistory(h.Timeline, ns, nil, nil, 1, h.UpTo)
 				for _, t := range hist.RangeTombstones() {
 					t.Key, t.End = moveKey(t.Key, h.Timeline, r.node.id), moveKey(t.End, h.Timeline, r.node.id)
-					stones = append(stones, t)
+					out.stones = append(out.stones, t)
 				}
 				if err := firstError(hist.Err(), hist.Close()); err != nil {
 					return nil, err
@@ -296,7 +295,7 @@ func (s *Store) writeRollups(v *layers.Version, rs []rollup, out *output, pace *
 			}
 		}
 	}
-	return out.finish(stones)
+	return out.finish()
 }
 
 // writeRollup writes what the hops have of one namespace.
