@@ -118,6 +118,8 @@ func TestAdminRefuses(t *testing.T) {
 		{rootKey, "POST", "/v1/gc?mode=full&mode=plan", "", 400, "InvalidArgument"},
 		{rootKey, "POST", "/v1/gc?mode=some", "", 400, "InvalidArgument"},
 		{rootKey, "POST", "/v1/gc?mode=plan", "{}", 400, "BadRequest"},
+		{rootKey, "PUT", "/v1/background", `{"share":0}`, 400, "InvalidArgument"},
+		{rootKey, "PUT", "/v1/background", `{"share":101}`, 400, "InvalidArgument"},
 		{rootKey, "GET", "/v1/profile", "", 400, "InvalidArgument"},
 		{rootKey, "GET", "/v1/profile?kind=some", "", 400, "InvalidArgument"},
 		{rootKey, "GET", "/v1/profile?kind=cpu&seconds=0", "", 400, "InvalidArgument"},
@@ -355,6 +357,18 @@ func TestAbandonedUploads(t *testing.T) {
 	pass(23 * time.Hour)
 	if err := s.abortStaleUploads(ctx); err != nil || len(left()) != 1 {
 		t.Errorf("%v, left %q", err, left())
+	}
+}
+
+// The share of background work is set while the server runs.
+func TestBackground(t *testing.T) {
+	s := started(t)
+	for _, want := range []int{50, 20} {
+		var b Background
+		if mustAsk(t, s, "GET", "/v1/background", "", &b); b.Share != want || s.store.BackgroundShare() != want {
+			t.Errorf("%+v, want %d", b, want)
+		}
+		mustAsk(t, s, "PUT", "/v1/background", `{"share":20}`, &b)
 	}
 }
 

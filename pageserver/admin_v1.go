@@ -54,6 +54,7 @@ var adminErrors = []struct {
 	{timeline.ErrBadName, "InvalidBucketName"},
 	{object.ErrInvalidBucketName, "InvalidBucketName"},
 	{timeline.ErrBadWindow, "InvalidArgument"},
+	{timeline.ErrBadShare, "InvalidArgument"},
 	{timeline.ErrSlowDown, "SlowDown"},
 	{storefs.ErrDiskFull, "StorageFull"},
 	{timeline.ErrClosed, "ServiceUnavailable"},
@@ -85,6 +86,8 @@ var adminRoutes = []adminRoute{
 	{"GET", []string{"buckets", "{}", "retention"}, nil, false, (*admin).retention},
 	{"PUT", []string{"buckets", "{}", "retention"}, nil, false, (*admin).setRetention},
 	{"GET", []string{"profile"}, []string{"kind", "seconds"}, true, (*admin).profile},
+	{"GET", []string{"background"}, nil, false, (*admin).background},
+	{"PUT", []string{"background"}, nil, false, (*admin).setBackground},
 	{"GET", []string{"deleted"}, nil, false, (*admin).deleted},
 	{"POST", []string{"deleted", "{}", "undelete"}, nil, false, (*admin).undelete},
 }
@@ -327,6 +330,23 @@ func (a *admin) setRetention(ctx context.Context, r *adminRequest, name string) 
 		return nil, err
 	}
 	return &Retention{Window: FormatWindow(w)}, nil
+}
+
+// background serves GET /v1/background.
+func (a *admin) background(context.Context, *adminRequest, string) (any, error) {
+	return &Background{Share: a.server.store.BackgroundShare()}, nil
+}
+
+// setBackground serves PUT /v1/background.
+func (a *admin) setBackground(_ context.Context, r *adminRequest, _ string) (any, error) {
+	var in Background
+	if err := r.decode(&in); err != nil {
+		return nil, err
+	}
+	if err := a.server.store.SetBackgroundShare(in.Share); err != nil {
+		return nil, err
+	}
+	return &in, nil
 }
 
 // deleted serves GET /v1/deleted.

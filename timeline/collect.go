@@ -29,7 +29,9 @@ type collector struct {
 	seen, done state
 	quietSince time.Duration // uptime since which nothing was committed
 	ran        time.Duration // uptime when the last collection began
-	leasesEnd  wal.LSN       // when the first of the leases ends that it knew of; zero: there were none
+	// leafRecords is how many records rollUpLeaves has copied.
+	leafRecords int64
+	leasesEnd   wal.LSN // when the first of the leases ends that it knew of; zero: there were none
 }
 
 // state is what a collection goes by: where nothing of it changed, there is nothing new.
@@ -125,7 +127,7 @@ func (s *Store) collect(ctx context.Context, snap *snapshot, mode gc.Mode) error
 	dirty := s.collector.changed(snap, s.tree)
 	errs = append(errs, s.invalidate(dirty), s.flushDead(ctx, snap, dirty, mode))
 	if mode == gc.Idle {
-		errs = append(errs, s.flushIdle(ctx, snap), s.settleDown(ctx, snap, mode))
+		errs = append(errs, s.flushIdle(ctx, snap), s.rollUpLeaves(ctx), s.settleDown(ctx, snap, mode))
 	}
 	_, err := s.rewriteGarbage(ctx, snap, mode)
 	errs = append(errs, err, s.mergeEnded(ctx, mode), s.reclaimValues(ctx, mode), s.purge(ctx, snap))

@@ -41,3 +41,10 @@ func SetFlushPatience(d time.Duration) (undo func()) {
 	flushPatience = d
 	return func() { flushPatience = old }
 }
+
+// SpendLeafRecords takes n records from what an idle store may copy for leaves.
+func (s *Store) SpendLeafRecords(n int64) {
+	s.collectMu.Lock()
+	defer s.collectMu.Unlock()
+	s.collector.leafRecords += n
+}

@@ -75,3 +75,48 @@ func TestReclaimWaitsForRollup(t *testing.T) {
 		t.Errorf("%d bytes of values are left of a dropped fork", n)
 	}
 }
+
+// An idle store rolls up the leaf of a chain before anybody has read it, as long
+// as it may copy that many records.
+func TestLeavesAreRolledUpWhenIdle(t *testing.T) {
+	const depth = 12 // no tier
+	b := newBench(t, timelinetest.Config{})
+	b.create("d00")
+	b.must(b.Put("d00", "key", 100))
+	for i := 1; i <= depth; i++ {
+		b.fork(fmt.Sprintf("d%02d", i-1), fmt.Sprintf("d%02d", i))
+		b.must(b.Put(fmt.Sprintf("d%02d", i), fmt.Sprintf("own-%02d", i), 100))
+		b.must(b.Put(fmt.Sprintf("d%02d", i), "key", 100))
+	}
+	hops := func(name string) (n int) {
+		info, err := b.Store().Bucket(name, 0)
+		b.must(err)
+		reads := make(map[layers.TimelineID]layers.TimelineID)
+		for _, l := range b.Store().TreeLines() {
+			reads[l.ID] = l.ReadAncestor
+		}
+		for id := info.Timeline; id != 0; id = reads[id] {
+			n++
+		}
+		return n
+	}
+	b.must(b.Store().Flush(t.Context()))
+	b.Store().SpendLeafRecords(16 << 10)
+	b.must(b.Collect(gc.Idle))
+	if n := hops("d12"); n != depth+1 {
+		t.Errorf("%d timelines on the way without anything left to spend", n)
+	}
+	b.Store().SpendLeafRecords(-(16 << 10))
+	b.must(b.Collect(gc.Busy))
+	if n := hops("d12"); n != depth+1 {
+		t.Errorf("%d timelines on the way, and the store was busy", n)
+	}
+	b.must(b.Collect(gc.Idle))
+	if n := hops("d12"); n != 2 {
+		t.Errorf("%d timelines on the way of the leaf", n)
+	}
+	if n := hops("d11"); n != depth {
+		t.Errorf("%d timelines on the way of its parent", n)
+	}
+	b.must(b.Everything())
+}

@@ -80,7 +80,7 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newServe(), newVersion(), newBucket(), newFork(), newLs(), newCat(), newGet(), newUsage(), newGC(), newProfile(), tools.Command())
+	root.AddCommand(newServe(), newVersion(), newBucket(), newFork(), newLs(), newCat(), newGet(), newUsage(), newGC(), newBackground(), newProfile(), tools.Command())
 	documentEnv(root)
 	return root
 }

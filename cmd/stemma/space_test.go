@@ -53,6 +53,12 @@ func TestSpaceCommands(t *testing.T) {
 	}
 	fails("NoSuchBucket", "usage", "none")
 
+	if out := run("background", "20") + run("background"); out != "20\n20\n" {
+		t.Errorf("background: %q", out)
+	}
+	fails("1 to 100", "background", "200")
+	fails("want a number", "background", "much")
+
 	file := filepath.Join(t.TempDir(), "heap")
 	if out := run("profile", "heap", "-o", file); out != file+"\n" {
 		t.Errorf("profile: %q", out)
