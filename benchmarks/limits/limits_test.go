@@ -74,15 +74,12 @@ func TestDisk(t *testing.T) {
 }
 
 func TestPebble(t *testing.T) {
-	p, err := OpenPebble(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := t.TempDir()
 	for _, writers := range []int{1, 8} {
-		run(t, p.Set(4096, writers), load.Options{Workers: writers, Ops: 50})
+		run(t, Pebble(dir, 4096, writers), load.Options{Workers: writers, Ops: 50, Rounds: 2})
 	}
-	if err := p.Close(); err != nil {
-		t.Error(err)
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }
 
@@ -99,7 +96,7 @@ func TestBare(t *testing.T) {
 		t.Fatal(err)
 	}
 	tg, err := s3load.New(s3load.Config{
-		Endpoint: b.Endpoint, AccessKey: "a", SecretKey: "b", Region: "us-east-1", Buckets: "bare", Workers: 2, Size: size, Objects: 3, Deletes: 3,
+		Endpoint: b.Endpoint, AccessKey: "a", SecretKey: "b", Region: "us-east-1", Buckets: "bare", Workers: 2, Size: size, Objects: 3, Deletes: 3, Keys: 3,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,9 @@ type Comparison struct {
 	Ratio Ratio   `json:"b_to_a"`
 	CPUA  float64 `json:"a_server_cpu_us_per_op,omitempty"`
 	CPUB  float64 `json:"b_server_cpu_us_per_op,omitempty"`
+	// ErrorsA and ErrorsB count operations that failed.
+	ErrorsA int64 `json:"a_errors,omitempty"`
+	ErrorsB int64 `json:"b_errors,omitempty"`
 }
 
 // Ratio is a ratio of medians with its 95 % confidence interval.
@@ -27,18 +30,22 @@ type Ratio struct {
 }
 
 // Differs reports whether the interval leaves out 1.
-func (r Ratio) Differs() bool { return r.Low > 1 || r.High < 1 }
+func (r Ratio) Differs() bool { return r.Low > 1 || (r.High < 1 && r.High > 0) }
 
 const (
 	resamples = 10000
 	tail      = 0.025 // at either end
 )
 
-// RatioOf returns the median of b by that of a, both positive and not empty. The
-// interval is a percentile bootstrap: both series are drawn again, with
-// replacement, 10,000 times; the same seed gives the same interval. Series of fewer
-// than four rounds make intervals that are too narrow.
+// RatioOf returns the median of b by that of a; zero when a value is not positive or
+// a series is empty, since there is no ratio then. The interval is a percentile
+// bootstrap: both series are drawn again, with replacement, 10,000 times; the same
+// seed gives the same interval. Series of fewer than four rounds make intervals that
+// are too narrow.
 func RatioOf(a, b []float64, seed uint64) Ratio {
+	if len(a) == 0 || len(b) == 0 || slices.Min(a) <= 0 || slices.Min(b) <= 0 {
+		return Ratio{}
+	}
 	rng := rand.New(rand.NewPCG(seed, 95))
 	draw := func(from, to []float64) float64 {
 		for i := range to {
@@ -61,6 +68,7 @@ func Compare(a, b *Row, seed uint64) Comparison {
 	return Comparison{
 		Name: a.Name, Unit: a.Unit, Lower: a.Lower, A: a.Value, B: b.Value,
 		Ratio: RatioOf(a.Series, b.Series, seed), CPUA: a.CPU, CPUB: b.CPU,
+		ErrorsA: a.Errors, ErrorsB: b.Errors,
 	}
 }
 

@@ -116,6 +116,9 @@ func TestRatio(t *testing.T) {
 	if RatioOf(a, a, 3) != RatioOf(a, a, 3) {
 		t.Error("the same seed gave another interval")
 	}
+	if r := RatioOf([]float64{0, 1}, []float64{1, 2}, 1); r != (Ratio{}) || r.Differs() {
+		t.Errorf("a rate of zero: %+v", r)
+	}
 	if r := RatioOf([]float64{2}, []float64{4}, 1); r != (Ratio{2, 2, 2}) {
 		t.Errorf("one round: %+v", r)
 	}
@@ -158,5 +161,33 @@ func TestNumber(t *testing.T) {
 		if got := number(v); got != want {
 			t.Errorf("%v: %s, want %s", v, got, want)
 		}
+	}
+}
+
+// The page is whole, escapes what it is told, and needs nothing from elsewhere.
+func TestPage(t *testing.T) {
+	r := sample()
+	r.Rows[0].Name, r.Comparisons[0].Name = "put <4 KiB> & more", "put <4 KiB> & more"
+	var b bytes.Buffer
+	if err := r.WriteHTML(&b); err != nil {
+		t.Fatal(err)
+	}
+	page := b.String()
+	if n := strings.Count(page, "<svg"); n != 3 {
+		t.Errorf("%d plots, want 3", n)
+	}
+	for _, bad := range []string{"<4 KiB>", "<kill>", "<script", "src=", "NaN"} {
+		if strings.Contains(page, bad) {
+			t.Errorf("the page holds %q", bad)
+		}
+	}
+	for _, want := range []string{"99.9", "first: 500 InternalError", "the machine was busy", "</html>"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	b.Reset()
+	if err := New(r.Machine, "").WriteHTML(&b); err != nil {
+		t.Error(err)
 	}
 }

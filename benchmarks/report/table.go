@@ -73,7 +73,15 @@ func writeComparisons(w io.Writer, all []Comparison) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.3f\t%.3f\t%.3f\t%s\t%s\t%s\t\n", c.Name, number(c.A.Median), number(c.B.Median), c.Unit,
 			c.Ratio.Median, c.Ratio.Low, c.Ratio.High, differs, unlessZero(c.CPUA), unlessZero(c.CPUB))
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for i := range all {
+		if c := &all[i]; c.ErrorsA+c.ErrorsB > 0 {
+			fmt.Fprintf(w, "%s: %d operations of A and %d of B failed\n", c.Name, c.ErrorsA, c.ErrorsB)
+		}
+	}
+	return nil
 }
 
 func limit(l *Limit) string {

@@ -24,8 +24,10 @@ type Config struct {
 	Workers int
 	// Size of an object, in bytes.
 	Size int
-	// Objects is how many there are to get, head and list.
+	// Objects is how many there are to get, to head and for the mixed load.
 	Objects int
+	// Keys is how many there are to list.
+	Keys int
 	// Deletes is how many are deleted in a round.
 	Deletes int
 	Payload Payload
@@ -59,9 +61,9 @@ func New(c Config) (*Target, error) {
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || (u.Path != "" && u.Path != "/") {
 		return nil, fmt.Errorf("endpoint %q: want http://host:port", c.Endpoint)
 	}
-	if c.Workers < 1 || c.Size < 1 || c.Objects < 1 || c.Deletes < 1 || c.Buckets == "" {
-		return nil, fmt.Errorf("s3load: missing or negative value in workers %d, size %d, objects %d, deletes %d, buckets %q",
-			c.Workers, c.Size, c.Objects, c.Deletes, c.Buckets)
+	if c.Workers < 1 || c.Size < 1 || c.Objects < 1 || c.Keys < 1 || c.Deletes < 1 || c.Buckets == "" {
+		return nil, fmt.Errorf("s3load: missing or negative value in workers %d, size %d, objects %d, keys %d, deletes %d, buckets %q",
+			c.Workers, c.Size, c.Objects, c.Keys, c.Deletes, c.Buckets)
 	}
 	t := &Target{c: c, host: u.Host, base: u.Scheme + "://" + u.Host, bodies: newBodies(c.Size, c.Seed)}
 	t.whole, t.pieces = t.newClient(u), t.newClient(u)

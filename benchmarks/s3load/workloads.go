@@ -119,7 +119,7 @@ func (t *Target) reads(w *load.Workload, op string, read func(s *session, i uint
 // lists lists the objects page by page.
 func (t *Target) lists(w *load.Workload, op string, delimiter bool) {
 	once := t.bucketOnce(op, func(ctx context.Context, bucket string) error {
-		return t.fill(ctx, bucket, 'l', 0, t.c.Objects)
+		return t.fill(ctx, bucket, 'l', 0, t.c.Keys)
 	})
 	var bucket string
 	next := make([]page, t.c.Workers)

@@ -80,7 +80,7 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newServe(), newVersion(), newBucket(), newFork(), newLs(), newCat(), newGet(), newUsage(), newGC(), tools.Command())
+	root.AddCommand(newServe(), newVersion(), newBucket(), newFork(), newLs(), newCat(), newGet(), newUsage(), newGC(), newBench(), tools.Command())
 	documentEnv(root)
 	return root
 }
