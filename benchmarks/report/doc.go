@@ -1,5 +1,5 @@
-// Package report turns measurements into rows, and rows into a table, JSON and a
-// page.
+// Package report turns measurements into rows, and rows into a table and JSON.
+// Command benchmarks/page makes a page with plots of the JSON.
 //
 // A Row is one figure: a rate or another number, with its spread over the rounds,
 // the limit that was measured beside it, and the latencies. A Report is rows with

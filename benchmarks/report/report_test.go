@@ -156,38 +156,10 @@ func TestMachine(t *testing.T) {
 	}
 }
 
-func TestNumber(t *testing.T) {
+func TestFormat(t *testing.T) {
 	for v, want := range map[float64]string{0: "0", 1.234: "1.23", 12.34: "12.3", 123.4: "123", 1234567: "1,234,567", -1234: "-1,234", -123: "-123"} {
-		if got := number(v); got != want {
+		if got := Format(v); got != want {
 			t.Errorf("%v: %s, want %s", v, got, want)
 		}
-	}
-}
-
-// The page is whole, escapes what it is told, and needs nothing from elsewhere.
-func TestPage(t *testing.T) {
-	r := sample()
-	r.Rows[0].Name, r.Comparisons[0].Name = "put <4 KiB> & more", "put <4 KiB> & more"
-	var b bytes.Buffer
-	if err := r.WriteHTML(&b); err != nil {
-		t.Fatal(err)
-	}
-	page := b.String()
-	if n := strings.Count(page, "<svg"); n != 3 {
-		t.Errorf("%d plots, want 3", n)
-	}
-	for _, bad := range []string{"<4 KiB>", "<kill>", "<script", "src=", "NaN"} {
-		if strings.Contains(page, bad) {
-			t.Errorf("the page holds %q", bad)
-		}
-	}
-	for _, want := range []string{"99.9", "first: 500 InternalError", "the machine was busy", "</html>"} {
-		if !strings.Contains(page, want) {
-			t.Errorf("the page lacks %q", want)
-		}
-	}
-	b.Reset()
-	if err := New(r.Machine, "").WriteHTML(&b); err != nil {
-		t.Error(err)
 	}
 }

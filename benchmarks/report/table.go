@@ -32,16 +32,16 @@ func writeRows(w io.Writer, rows []Row) error {
 	fmt.Fprintln(t, "WORK\tMEDIAN\tUNIT\tMIN\tMAX\tP50 us\tP90 us\tP99 us\tP99.9 us\tMAX us\tCPU us/op\tERRORS\tOF LIMIT\t")
 	for i := range rows {
 		row := &rows[i]
-		fmt.Fprintf(t, "%s: %s\t%s\t%s\t%s\t%s\t", row.Suite, row.Name, number(row.Value.Median), row.Unit, number(row.Value.Min), number(row.Value.Max))
+		fmt.Fprintf(t, "%s: %s\t%s\t%s\t%s\t%s\t", row.Suite, row.Name, Format(row.Value.Median), row.Unit, Format(row.Value.Min), Format(row.Value.Max))
 		if l := row.Latency; l != nil {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t", number(l.P50), number(l.P90), number(l.P99), number(l.P999), number(l.Max))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t", Format(l.P50), Format(l.P90), Format(l.P99), Format(l.P999), Format(l.Max))
 		} else {
 			fmt.Fprint(t, "\t\t\t\t\t")
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t\n", unlessZero(row.CPU), errorCount(row.Errors), limit(row.Limit))
 		for _, c := range row.Classes {
 			l := c.Latency
-			fmt.Fprintf(t, "- %s\t%d\tops\t\t\t%s\t%s\t%s\t%s\t%s\t\t\t\t\n", c.Name, l.Count, number(l.P50), number(l.P90), number(l.P99), number(l.P999), number(l.Max))
+			fmt.Fprintf(t, "- %s\t%d\tops\t\t\t%s\t%s\t%s\t%s\t%s\t\t\t\t\n", c.Name, l.Count, Format(l.P50), Format(l.P90), Format(l.P99), Format(l.P999), Format(l.Max))
 		}
 	}
 	if err := t.Flush(); err != nil {
@@ -70,7 +70,7 @@ func writeComparisons(w io.Writer, all []Comparison) error {
 				differs = "worse"
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.3f\t%.3f\t%.3f\t%s\t%s\t%s\t\n", c.Name, number(c.A.Median), number(c.B.Median), c.Unit,
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.3f\t%.3f\t%.3f\t%s\t%s\t%s\t\n", c.Name, Format(c.A.Median), Format(c.B.Median), c.Unit,
 			c.Ratio.Median, c.Ratio.Low, c.Ratio.High, differs, unlessZero(c.CPUA), unlessZero(c.CPUB))
 	}
 	if err := t.Flush(); err != nil {
@@ -102,11 +102,11 @@ func unlessZero(v float64) string {
 	if v == 0 {
 		return ""
 	}
-	return number(v)
+	return Format(v)
 }
 
-// number writes v with three digits or, from 1,000 on, all of its whole part.
-func number(v float64) string {
+// Format writes v with three digits or, from 1,000 on, all of its whole part.
+func Format(v float64) string {
 	switch a := math.Abs(v); {
 	case a >= 100 || a == 0:
 		return thousands(strconv.FormatFloat(v, 'f', 0, 64))

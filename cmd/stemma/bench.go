@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,7 +33,7 @@ func newBench() *cobra.Command {
 type measureFlags struct {
 	config         suite.Config
 	sizes          byteSizes
-	json, html     string
+	json           string
 	ops            []string
 	payload        string
 	remote         bool
@@ -51,7 +52,6 @@ func (f *measureFlags) add(fl *pflag.FlagSet) {
 	fl.Uint64Var(&c.Seed, "seed", 1, "seed of all that is random")
 	fl.StringVar(&c.Dir, "dir", "", "directory on the disk to measure; default: the one for temporary files")
 	fl.StringVar(&f.json, "json", "", "file to write the result to, as JSON")
-	fl.StringVar(&f.html, "html", "", "file to write the result to, as a page with plots")
 }
 
 // addLoad adds those of load over S3.
@@ -83,6 +83,11 @@ func (f *measureFlags) prepare(stderr io.Writer) error {
 	for _, size := range c.Sizes {
 		if size < 1 {
 			return usagef("--size: an object has at least one byte")
+		}
+	}
+	for _, op := range c.Ops {
+		if !slices.Contains(s3load.Ops(), op) {
+			return usagef("--ops: no operation %q; there are %s", op, strings.Join(s3load.Ops(), ", "))
 		}
 	}
 	if f.payload != "" {
@@ -134,29 +139,21 @@ func commandLine(cmd *cobra.Command) string {
 	return line
 }
 
-// finish writes the result to all places. What was measured before err is shown too.
+// finish shows the result and writes it to --json. What was measured before err is
+// shown too.
 func (f *measureFlags) finish(cmd *cobra.Command, r *report.Report, err error) error {
 	if len(r.Rows) == 0 && len(r.Comparisons) == 0 {
 		return err
 	}
 	err = errors.Join(err, r.WriteTable(cmd.OutOrStdout()))
-	for _, out := range []struct {
-		file  string
-		write func(io.Writer) error
-	}{{f.json, r.WriteJSON}, {f.html, r.WriteHTML}} {
-		if out.file != "" {
-			err = errors.Join(err, writeFile(out.file, out.write))
-		}
-	}
-	return err
-}
-
-func writeFile(name string, write func(io.Writer) error) error {
-	f, err := os.Create(name)
-	if err != nil {
+	if f.json == "" {
 		return err
 	}
-	return errors.Join(write(f), f.Close())
+	out, cerr := os.Create(f.json)
+	if cerr != nil {
+		return errors.Join(err, cerr)
+	}
+	return errors.Join(err, r.WriteJSON(out), out.Close())
 }
 
 func newBenchS3() *cobra.Command {

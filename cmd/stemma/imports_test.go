@@ -61,7 +61,7 @@ var onlyIn = map[string][]string{
 	"github.com/aws/aws-sdk-go-v2/aws": {},
 
 	"github.com/HdrHistogram/hdrhistogram-go": {benchmarks},
-	"gonum.org/v1/plot":                       {benchmarks + "/report"},
+	"gonum.org/v1/plot":                       {benchmarks + "/page"}, // heavy: never in the server
 }
 
 // openFiles are the packages that may open files themselves; all others go

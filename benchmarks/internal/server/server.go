@@ -3,6 +3,7 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -76,18 +77,30 @@ func StartWith(env []string, bin, data string, args ...string) (*Server, error) 
 		return nil, err
 	}
 	lines := bufio.NewScanner(s.out)
+	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var l struct{ Msg, S3, Admin string }
 		if json.Unmarshal(lines.Bytes(), &l) == nil && l.Msg == "serving" {
-			go func() { _, _ = io.Copy(os.Stderr, s.out) }() // ends with the process
+			go func() { // ends with the process
+				for lines.Scan() {
+					relay(lines.Bytes())
+				}
+			}()
 			s.Endpoint, s.Admin = "http://"+l.S3, "http://"+l.Admin
 			s.S3, err = minio.New(l.S3, &minio.Options{Creds: credentials.NewStaticV4(AccessKey, SecretKey, ""), Region: "us-east-1",
 				Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}})
 			return s, err
 		}
-		fmt.Fprintln(os.Stderr, lines.Text())
+		relay(lines.Bytes())
 	}
 	return nil, fmt.Errorf("server ended: %w", s.cmd.Wait())
+}
+
+// relay shows a line of the server's log, if it is more than information.
+func relay(line []byte) {
+	if !bytes.Contains(line, []byte(`"level":"INFO"`)) {
+		fmt.Fprintf(os.Stderr, "%s\n", line)
+	}
 }
 
 // Pid is the number of its process.

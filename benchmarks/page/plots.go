@@ -1,4 +1,4 @@
-package report
+package main
 
 import (
 	"bytes"
@@ -13,6 +13,8 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgsvg"
+
+	"stemma/benchmarks/report"
 )
 
 // svg renders a plot as an SVG element.
@@ -33,7 +35,7 @@ func svg(p *plot.Plot, width, height vg.Length) (string, error) {
 
 // curves draws latency by percentile, one line for each row that has a curve; "" if
 // none has.
-func curves(rows []Row) (string, error) {
+func curves(rows []report.Row) (string, error) {
 	p := plot.New()
 	p.Title.Text = "latency"
 	p.X.Label.Text, p.Y.Label.Text = "percentile", "µs"
@@ -65,7 +67,7 @@ func curves(rows []Row) (string, error) {
 }
 
 // curve places a percentile at the number of its nines.
-func curve(steps []CurveStep) plotter.XYs {
+func curve(steps []report.CurveStep) plotter.XYs {
 	var xy plotter.XYs
 	for _, s := range steps {
 		if s.Percentile < 100 && s.Micros > 0 {
@@ -76,7 +78,7 @@ func curve(steps []CurveStep) plotter.XYs {
 }
 
 // ratios draws how much of its limit each row reached; "" if no row has one.
-func ratios(rows []Row) (string, error) {
+func ratios(rows []report.Row) (string, error) {
 	var names []string
 	var values plotter.Values
 	for i := range rows {
@@ -102,7 +104,7 @@ func ratios(rows []Row) (string, error) {
 
 // intervals draws the confidence interval of each comparison around its ratio; "" if
 // there is none.
-func intervals(all []Comparison) (string, error) {
+func intervals(all []report.Comparison) (string, error) {
 	var names []string
 	points := struct {
 		plotter.XYs
