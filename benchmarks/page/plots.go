@@ -44,7 +44,7 @@ func curves(rows []report.Row) (string, error) {
 		{Value: 0, Label: "0"}, {Value: 1, Label: "90"}, {Value: 2, Label: "99"}, {Value: 3, Label: "99.9"}, {Value: 4, Label: "99.99"}, {Value: 5, Label: "99.999"},
 	}
 	p.Add(plotter.NewGrid())
-	p.Legend.Top, p.Legend.Left = true, true
+	p.Legend.Top = true
 	n := 0
 	for i := range rows {
 		xy := curve(rows[i].Curve)
@@ -63,7 +63,8 @@ func curves(rows []report.Row) (string, error) {
 	if n == 0 {
 		return "", nil
 	}
-	return svg(p, 24*vg.Centimeter, 12*vg.Centimeter)
+	p.X.Max++ // room for the legend
+	return svg(p, 26*vg.Centimeter, 13*vg.Centimeter)
 }
 
 // curve places a percentile at the number of its nines.

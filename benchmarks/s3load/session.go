@@ -25,7 +25,6 @@ type session struct {
 	path   []byte
 	uri    []byte
 	auth   []byte
-	hash   []byte
 	xml    []byte
 	chunks chunkedBody
 	piece  []byte

@@ -147,10 +147,20 @@ func (c *Config) oneSize(ctx context.Context, size int, open func() (*Site, erro
 		row := report.FromResult("s3", &res)
 		if limit != nil {
 			limitRow := report.FromResult("limits", &lim)
-			row.SetLimit(limitRow.Name, limitRow.Value.Median)
+			row.SetLimit(limitRow.Name, inUnit(&limitRow, row.Unit, size))
 			rows = append(rows, limitRow)
 		}
 		rows = append(rows, row)
 	}
 	return rows, nil
+}
+
+// inUnit returns the median of a limit in another unit: operations of size bytes for
+// MiB.
+func inUnit(limit *report.Row, unit string, size int) float64 {
+	v := limit.Value.Median
+	if limit.Unit == load.UnitMiB+"/s" && unit != limit.Unit {
+		v *= float64(1<<20) / float64(size)
+	}
+	return v
 }

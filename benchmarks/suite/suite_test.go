@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"stemma/benchmarks/load"
+	"stemma/benchmarks/report"
 )
 
 func TestCheckLoopback(t *testing.T) {
@@ -50,5 +51,16 @@ func TestOps(t *testing.T) {
 		if got := strings.Join(c.ops(size), " "); got != want {
 			t.Errorf("%d: %s", size, got)
 		}
+	}
+}
+
+// A ratio is of two figures in the same unit.
+func TestInUnit(t *testing.T) {
+	disk, bare := report.Number("limits", "disk", "MiB/s", false, 100), report.Number("limits", "bare", "op/s", false, 100)
+	if got := inUnit(&disk, "op/s", 64<<10); got != 1600 {
+		t.Errorf("%v, want 1600", got)
+	}
+	if got := inUnit(&disk, "MiB/s", 64<<10) + inUnit(&bare, "op/s", 64<<10); got != 200 {
+		t.Errorf("%v, want 200", got)
 	}
 }
