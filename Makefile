@@ -40,8 +40,10 @@ test: ## all tests, with the race detector where there is a C compiler
 race: ## all tests, the server binary that some of them start under the race detector too
 	STEMMA_TEST_RACE_BINARY=1 $(GO) test -race -count=1 -timeout 30m ./...
 
-soak: crash ## an hour or two: crash rounds, the README as written, the model test with many seeds
+soak: export STEMMA_RANDOM_SEEDS = 1
+soak: crash ## an hour or two: crash rounds, the README as written, all tests with new seeds, the model test with many
 	STEMMA_TEST_README=1 $(GO) test -count=1 -timeout 30m -run '^TestReadme' ./cmd/stemma
+	$(GO) test -count=1 -timeout 1h ./...
 	@set -e; for i in $$(seq $(SOAK_RUNS)); do \
 		seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); \
 		echo "model and swarm, run $$i of $(SOAK_RUNS), STEMMA_MODEL_SEED=$$seed STEMMA_MODEL_STEPS=$(SOAK_STEPS)"; \
@@ -79,6 +81,7 @@ fuzz: ## every fuzz target for FUZZ_SECONDS, all within FUZZ_TOTAL_SECONDS
 		rm -f $$out; \
 	done
 
+crash: export STEMMA_RANDOM_SEEDS = 1
 crash: ## kill -9 the real server CRASH_ROUNDS times under load, and twice as often in background work, and check what it acknowledged
 	STEMMA_CRASH_ROUNDS=$(CRASH_ROUNDS) $(GO) test -count=1 -timeout 3h -v -run '^TestCrash$$' ./cmd/stemma
 	STEMMA_CRASH_ROUNDS=$$((2 * $(CRASH_ROUNDS))) $(GO) test -count=1 -timeout 3h -v -run '^TestCrashSteps$$' ./cmd/stemma

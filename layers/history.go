@@ -71,19 +71,7 @@ func (v *Version) rangeTombstones(r KeyRange, minLSN, maxLSN wal.LSN) []Record {
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b Record) int {
-		return cmp.Or(cmp.Compare(a.LSN, b.LSN), a.Key.Compare(b.Key), a.End.Compare(b.End))
-	})
-	joined := all[:0]
-	for _, r := range all {
-		if n := len(joined) - 1; n >= 0 && joined[n].LSN == r.LSN && joined[n].End.Compare(r.Key) >= 0 {
-			if joined[n].End.Compare(r.End) < 0 {
-				joined[n].End = r.End
-			}
-			continue
-		}
-		joined = append(joined, r)
-	}
+	joined := JoinTombstones(all)
 	slices.SortFunc(joined, func(a, b Record) int {
 		return cmp.Or(a.Key.Compare(b.Key), a.End.Compare(b.End), cmp.Compare(b.LSN, a.LSN))
 	})

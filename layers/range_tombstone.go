@@ -21,6 +21,26 @@ func ClipTombstone(r Record, bounds KeyRange) (_ Record, ok bool) {
 	return r, r.Key.Compare(r.End) < 0
 }
 
+// JoinTombstones sorts range tombstones by LSN, then key, and makes one of those
+// that have the same LSN and overlap or touch: what hides the same keys to the same
+// LSNs comes out the same, however it was cut. It uses the slice of records again.
+func JoinTombstones(records []Record) []Record {
+	slices.SortFunc(records, func(a, b Record) int {
+		return cmp.Or(cmp.Compare(a.LSN, b.LSN), a.Key.Compare(b.Key), a.End.Compare(b.End))
+	})
+	joined := records[:0]
+	for _, r := range records {
+		if n := len(joined) - 1; n >= 0 && joined[n].LSN == r.LSN && joined[n].End.Compare(r.Key) >= 0 {
+			if joined[n].End.Compare(r.End) < 0 {
+				joined[n].End = r.End
+			}
+			continue
+		}
+		joined = append(joined, r)
+	}
+	return joined
+}
+
 // tombstoneSpan is all range tombstones with the same bounds.
 type tombstoneSpan struct {
 	start, end Key

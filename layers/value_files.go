@@ -55,7 +55,7 @@ func newValueFiles(v *Values, max int) *valueFiles {
 // Streamed reports whether the values of a segment are streamed: they begin at
 // multiples of 4 KiB, so that dead ones are punched out. Otherwise they are
 // packed, and a rewrite is what gives back their space. It reads the header of a
-// segment that is not open for reading yet.
+// segment when it is first asked after a start.
 //
 // Errors: ErrNoSegment, ErrClosed, ErrCorrupt, those of the disk.
 func (v *Values) Streamed(num FileNum) (bool, error) {
@@ -64,11 +64,15 @@ func (v *Values) Streamed(num FileNum) (bool, error) {
 		return false, fmt.Errorf("kind of value segment: %w", err)
 	}
 	defer s.release()
+	if k := valueKind(s.kind.Load()); k != 0 {
+		return k == valuesStreamed, nil
+	}
 	f, err := v.files.acquire(s)
 	if err != nil {
 		return false, fmt.Errorf("kind of value segment: %w", err)
 	}
 	defer v.files.release(f)
+	s.kind.Store(uint32(f.header.kind))
 	return f.header.kind == valuesStreamed, nil
 }
 

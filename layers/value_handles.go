@@ -18,6 +18,27 @@ func (h Handle) Range() ValueRange {
 	return ValueRange{Offset: h.Offset, Length: h.Length + valueTableBytes(h.Length)}
 }
 
+// Footprint returns how to get from the Length of a value's Range to what the value
+// costs the segment's file: behind a streamed one the next begins with a block, and
+// of a rewritten file the table has an entry for each. Errors: those of Streamed.
+func (v *Values) Footprint(num FileNum) (func(length uint64) uint64, error) {
+	streamed, err := v.Streamed(num)
+	if err != nil {
+		return nil, err
+	}
+	v.mu.RLock()
+	s := v.mu.segments[num]
+	v.mu.RUnlock()
+	align, entry := uint64(1), uint64(0)
+	if streamed {
+		align = valueAlign
+	}
+	if s != nil && s.generation.Load() > 0 {
+		entry = remapEntryBytes
+	}
+	return func(length uint64) uint64 { return roundUp(length, align) + entry }, nil
+}
+
 // EachHandle calls fn for every stored value that body refers to: those of its
 // extents, and for a spilled body first the list. A value that several extents
 // share comes as often. fn's error ends it. A spilled list is read in pieces;

@@ -23,6 +23,7 @@ import (
 //	defer w.Abort()
 //	for h in live, ascending by offset { w.Add(h) }
 //	info, err := w.Finish()  // durable
+//	for h in live { w.Verify(h) }
 //	...                      // commit {segment, info.Generation}, synced
 //	w.Publish()
 type ValueRewriter struct {
@@ -30,6 +31,7 @@ type ValueRewriter struct {
 	seg     *valueSegment // being rewritten; held, reclaiming
 	out     *valueSegment // the new file; nobody else knows it
 	old     *valueFile    // where values are copied from
+	made    *valueFile    // the new file as Verify reads it, once it did
 	buf     []byte        // accepted, not written out; pooled
 	entries []remapEntry
 	last    Handle // the last value that was added, if there are entries
@@ -255,6 +257,56 @@ func (w *ValueRewriter) finish() error {
 	return w.v.seal(w.out)
 }
 
+// Verify reads a value that was added back from the new file, after Finish and
+// before Publish puts it in the place of the only copy: through the table, and
+// against the checksums of the handle.
+//
+// Errors: ErrCorrupt for a value that is not as it was; those of the disk.
+func (w *ValueRewriter) Verify(h Handle) error {
+	switch {
+	case w.state != rewriteFinished:
+		return errWriterDone
+	case h.Length == 0 && h.Raw == 0:
+		return nil
+	}
+	if w.made == nil {
+		f, err := w.v.files.open(w.out, w.out.generation.Load())
+		if err != nil {
+			return fmt.Errorf("verify rewritten value: %w", err)
+		}
+		w.made = f
+	}
+	e := Extent{Handle: h, Len: h.Raw}
+	src := extentSource{v: w.v, e: &e, file: w.made}
+	var err error
+	if src.at, err = w.made.locate(&e); err != nil {
+		err = src.wrap(err)
+	} else {
+		err = src.verify()
+	}
+	if err != nil {
+		return fmt.Errorf("verify rewritten value: %w", err)
+	}
+	return nil
+}
+
+// verify reads all stored bytes of the value.
+func (s extentSource) verify() error {
+	table, err := s.pooledTable()
+	if err != nil {
+		return err
+	}
+	defer putBuffer(table)
+	buf := getBuffer(int(min(s.e.Length, pieceBytes)))
+	defer putBuffer(buf)
+	for from := uint64(0); from < s.e.Length; from += pieceBytes {
+		if err := s.readChunks(buf[:min(s.e.Length-from, pieceBytes)], from, table); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // writeTable writes pages, index and footer.
 func (w *ValueRewriter) writeTable() error {
 	if err := w.align(); err != nil {
@@ -296,6 +348,13 @@ func (w *ValueRewriter) giveUp() {
 	}
 }
 
+func (w *ValueRewriter) closeMade() {
+	if w.made != nil {
+		w.v.files.close(w.made)
+		w.made = nil
+	}
+}
+
 // Publish makes the new file the one that counts for whoever opens the segment
 // from now on, and unlinks the old one; who has that open reads on in it. The
 // catalog's row must be synced before. It is in force whatever the error, which
@@ -305,6 +364,7 @@ func (w *ValueRewriter) Publish() error {
 		return errWriterDone
 	}
 	w.state = rewriteDone
+	w.closeMade()
 	v, s := w.v, w.seg
 	defer s.endReclaim()
 	v.mu.Lock()
@@ -332,6 +392,7 @@ func (w *ValueRewriter) Abort() error {
 	w.state = rewriteDone
 	defer w.seg.endReclaim()
 	w.giveUp()
+	w.closeMade()
 	if w.out == nil {
 		return nil
 	}

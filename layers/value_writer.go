@@ -227,6 +227,9 @@ func (w *ValueWriter) Close() error {
 	}
 	w.end()
 	releaseSegments(w.held)
+	if len(w.held) > 0 {
+		w.v.streams.Add(1)
+	}
 	w.held = nil
 	return err
 }

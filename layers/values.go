@@ -88,6 +88,7 @@ type Values struct {
 	internalSlots chan struct{}
 	done          chan struct{} // closed by Close
 	lastNum       FileNum       // the highest number of a file that OpenValues found
+	streams       atomic.Int64  // see StreamsEnded
 
 	mu struct {
 		sync.RWMutex
@@ -111,9 +112,10 @@ const internalWriters = 8
 // writer that has taken the segment, or to Values.mu while it is idle.
 type valueSegment struct {
 	num    FileNum
-	size   atomic.Int64 // bytes written to the file of generation 0; a handle that ends beyond it is corrupt
-	holds  atomic.Int64 // segmentGone once removed
-	sealed atomic.Bool  // never written to again
+	size   atomic.Int64  // bytes written to the file of generation 0; a handle that ends beyond it is corrupt
+	holds  atomic.Int64  // segmentGone once removed
+	sealed atomic.Bool   // never written to again
+	kind   atomic.Uint32 // valueKind; 0: not known yet
 
 	generation atomic.Uint32 // of the file that counts
 	rewritten  atomic.Int64  // bytes of that file, if its generation is not 0
@@ -225,6 +227,11 @@ func (v *Values) found(name string) error {
 // LastNum returns the highest number that a file had, orphans included, when the
 // values were opened; 0 without any.
 func (v *Values) LastNum() FileNum { return v.lastNum }
+
+// StreamsEnded counts the ValueWriters that wrote something and were closed since
+// OpenValues. What became of their values is not known here: when no commit names
+// them, this is all that tells of dead space.
+func (v *Values) StreamsEnded() int64 { return v.streams.Load() }
 
 // makeValueDir makes dir last through a crash.
 func makeValueDir(fs vfs.FS, dir string) error {
@@ -463,6 +470,7 @@ func (v *Values) createFile(s *valueSegment, kind valueKind) error {
 		}
 		return err
 	}
+	s.kind.Store(uint32(kind))
 	s.file = file
 	s.pos, s.writtenTo = valueHeaderBytes, valueHeaderBytes
 	s.size.Store(valueHeaderBytes)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"stemma/internal/seeds"
 	"stemma/wal/storefs"
 )
 
@@ -165,9 +166,7 @@ func compressibleBytes(rng *rand.Rand, n int) []byte {
 }
 
 func testRNG(t testing.TB) *rand.Rand {
-	seed := rand.Uint64()
-	t.Logf("seed %#x", seed)
-	return rand.New(rand.NewPCG(seed, 1))
+	return rand.New(rand.NewPCG(seeds.For(t), 1))
 }
 
 var valueSizes = []int{

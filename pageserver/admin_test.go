@@ -115,8 +115,15 @@ func TestAdminRefuses(t *testing.T) {
 		{rootKey, "GET", "/v1/usage?frob=1", "", 400, "InvalidArgument"},
 		{rootKey, "GET", "/v1/usage?bucket=none", "", 404, "NoSuchBucket"},
 		{rootKey, "POST", "/v1/gc", "", 400, "InvalidArgument"},
+		{rootKey, "POST", "/v1/gc?mode=full&mode=plan", "", 400, "InvalidArgument"},
 		{rootKey, "POST", "/v1/gc?mode=some", "", 400, "InvalidArgument"},
 		{rootKey, "POST", "/v1/gc?mode=plan", "{}", 400, "BadRequest"},
+		{rootKey, "PUT", "/v1/background", `{"share":0}`, 400, "InvalidArgument"},
+		{rootKey, "PUT", "/v1/background", `{"share":101}`, 400, "InvalidArgument"},
+		{rootKey, "GET", "/v1/profile", "", 400, "InvalidArgument"},
+		{rootKey, "GET", "/v1/profile?kind=some", "", 400, "InvalidArgument"},
+		{rootKey, "GET", "/v1/profile?kind=cpu&seconds=0", "", 400, "InvalidArgument"},
+		{rootKey, "GET", "/v1/profile?kind=cpu&seconds=9999", "", 400, "InvalidArgument"},
 		{rootKey, "GET", "/v1/buckets/none/retention", "", 404, "NoSuchBucket"},
 		{rootKey, "PUT", "/v1/buckets/none/retention", `{"window":"1h"}`, 404, "NoSuchBucket"},
 		{rootKey, "PUT", "/v1/buckets/b-1/retention", `{"window":"-1h"}`, 400, "InvalidArgument"},
@@ -124,6 +131,9 @@ func TestAdminRefuses(t *testing.T) {
 		{rootKey, "PUT", "/v1/buckets/b-1/retention", `{"window":"1h","x":1}`, 400, "BadRequest"},
 		{rootKey, "PUT", "/v1/buckets/b-1/retention", `{"window":"1h"} {}`, 400, "BadRequest"},
 		{rootKey, "PUT", "/v1/buckets/b-1/retention", ``, 400, "BadRequest"},
+		{rootKey, "PUT", "/v1/buckets/b-1/retention", `{"window":`, 400, "BadRequest"},
+		{rootKey, "PUT", "/v1/buckets/b-1/retention", `{"window":1}`, 400, "BadRequest"},
+		{rootKey, "PUT", "/v1/buckets/b-1/retention", `["1h"]`, 400, "BadRequest"},
 		{rootKey, "PUT", "/v1/buckets/b-1/retention", strings.Repeat(" ", maxAdminBody+1), 413, "RequestTooLarge"},
 		{rootKey, "POST", "/v1/deleted/x/undelete", `{"name":"abc"}`, 400, "InvalidArgument"},
 		{rootKey, "POST", "/v1/deleted/99/undelete", `{"name":"abc"}`, 404, "NoSuchBucket"},
@@ -131,7 +141,8 @@ func TestAdminRefuses(t *testing.T) {
 		{rootKey, "POST", "/v1/deleted/1/undelete", `{"name":"A"}`, 400, "InvalidBucketName"},
 	} {
 		status, e := ask(t, s, c.key, c.method, c.path, c.body, nil)
-		if status != c.status || e.Code != c.code || e.Message == "" {
+		inner := strings.Contains(e.Message, "timeline: ") || strings.Contains(e.Message, "pageserver.") || strings.Contains(e.Message, "EOF")
+		if status != c.status || e.Code != c.code || e.Message == "" || inner {
 			t.Errorf("%s %s %.30q: %d %+v, want %d %s", c.method, c.path, c.body, status, e, c.status, c.code)
 		}
 	}
@@ -238,6 +249,9 @@ func TestAdministration(t *testing.T) {
 	if done.ValueBytesFreed < 190_000 || done.TimelinesPurged != 1 || len(done.Timelines) != 1 || done.Timelines[0].Bucket != "work-2" || done.Timelines[0].Exclusive < 200_000 {
 		t.Errorf("%+v", done)
 	}
+	if status, e := ask(t, s, rootKey, "POST", fmt.Sprintf("/v1/deleted/%d/undelete", b.ID), `{"name":"work-3"}`, nil); status != 410 || e.Code != "Gone" {
+		t.Errorf("undelete of what was purged: %d %+v", status, e)
+	}
 	_, text := get(t, s, "/metrics")
 	for _, want := range []string{
 		"stemma_gc_timelines_purged_total 1", `stemma_written_bytes_total{by="stream"} 1200000`, `stemma_user_bytes_total{way="streamed"} 1200000`,
@@ -343,5 +357,29 @@ func TestAbandonedUploads(t *testing.T) {
 	pass(23 * time.Hour)
 	if err := s.abortStaleUploads(ctx); err != nil || len(left()) != 1 {
 		t.Errorf("%v, left %q", err, left())
+	}
+}
+
+// The share of background work is set while the server runs.
+func TestBackground(t *testing.T) {
+	s := started(t)
+	for _, want := range []int{50, 20} {
+		var b Background
+		if mustAsk(t, s, "GET", "/v1/background", "", &b); b.Share != want || s.store.BackgroundShare() != want {
+			t.Errorf("%+v, want %d", b, want)
+		}
+		mustAsk(t, s, "PUT", "/v1/background", `{"share":20}`, &b)
+	}
+}
+
+// Every kind of profile is one that pprof reads.
+func TestProfile(t *testing.T) {
+	s := started(t)
+	for _, kind := range []string{"cpu", "block", "mutex", "heap", "allocs", "goroutine"} {
+		var p ProfileAnswer
+		mustAsk(t, s, "GET", "/v1/profile?seconds=1&kind="+kind, "", &p)
+		if p.Kind != kind || !bytes.HasPrefix(p.Profile, []byte{0x1f, 0x8b}) {
+			t.Errorf("%s: %d bytes of %s", kind, len(p.Profile), p.Kind)
+		}
 	}
 }

@@ -209,6 +209,12 @@ func FormatWindow(w gc.Window) string {
 	return s
 }
 
+// Background is how much of one processor's time background work may take, in
+// percent from 1 to 100. It is sent and answered.
+type Background struct {
+	Share int `json:"share"`
+}
+
 // DeletedAnswer lists the buckets that can be undeleted.
 type DeletedAnswer struct {
 	Buckets []DeletedBucket `json:"buckets"`

@@ -34,6 +34,7 @@ var adminCodes = map[string]int{
 	"MethodNotAllowed":    fasthttp.StatusMethodNotAllowed,
 	"BucketAlreadyExists": fasthttp.StatusConflict,
 	"CollectionRunning":   fasthttp.StatusConflict,
+	"ProfileRunning":      fasthttp.StatusConflict,
 	"Gone":                fasthttp.StatusGone,
 	"RequestTooLarge":     fasthttp.StatusRequestEntityTooLarge,
 	"InternalError":       fasthttp.StatusInternalServerError,
@@ -53,6 +54,7 @@ var adminErrors = []struct {
 	{timeline.ErrBadName, "InvalidBucketName"},
 	{object.ErrInvalidBucketName, "InvalidBucketName"},
 	{timeline.ErrBadWindow, "InvalidArgument"},
+	{timeline.ErrBadShare, "InvalidArgument"},
 	{timeline.ErrSlowDown, "SlowDown"},
 	{storefs.ErrDiskFull, "StorageFull"},
 	{timeline.ErrClosed, "ServiceUnavailable"},
@@ -83,6 +85,9 @@ var adminRoutes = []adminRoute{
 	{"GET", []string{"usage"}, []string{"bucket"}, true, (*admin).usage},
 	{"GET", []string{"buckets", "{}", "retention"}, nil, false, (*admin).retention},
 	{"PUT", []string{"buckets", "{}", "retention"}, nil, false, (*admin).setRetention},
+	{"GET", []string{"profile"}, []string{"kind", "seconds"}, true, (*admin).profile},
+	{"GET", []string{"background"}, nil, false, (*admin).background},
+	{"PUT", []string{"background"}, nil, false, (*admin).setBackground},
 	{"GET", []string{"deleted"}, nil, false, (*admin).deleted},
 	{"POST", []string{"deleted", "{}", "undelete"}, nil, false, (*admin).undelete},
 }
@@ -108,9 +113,12 @@ next:
 		if known = true; route.method != method {
 			continue
 		}
-		for _, p := range r.target.Params {
+		for j, p := range r.target.Params {
 			if !slices.Contains(route.query, p.Name) {
 				return nil, "", invalid("unknown parameter " + strconv.Quote(p.Name))
+			}
+			if slices.ContainsFunc(r.target.Params[:j], func(q auth.Param) bool { return q.Name == p.Name }) {
+				return nil, "", invalid("parameter " + strconv.Quote(p.Name) + " is given twice")
 			}
 		}
 		return route, variable, nil
@@ -190,12 +198,28 @@ func (r *adminRequest) decode(v any) error {
 	d := json.NewDecoder(bytes.NewReader(r.body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return &AdminError{"BadRequest", "body: " + strings.TrimPrefix(err.Error(), "json: ")}
+		return &AdminError{"BadRequest", "body: " + wordedJSON(err)}
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return &AdminError{"BadRequest", "body: more than one JSON value"}
 	}
 	return nil
+}
+
+// wordedJSON says what is wrong with a body to one who knows no Go.
+func wordedJSON(err error) string {
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.Is(err, io.EOF):
+		return "it is empty, a JSON object is expected"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "the JSON is cut off"
+	case errors.As(err, &kind) && kind.Field == "":
+		return "a JSON object is expected, not " + kind.Value
+	case errors.As(err, &kind):
+		return strconv.Quote(kind.Field) + " is a " + kind.Type.Kind().String() + ", not " + kind.Value
+	}
+	return strings.TrimPrefix(err.Error(), "json: ")
 }
 
 // worded turns any error into what is answered.
@@ -210,7 +234,7 @@ func (a *admin) worded(err error) *AdminError {
 	}
 	for _, e := range adminErrors {
 		if errors.Is(err, e.err) {
-			return &AdminError{e.code, err.Error()}
+			return &AdminError{e.code, strings.ReplaceAll(err.Error(), "timeline: ", "")}
 		}
 	}
 	var readOnly *wal.ReadOnlyError
@@ -306,6 +330,23 @@ func (a *admin) setRetention(ctx context.Context, r *adminRequest, name string) 
 		return nil, err
 	}
 	return &Retention{Window: FormatWindow(w)}, nil
+}
+
+// background serves GET /v1/background.
+func (a *admin) background(context.Context, *adminRequest, string) (any, error) {
+	return &Background{Share: a.server.store.BackgroundShare()}, nil
+}
+
+// setBackground serves PUT /v1/background.
+func (a *admin) setBackground(_ context.Context, r *adminRequest, _ string) (any, error) {
+	var in Background
+	if err := r.decode(&in); err != nil {
+		return nil, err
+	}
+	if err := a.server.store.SetBackgroundShare(in.Share); err != nil {
+		return nil, err
+	}
+	return &in, nil
 }
 
 // deleted serves GET /v1/deleted.

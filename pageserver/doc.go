@@ -17,6 +17,8 @@
 //	POST /v1/gc?mode=full|plan            collect all garbage, or say what it is
 //	GET  /v1/usage[?bucket=NAME]          what the store holds, and for whom
 //	GET  /v1/buckets/NAME/retention       {"window":"24h"}; PUT sets it
+//	GET  /v1/background                   {"share":50}; PUT sets it, until the next start
 //	GET  /v1/deleted                      buckets that can be undeleted
 //	POST /v1/deleted/ID/undelete          {"name":"..."}
+//	GET  /v1/profile?kind=cpu[&seconds=10] a profile of the process; also block, mutex, heap, allocs, goroutine
 package pageserver

@@ -323,8 +323,10 @@ func (c *catalog) loadTree(t *tree) error {
 		}
 	}
 	for letter, load := range map[byte]func(n *node, d *decoder){
-		rowWindow:  func(n *node, d *decoder) { n.retention.Store(&retention{window: d.window(), floor: d.lsn()}) },
-		rowFate:    func(n *node, d *decoder) { n.fate.Store(&fate{deleted: d.lsn(), undo: d.lsn(), dropped: d.lsn()}) },
+		rowWindow: func(n *node, d *decoder) { n.retention.Store(&retention{window: d.window(), floor: d.lsn()}) },
+		rowFate: func(n *node, d *decoder) {
+			t.setFateLocked(n, &fate{deleted: d.lsn(), undo: d.lsn(), dropped: d.lsn()})
+		},
 		rowReads:   func(n *node, d *decoder) { n.loadReads(t, d) },
 		rowWritten: func(n *node, _ *decoder) { n.written.Store(true) },
 	} {
@@ -430,6 +432,9 @@ func (c *catalog) layers() ([]layers.Desc, error) {
 		}
 		if uint64(d.Num) != id {
 			return fmt.Errorf("catalog row of layer %d names layer %d: %w", id, d.Num, ErrCorrupt)
+		}
+		if d.Level >= layers.NumLevels {
+			return fmt.Errorf("catalog row of layer %d: level %d of %d: %w", id, d.Level, layers.NumLevels, ErrCorrupt)
 		}
 		descs = append(descs, d)
 		return nil

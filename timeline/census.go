@@ -270,7 +270,7 @@ type valueTable struct {
 
 // valueUse is what is known of a stored value.
 type valueUse struct {
-	length uint64            // bytes that it takes, chunk table included
+	length uint64            // bytes that it takes, chunk table included; see footprints
 	sole   layers.TimelineID // the only one that needs it, unless many
 	holder layers.TimelineID // the first one whose record refers to it
 	many   bool
@@ -318,6 +318,21 @@ func (t *valueTable) note(h layers.Handle, holder layers.TimelineID, n gc.Needer
 	seg[h.Offset] = use
 	for t.n > t.limit && len(t.segments) > 1 {
 		t.leaveOut()
+	}
+}
+
+// footprints makes the lengths of values those that they cost their files. A
+// segment that cannot be read is left as it is; who reads it reports it.
+func (t *valueTable) footprints(values *layers.Values) {
+	for num, seg := range t.segments {
+		of, err := values.Footprint(num)
+		if err != nil {
+			continue
+		}
+		for at, use := range seg {
+			use.length = of(use.length)
+			seg[at] = use
+		}
 	}
 }
 

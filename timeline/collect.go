@@ -28,11 +28,16 @@ type collector struct {
 	// the last collection that ended well began.
 	seen, done state
 	quietSince time.Duration // uptime since which nothing was committed
+	ran        time.Duration // uptime when the last collection began
+	// leafRecords is how many records rollUpLeaves has copied.
+	leafRecords int64
+	leasesEnd   wal.LSN // when the first of the leases ends that it knew of; zero: there were none
 }
 
 // state is what a collection goes by: where nothing of it changed, there is nothing new.
 type state struct {
 	visible, horizon wal.LSN
+	streams          int64 // uploads that ended; they may have left dead space
 	mode             gc.Mode
 }
 
@@ -43,11 +48,12 @@ type assessment struct {
 	deadValues int64                // in value segments, that only dead records of the layer hold
 	deadAll    bool                 // nothing is left to keep
 	kept       [gc.NumReasons]int64 // of bytes, by why
+	ended      int64                // dead values in older layers, that records without values of this one ended
 
-	expires wal.LSN           // horizon at which a quarter of the rest will have expired; zero: never
-	byChild bool              // children that fall through keep something
-	flushed int64             // Store.metrics.flushedBytes when it was assessed
-	newest  layers.TimelineID // that the snapshot knew
+	expires  wal.LSN // horizon at which a quarter of the rest will have expired; zero: never
+	byOthers bool    // what other timelines have or lack keeps something
+	flushed  int64   // Store.metrics.flushedBytes when it was assessed
+	last     wal.LSN // the newest commit that the snapshot knew of
 }
 
 // idleAfter is how long nothing may be committed until the store counts as idle.
@@ -76,10 +82,13 @@ func (s *Store) collectOnce(ctx context.Context) error {
 	}
 	c := &s.collector
 	began := c.look(s)
-	news := began != c.done || s.reclaim.pending() || s.strained.any()
-	if !news || began.mode == gc.Busy && s.snapshotAge() < restFactor*s.snapshotCost() {
+	now := s.opts.Uptime()
+	ended := c.leasesEnd != 0 && c.leasesEnd < s.clock.Now() // nothing is logged when a lease ends
+	news := began != c.done || ended || s.reclaim.pending() || s.strained.any()
+	if !news || began.mode == gc.Busy && now-c.ran < restFactor*s.snapshotCost() {
 		return nil
 	}
+	c.ran, c.leasesEnd = now, s.leases.firstEnd(s.clock.Now())
 	snap, err := s.takeSnapshot(ctx)
 	if err != nil {
 		return err
@@ -92,13 +101,14 @@ func (s *Store) collectOnce(ctx context.Context) error {
 }
 
 // restFactor is how many times longer than the taking of a snapshot took the next
-// collection waits while the store is busy: a tree of a million takes most of a second.
+// collection waits while the store is busy: a tree of a million takes most of a
+// second. It waits for no snapshots but its own: compactions take some, too.
 const restFactor = 20
 
 // look says where the store stands, and how eager to be.
 func (c *collector) look(s *Store) state {
 	now := s.opts.Uptime()
-	st := state{visible: s.log.Visible(), horizon: s.Horizon(), mode: gc.Busy}
+	st := state{visible: s.log.Visible(), horizon: s.Horizon(), streams: s.values.StreamsEnded(), mode: gc.Busy}
 	if st.visible != c.seen.visible {
 		c.quietSince = now
 	}
@@ -113,14 +123,14 @@ func (c *collector) look(s *Store) state {
 func (s *Store) collect(ctx context.Context, snap *snapshot, mode gc.Mode) error {
 	// What fails in one place, a corrupt file say, must not keep the others from
 	// giving back what they can.
-	errs := []error{s.rollUp(ctx)}
+	errs := []error{s.rollUp(ctx, false)}
 	dirty := s.collector.changed(snap, s.tree)
 	errs = append(errs, s.invalidate(dirty), s.flushDead(ctx, snap, dirty, mode))
 	if mode == gc.Idle {
-		errs = append(errs, s.flushIdle(ctx), s.settleDown(ctx, snap, mode))
+		errs = append(errs, s.flushIdle(ctx, snap), s.rollUpLeaves(ctx), s.settleDown(ctx, snap, mode))
 	}
 	_, err := s.rewriteGarbage(ctx, snap, mode)
-	errs = append(errs, err, s.reclaimValues(ctx, mode), s.purge(ctx, snap))
+	errs = append(errs, err, s.mergeEnded(ctx, mode), s.reclaimValues(ctx, mode), s.purge(ctx, snap))
 	return errors.Join(errs...)
 }
 
@@ -219,7 +229,21 @@ func (s *Store) flushDead(ctx context.Context, snap *snapshot, dirty []layers.Ti
 	if dead == 0 || mode == gc.Busy && dead < flushDeadBytes {
 		return nil
 	}
-	return s.Flush(ctx)
+	return s.flushAndGoOn(ctx)
+}
+
+// flushPatience is how long a collection waits for a flush. One that fails, for
+// want of room perhaps, must not keep it from giving back what lies in layers.
+var flushPatience = 30 * time.Second // a variable for the tests
+
+// flushAndGoOn is Flush with an end to patience.
+func (s *Store) flushAndGoOn(ctx context.Context) error {
+	wait, cancel := context.WithTimeout(ctx, flushPatience)
+	defer cancel()
+	if err := s.Flush(wait); err != nil {
+		return fmt.Errorf("wait for a flush: %w", err)
+	}
+	return nil
 }
 
 // flushDeadBytes is how much of dropped timelines a memlayer may hold on to
@@ -241,31 +265,34 @@ func deadBytes(m *layers.Memlayer, id layers.TimelineID) (n uint64, err error) {
 }
 
 // flushIdle moves the active memlayer to a layer when the store is idle and it
-// holds enough: what its records replaced cannot go before.
-func (s *Store) flushIdle(ctx context.Context) error {
+// holds, or ended, enough: what its records replaced cannot go before.
+func (s *Store) flushIdle(ctx context.Context, snap *snapshot) error {
 	const records, values = 64 << 10, 1 << 20
 	s.applyMu.Lock()
 	worth := s.mu.active.Bytes() >= records || s.memValues >= values
 	s.applyMu.Unlock()
 	if !worth {
-		return nil
+		var err error
+		if worth, err = s.memlayersEndMuch(ctx, snap); err != nil || !worth {
+			return err
+		}
 	}
-	return s.Flush(ctx)
+	return s.flushAndGoOn(ctx)
 }
 
 // settleDown merges the levels above the bottom into it when the store is idle
 // and they weigh something: only at the bottom every version finds what ended it.
 func (s *Store) settleDown(ctx context.Context, snap *snapshot, mode gc.Mode) error {
-	for ctx.Err() == nil {
+	for begun := false; ctx.Err() == nil; begun = true {
 		ran, err := s.compactOnce(func(v *layers.Version) *compaction {
 			upper, bottom := levelWeight(v.L0), levelWeight(v.Levels[layers.BottomLevel])
 			for _, level := range v.Levels[:layers.BottomLevel] {
 				upper += levelWeight(level)
 			}
-			if upper == 0 || mode != gc.Full && upper < bottom/20 {
+			if upper == 0 || mode != gc.Full && !begun && upper < bottom/20 {
 				return nil
 			}
-			c := pickDown(v)
+			c := s.pickDown(v)
 			if c != nil && mode == gc.Full {
 				c.snap, c.exact, c.ctx = snap, true, ctx
 			}
@@ -292,21 +319,38 @@ func levelWeight(ls []*layers.Layer) int64 {
 	return n
 }
 
-// pickDown merges the highest level that has layers into the next that has, or
-// into the bottom.
-func pickDown(v *layers.Version) *compaction {
-	from, inputs := 0, v.L0
-	for level := 1; level < layers.BottomLevel && len(inputs) == 0; level++ {
-		from, inputs = level, v.Levels[level]
+// downLayers bounds the layers that one merge down takes, unless its first input
+// alone meets more: level 0 fills up while it waits for the end of a merge.
+const downLayers = 64
+
+// pickDown merges level 0 to where it is merged anyway; without one, as many layers
+// of the highest level that has some as bounds allow, in order of their keys, into
+// the next level that has, or into the bottom.
+func (s *Store) pickDown(v *layers.Version) *compaction {
+	if len(v.L0) > 0 {
+		return compactionOf(v, false, 0, s.baseLevel(v), v.L0)
 	}
-	if len(inputs) == 0 {
+	from := 1
+	for from < layers.BottomLevel && len(v.Levels[from]) == 0 {
+		from++
+	}
+	if from == layers.BottomLevel {
 		return nil
 	}
 	to := from + 1
 	for to < layers.BottomLevel && len(v.Levels[to]) == 0 {
 		to++
 	}
-	return compactionOf(v, false, from, to, inputs)
+	all := v.Levels[from]
+	c := compactionOf(v, false, from, to, all[:1])
+	for n := 2; n <= min(len(all), downLayers); n++ {
+		more := compactionOf(v, false, from, to, all[:n])
+		if len(more.inputs) > downLayers {
+			break
+		}
+		c = more
+	}
+	return c
 }
 
 // busyAgain reports whether somebody committed since an idle collection began.
@@ -418,11 +462,11 @@ func (s *Store) stale(a *assessment, snap *snapshot, mode gc.Mode) bool {
 	if a == nil || mode == gc.Full || a.expires != 0 && snap.Horizon() >= a.expires {
 		return true
 	}
-	if a.kept[gc.Unknown] > 0 && snap.newest > a.newest {
-		return true // of timelines that are known by now
+	if a.kept[gc.Unknown] > 0 && snap.last > a.last {
+		return true // of commits that are known by now
 	}
 	grown := s.metrics.flushedBytes.Load() - a.flushed
-	return a.byChild && grown > 0 && (grown >= a.bytes/8 || mode == gc.Idle)
+	return a.byOthers && grown > 0 && (grown >= a.bytes/8 || mode == gc.Idle)
 }
 
 // touches reports whether a layer may have records of one of the timelines.
@@ -449,7 +493,7 @@ func (s *Store) assess(v *layers.Version, l *layers.Layer, snap *snapshot, exact
 	d := l.Desc()
 	k := s.newRetainer(snap, v, []*layers.Layer{l}, exact)
 	k.bottom = d.Kind != layers.DeltaLayer
-	a := &assessment{bytes: d.Bytes, flushed: s.metrics.flushedBytes.Load(), newest: snap.newest}
+	a := &assessment{bytes: d.Bytes, flushed: s.metrics.flushedBytes.Load(), last: snap.last}
 	recheck := gc.NewRecheck(snap.Horizon())
 	var deadRaw, raw int64
 	it := l.NewIter(layers.IterOptions{})
@@ -472,12 +516,25 @@ func (s *Store) assess(v *layers.Version, l *layers.Layer, snap *snapshot, exact
 		case !verdict.keep():
 			deadRaw += size
 			a.deadValues += valueBytes(r)
-		case r.Kind == layers.KindTombstone:
+		case r.Kind == layers.KindTombstone && s.expiry(r.Key.Timeline(), r.LSN) > snap.Horizon():
 			recheck.Add(size, s.expiry(r.Key.Timeline(), r.LSN))
+		case r.Kind == layers.KindTombstone: // no window keeps it, but what it hides
+			a.byOthers = true
 		case verdict.reason == gc.InWindow:
 			recheck.Add(size, s.expiry(r.Key.Timeline(), verdict.death))
 		case verdict.reason == gc.Child, verdict.reason == gc.ProbeLimit:
-			a.byChild = true
+			a.byOthers = true
+		}
+		if d.Kind == layers.DeltaLayer && (r.Kind == layers.KindTombstone || d.Entries <= fewRecords) {
+			bytes, why, err := s.ended(v, k, r)
+			switch {
+			case err != nil:
+				return nil, err
+			case why == gc.None:
+				a.ended += bytes
+			case why == gc.InWindow:
+				recheck.Add(bytes, s.expiry(r.Key.Timeline(), r.LSN))
+			}
 		}
 	}
 	if err := it.Err(); err != nil {

@@ -49,7 +49,7 @@ func (s *Store) collectFull(ctx context.Context) error {
 	// committed meanwhile.
 	horizon := s.Horizon()
 	for again := true; again; {
-		if err := s.rollUp(ctx); err != nil {
+		if err := s.rollUp(ctx, true); err != nil {
 			return err
 		}
 		snap, err := s.takeSnapshotAt(ctx, horizon) // with the read pairs of the rollups

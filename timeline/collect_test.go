@@ -237,6 +237,60 @@ func TestCollectFrees(t *testing.T) {
 	})
 }
 
+// Tombstones weigh nothing, what they ended does: a collection in the background
+// must not wait for a full memlayer, or for a level 0 that is heavy by itself.
+func TestCollectFreesWhatWasDeleted(t *testing.T) {
+	const large, objects = 1 << 20, 4
+	remove := func(b *bench) { b.must(b.Remove("main", "large-0", "large-1", "large-2", "large-3")) }
+	for _, tc := range []struct {
+		name  string
+		mode  gc.Mode
+		flush bool // the memlayer comes to level 0 by itself
+		keep  func(b *bench)
+		end   func(b *bench)
+		freed bool
+	}{
+		{name: "idle", mode: gc.Idle, end: remove, freed: true},
+		{name: "idle, flushed before", mode: gc.Idle, flush: true, end: remove, freed: true},
+		{name: "busy", mode: gc.Busy, flush: true, end: remove, freed: true},
+		{name: "replaced by something small", mode: gc.Idle, freed: true, end: func(b *bench) {
+			for i := range objects {
+				b.must(b.Put("main", fmt.Sprintf("large-%d", i), 10))
+			}
+		}},
+		{name: "in the window", mode: gc.Idle, end: remove, keep: func(b *bench) { b.window("main", gc.Forever) }},
+		{name: "pinned", mode: gc.Idle, flush: true, end: remove, keep: func(b *bench) { b.pin("main") }},
+		{name: "read by a fork", mode: gc.Busy, flush: true, end: remove, keep: func(b *bench) { b.fork("main", "dev") }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newBench(t, timelinetest.Config{})
+			b.create("main")
+			for i := range objects {
+				b.must(b.Put("main", fmt.Sprintf("large-%d", i), large))
+			}
+			b.must(b.Put("main", "stays", large))
+			b.must(b.Everything())
+			if tc.keep != nil {
+				tc.keep(b)
+			}
+			before, _ := b.footprint()
+			tc.end(b)
+			if tc.flush {
+				b.must(b.Flush())
+			}
+			b.must(b.Collect(tc.mode))
+			b.must(b.Collect(tc.mode))
+			after, _ := b.footprint()
+			switch freed := before - after; {
+			case tc.freed && freed < objects*large:
+				t.Errorf("%d bytes went of %d, want %d", freed, before, objects*large)
+			case !tc.freed && freed > large/2:
+				t.Errorf("%d bytes went of what is still read", freed)
+			}
+		})
+	}
+}
+
 // Who betrays the oracle of what it was granted must be found out, by what reads
 // say and by what is there.
 func TestBrokenPromiseIsFoundOut(t *testing.T) {

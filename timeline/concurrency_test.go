@@ -15,7 +15,7 @@ var swarmMustDo = []string{
 // Many writers and readers at once, with crashes under them.
 func TestSwarm(t *testing.T) {
 	var all timelinetest.Coverage
-	for _, seed := range seeds(21) {
+	for _, seed := range modelSeeds(t, 21) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Logf("again with -run TestSwarm -seed %d; what the scheduler did does not repeat", seed)
 			w, err := timelinetest.NewSwarm(timelinetest.SwarmConfig{

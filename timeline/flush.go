@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -185,7 +186,7 @@ func (s *Store) flushInOrder(f *frozenMemlayer) error {
 	}
 	s.at(StepFlushCommitted)
 	s.publishDrop(func(e *edit) {
-		s.mu.frozen = s.mu.frozen[1:]
+		s.mu.frozen = slices.Delete(s.mu.frozen, 0, 1) // which forgets the memlayer
 		e.layers = append(e.layers, added...)
 		e.horizon = w.horizon()
 	})
@@ -287,7 +288,6 @@ func (w *memWriter) write() ([]*layers.Layer, error) {
 	if _, err := w.packer.Finish(); err != nil {
 		return nil, err
 	}
-	var stones []layers.Record
 	for _, r := range w.mem.RangeTombstones() {
 		if w.keep != nil {
 			if keep, err := w.keep.keepRange(&r); err != nil {
@@ -297,9 +297,9 @@ func (w *memWriter) write() ([]*layers.Layer, error) {
 			}
 		}
 		w.written[r.Key.Timeline()] = true
-		stones = append(stones, r)
+		out.stones = append(out.stones, r)
 	}
-	return out.finish(stones)
+	return out.finish()
 }
 
 // add writes one record, with its body in a value segment if it is large, or

@@ -3,6 +3,7 @@ package timeline
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"stemma/layers"
 	"stemma/wal"
@@ -16,7 +17,6 @@ type merge struct {
 	version *layers.Version
 	main    *output
 	history *output // what a bottom merge splits off; else nil
-	stones  []layers.Record
 }
 
 func (s *Store) newMerge(v *layers.Version, c *compaction, snap *snapshot) *merge {
@@ -46,16 +46,37 @@ func (m *merge) abort() {
 func (m *merge) inputs() (layers.Iterator, uint64) {
 	var iters []layers.Iterator
 	var n uint64
+	var levels [layers.NumLevels][]*layers.Layer // a merge is of one family
 	for _, l := range m.c.inputs {
-		iters = append(iters, l.NewIter(layers.IterOptions{}))
 		n += l.Desc().Entries
+		if level := l.Desc().Level; level > 0 {
+			levels[level] = append(levels[level], l)
+		} else {
+			iters = append(iters, l.NewIter(layers.IterOptions{}))
+		}
+	}
+	for _, level := range levels {
+		iters = appendDisjoint(iters, level)
 	}
 	return layers.NewMergeIterator(iters), n
 }
 
+// appendDisjoint appends one iterator over disjoint layers, which opens one of
+// them at a time. It sorts them.
+func appendDisjoint(iters []layers.Iterator, ls []*layers.Layer) []layers.Iterator {
+	if len(ls) == 0 {
+		return iters
+	}
+	slices.SortFunc(ls, func(a, b *layers.Layer) int { return a.Desc().Range.Start.Compare(b.Desc().Range.Start) })
+	return append(iters, layers.NewConcatIterator(ls, layers.IterOptions{}))
+}
+
 // run writes the outputs, synced.
-func (m *merge) run() ([]*layers.Layer, error) {
-	err := m.each(func(r *layers.Record, v verdict) error {
+func (m *merge) run() (_ []*layers.Layer, err error) {
+	if m.main.stones, err = m.keptStones(); err != nil {
+		return nil, err
+	}
+	err = m.each(func(r *layers.Record, v verdict) error {
 		if !v.keep() {
 			return nil
 		}
@@ -69,14 +90,11 @@ func (m *merge) run() ([]*layers.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if m.stones, err = m.keptStones(); err != nil {
-		return nil, err
-	}
-	outputs, err := m.main.finish(m.stones)
+	outputs, err := m.main.finish()
 	if err != nil || m.history == nil {
 		return outputs, err
 	}
-	history, err := m.history.finish(nil)
+	history, err := m.history.finish()
 	if err != nil {
 		m.s.discard(outputs)
 		return nil, err
@@ -147,11 +165,15 @@ func (m *merge) keptStones() ([]layers.Record, error) {
 // verify reads inputs and outputs anew and compares them record by record: what
 // must be kept is there, as it was, and nothing else is.
 func (m *merge) verify(outputs []*layers.Layer) error {
-	var iters []layers.Iterator
+	var history, main []*layers.Layer // the files of either are disjoint
 	for _, l := range outputs {
-		iters = append(iters, l.NewIter(layers.IterOptions{}))
+		if l.Desc().Kind == layers.HistoryLayer {
+			history = append(history, l)
+		} else {
+			main = append(main, l)
+		}
 	}
-	out := layers.NewMergeIterator(iters)
+	out := layers.NewMergeIterator(appendDisjoint(appendDisjoint(nil, main), history))
 	defer out.Close()
 	ok := out.First()
 	err := m.each(func(r *layers.Record, v verdict) error {
@@ -192,23 +214,33 @@ func (m *merge) same(in, out *layers.Record, v verdict) error {
 	return nil
 }
 
-// verifyStones checks that the outputs' range tombstones cover what the kept
-// ones did: every bound of either is hidden to the same LSN by both.
+// verifyStones decides anew which range tombstones stay, and checks that those of
+// the outputs hide the same keys to the same LSNs.
 func (m *merge) verifyStones(outputs []*layers.Layer) error {
+	want, err := m.keptStones()
+	if err != nil {
+		return err
+	}
 	var got []layers.Record
 	for _, l := range outputs {
 		got = append(got, l.RangeTombstones()...)
 	}
-	want, have := layers.NewTombstoneSet(m.stones), layers.NewTombstoneSet(got)
-	for _, rs := range [][]layers.Record{m.stones, got} {
-		for i := range rs {
-			for _, key := range []layers.Key{rs[i].Key, rs[i].End} {
-				a, aok := want.Covering(key, wal.MaxLSN)
-				b, bok := have.Covering(key, wal.MaxLSN)
-				if a != b || aok != bok {
-					return fmt.Errorf("key %s is hidden below %d, was below %d", key, b, a)
-				}
-			}
+	return sameStones(want, got)
+}
+
+// sameStones compares range tombstones, however they are cut. It sorts both.
+func sameStones(want, got []layers.Record) error {
+	want, got = layers.JoinTombstones(want), layers.JoinTombstones(got)
+	for i := range max(len(want), len(got)) {
+		switch {
+		case i == len(got):
+			return fmt.Errorf("range tombstone from %s to %s at %d was lost", want[i].Key, want[i].End, want[i].LSN)
+		case i == len(want):
+			return fmt.Errorf("range tombstone from %s to %s at %d should be gone", got[i].Key, got[i].End, got[i].LSN)
+		}
+		w, g := &want[i], &got[i]
+		if w.LSN != g.LSN || w.Key.Compare(g.Key) != 0 || w.End.Compare(g.End) != 0 {
+			return fmt.Errorf("range tombstone from %s to %s at %d was written from %s to %s at %d", w.Key, w.End, w.LSN, g.Key, g.End, g.LSN)
 		}
 	}
 	return nil

@@ -27,7 +27,7 @@ func TestMetamorphic(t *testing.T) {
 		{Name: "everything streamed", Stream: true, Crash: 20},
 		{Name: "large value segments", Tune: func(o *timeline.Options) { o.Values.SegmentBytes, o.Values.PackedSegmentBytes = 64<<20, 64<<20 }},
 	}
-	for _, seed := range seeds(11) {
+	for _, seed := range modelSeeds(t, 11) {
 		m, err := timelinetest.NewModel(timelinetest.Config{Seed: seed, Steps: steps(120), Calm: true})
 		if err != nil {
 			t.Fatal(err)

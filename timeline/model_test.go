@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"testing"
 
+	"stemma/internal/seeds"
 	"stemma/timeline/timelinetest"
 )
 
@@ -35,17 +36,14 @@ func envUint(name string) uint64 {
 // soaking says that hours are available: make soak.
 var soaking = os.Getenv("STEMMA_SOAK") != ""
 
-// seeds returns the seeds of a test: the one asked for, or fixed ones and a
-// random one, or many random ones.
-func seeds(fixed ...uint64) []uint64 {
+// modelSeeds returns the seeds of a test: the one asked for, or those given and
+// that of its name, and in a soak many more.
+func modelSeeds(t testing.TB, fixed ...uint64) []uint64 {
 	if *modelSeed != 0 {
 		return []uint64{*modelSeed}
 	}
-	random := 1
-	if soaking {
-		random = 200
-	}
-	for range random {
+	fixed = append(fixed, 1+seeds.For(t)>>16)
+	for i := 0; soaking && i < 200; i++ {
 		fixed = append(fixed, 1+rand.Uint64()>>16)
 	}
 	return fixed
@@ -86,7 +84,7 @@ var modelMustDo = []string{
 // Random operations, crashes and failures, one at a time, against the oracle.
 func TestModel(t *testing.T) {
 	var all timelinetest.Coverage
-	for _, seed := range seeds(1, 2) {
+	for _, seed := range modelSeeds(t, 1, 2) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Logf("run again with -run TestModel -seed %d -steps %d", seed, steps(600))
 			m, err := timelinetest.NewModel(timelinetest.Config{Seed: seed, Steps: steps(600)})

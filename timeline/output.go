@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"stemma/layers"
@@ -13,8 +14,9 @@ import (
 )
 
 // output writes records, given in order, to layers of one kind and level. Files are cut
-// by size between two keys, never between the versions of one. Nothing is
-// visible until the caller names the layers in the catalog; until finish
+// by size between two keys, never between the versions of one, and one is ended
+// before the next begins: what a writer keeps in mind grows with its file. Nothing
+// is visible until the caller names the layers in the catalog; until finish
 // returns them, abort removes what was written.
 type output struct {
 	s        *Store
@@ -22,14 +24,13 @@ type output struct {
 	level    int
 	cutBytes int64
 	category vfs.DiskWriteCategory
-	w        *layers.LayerWriter
-	lastKey  layers.Key
-	files    []outputFile
-}
-
-type outputFile struct {
-	w     *layers.LayerWriter
-	start layers.Key // first key that belongs to the file; nil for the first file
+	// stones are the range tombstones, each of which goes, in pieces, to the files
+	// of its keys. They are set before the second file begins.
+	stones  []layers.Record
+	lastKey layers.Key
+	w       *layers.LayerWriter // of the file that is being written; nil: none
+	start   layers.Key          // first key that belongs to it; nil for the first file
+	ended   []layers.Desc       // of the files before, synced
 }
 
 func (s *Store) newOutput(kind layers.LayerKind, level int, category vfs.DiskWriteCategory) *output {
@@ -57,24 +58,51 @@ func (o *output) add(r *layers.Record) error {
 	return o.w.Add(r)
 }
 
+// begin ends the present file and begins one for the keys from start on.
 func (o *output) begin(start layers.Key) error {
+	if err := o.end(start); err != nil {
+		return err
+	}
 	w, err := layers.NewLayerWriter(o.s.opts.FS, o.s.path(layersDir), o.s.nextFileNum(), layers.WriterOptions{Kind: o.kind, Level: o.level, Category: o.category})
 	if err != nil {
 		return err
 	}
-	o.w = w
-	o.files = append(o.files, outputFile{w, start})
+	o.w, o.start = w, start
 	return nil
 }
 
-// finish gives each file the range tombstones of its part of the key space,
-// ends and syncs the files and the directory, verifies every block as it lies
-// on disk, and opens the layers.
-func (o *output) finish(tombstones []layers.Record) (_ []*layers.Layer, err error) {
-	if len(o.files) == 0 && len(tombstones) > 0 {
+// end gives the present file, if any, the range tombstones of its part of the key
+// space, which ends before next (nil: nowhere), ends it and syncs it.
+func (o *output) end(next layers.Key) error {
+	if o.w == nil {
+		return nil
+	}
+	bounds := layers.KeyRange{Start: o.start, End: next}
+	for i := range o.stones {
+		if r, ok := layers.ClipTombstone(o.stones[i], bounds); ok {
+			if err := o.w.AddRangeTombstone(&r); err != nil {
+				return err
+			}
+		}
+	}
+	d, err := o.w.Finish()
+	if err != nil {
+		return err
+	}
+	o.w, o.ended = nil, append(o.ended, d)
+	return nil
+}
+
+// finish ends the last file, syncs the directory, verifies every block as it lies
+// on disk, and opens the layers, in the order of their keys.
+func (o *output) finish() (_ []*layers.Layer, err error) {
+	if o.w == nil && len(o.ended) == 0 && len(o.stones) > 0 {
 		if err := o.begin(nil); err != nil {
 			return nil, err
 		}
+	}
+	if err := o.end(nil); err != nil {
+		return nil, err
 	}
 	var opened []*layers.Layer
 	defer func() {
@@ -82,29 +110,10 @@ func (o *output) finish(tombstones []layers.Record) (_ []*layers.Layer, err erro
 			o.s.discard(opened)
 		}
 	}()
-	var descs []layers.Desc
-	for i, f := range o.files {
-		bounds := layers.KeyRange{Start: f.start}
-		if i+1 < len(o.files) {
-			bounds.End = o.files[i+1].start
-		}
-		for j := range tombstones {
-			if r, ok := layers.ClipTombstone(tombstones[j], bounds); ok {
-				if err := f.w.AddRangeTombstone(&r); err != nil {
-					return nil, err
-				}
-			}
-		}
-		d, err := f.w.Finish()
-		if err != nil {
-			return nil, err
-		}
-		descs = append(descs, d)
-	}
 	if err := storefs.SyncDir(o.s.opts.FS, o.s.path(layersDir)); err != nil {
 		return nil, fmt.Errorf("sync directory of layers: %w", err)
 	}
-	for _, d := range descs {
+	for _, d := range o.ended {
 		l, err := layers.OpenLayer(o.s.opts.FS, o.s.path(layersDir), d, o.s.cache)
 		if err != nil {
 			return nil, err
@@ -114,25 +123,36 @@ func (o *output) finish(tombstones []layers.Record) (_ []*layers.Layer, err erro
 			return nil, fmt.Errorf("verify new layer: %w", err)
 		}
 	}
-	o.files = nil
+	o.ended = nil
 	return opened, nil
 }
 
 // abort removes files that finish did not hand over. A file that cannot be
 // removed is found by the next start.
 func (o *output) abort() {
-	for _, f := range o.files {
-		if err := f.w.Abort(); err != nil {
-			o.s.opts.Logger.Warn("remove unfinished layer", "err", err)
+	var errs []error
+	if o.w != nil {
+		errs = append(errs, o.w.Abort())
+	}
+	for _, d := range o.ended {
+		if err := o.s.opts.FS.Remove(o.s.layerPath(d.Num)); !oserror.IsNotExist(err) { // finish may have removed it
+			errs = append(errs, err)
 		}
 	}
-	o.files = nil
+	if err := errors.Join(errs...); err != nil {
+		o.s.opts.Logger.Warn("remove unfinished layers", "err", err)
+	}
+	o.w, o.ended = nil, nil
+}
+
+func (s *Store) layerPath(num layers.FileNum) string {
+	return s.opts.FS.PathJoin(s.path(layersDir), layers.LayerName(num))
 }
 
 // discard closes and removes layers that the catalog does not name.
 func (s *Store) discard(ls []*layers.Layer) {
 	for _, l := range ls {
-		err := errors.Join(l.Close(), s.opts.FS.Remove(s.opts.FS.PathJoin(s.path(layersDir), layers.LayerName(l.Desc().Num))))
+		err := errors.Join(l.Close(), s.opts.FS.Remove(s.layerPath(l.Desc().Num)))
 		if err != nil {
 			s.opts.Logger.Warn("remove layer that was not used", "layer", uint64(l.Desc().Num), "err", err)
 		}

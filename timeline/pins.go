@@ -3,6 +3,7 @@ package timeline
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -121,12 +122,17 @@ func (s *Store) Pins(b BucketID) []Pin {
 type leases struct {
 	mu    sync.Mutex
 	until map[lease]wal.LSN // by the store clock
+	// ways are what leads from buckets to leased LSNs from before their birth, until when.
+	ways map[way]wal.LSN
 }
 
 type lease struct {
 	timeline layers.TimelineID
 	lsn      wal.LSN
 }
+
+// way is the lineage of a timeline as far as an ancestor.
+type way struct{ from, to *node }
 
 // maxLeases bounds the leases of a store; the one that ends first gives way.
 const maxLeases = 1 << 16
@@ -138,12 +144,13 @@ func (s *Store) Lease(name string, at wal.LSN, ttl time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("lease %q at %d: %w", name, at, err)
 	}
-	n, lsn := b.at(at).node.resolve(at)
+	s.leases.mu.Lock()
+	defer s.leases.mu.Unlock()
+	from := b.at(at).node
+	n, lsn := from.resolve(at) // under the lock: a purge may be about to end the way
 	if n == nil {
 		return fmt.Errorf("lease %q at %d: %w", name, at, ErrNoSuchBucket)
 	}
-	s.leases.mu.Lock()
-	defer s.leases.mu.Unlock()
 	now := s.clock.Now()
 	l := lease{n.id, lsn}
 	if s.leases.until[l] < now && !s.hasPin(n, lsn) { // by the durable horizon: a collection may be at work by it
@@ -153,7 +160,42 @@ func (s *Store) Lease(name string, at wal.LSN, ttl time.Duration) error {
 	}
 	s.leases.makeRoomLocked(now)
 	s.leases.until[l] = max(s.leases.until[l], now+wal.LSN(ttl))
+	if from != n {
+		s.leases.addWayLocked(way{from, n}, now, now+wal.LSN(ttl))
+	}
 	return nil
+}
+
+// addWayLocked notes a way to a lease; some other gives way when there are too many.
+func (l *leases) addWayLocked(w way, now, until wal.LSN) {
+	if len(l.ways) >= maxLeases {
+		l.dropWaysLocked(now)
+	}
+	for other := range l.ways {
+		if len(l.ways) < maxLeases {
+			break
+		}
+		delete(l.ways, other)
+	}
+	l.ways[w] = max(l.ways[w], until)
+}
+
+// firstEnd returns when the first of the leases ends that last at now; zero when
+// there are none.
+func (l *leases) firstEnd(now wal.LSN) (first wal.LSN) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, until := range l.until {
+		if until >= now && (first == 0 || until < first) {
+			first = until
+		}
+	}
+	return first
+}
+
+// dropWaysLocked forgets the ways to leases that have ended.
+func (l *leases) dropWaysLocked(now wal.LSN) {
+	maps.DeleteFunc(l.ways, func(_ way, until wal.LSN) bool { return until < now })
 }
 
 func (l *leases) makeRoomLocked(now wal.LSN) {

@@ -98,6 +98,7 @@ func (s *Store) collectPlan(ctx context.Context) (Plan, error) {
 		if err != nil {
 			return Plan{}, err
 		}
+		table.footprints(s.values)
 		segments = appendSegmentPlans(segments, s.values.Segments(), table)
 		if table.last() {
 			break

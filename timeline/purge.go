@@ -32,7 +32,12 @@ func (s *Store) purge(ctx context.Context, snap *snapshot) error {
 	if err != nil {
 		return err
 	}
-	left = s.withoutReaders(left)
+	left = s.endWays(s.withoutReaders(left))
+	defer func() { // those that stay after all
+		for _, n := range left {
+			n.purged.Store(false)
+		}
+	}()
 	for len(left) > 0 && ctx.Err() == nil {
 		n := min(len(left), maxDropsEach)
 		if err := s.purgeSome(left[:n]); err != nil {
@@ -67,8 +72,7 @@ func (s *Store) withoutRecords(nodes []*node) ([]*node, error) {
 }
 
 // withoutReaders returns those of the timelines in which none reads on that
-// stays itself, and through which no pin is found, by descending id: children
-// before what they read.
+// stays itself, by descending id: children before what they read.
 func (s *Store) withoutReaders(nodes []*node) []*node {
 	slices.SortFunc(nodes, func(a, b *node) int { return cmp.Compare(b.id, a.id) })
 	going := make(map[*node]bool, len(nodes))
@@ -77,17 +81,54 @@ func (s *Store) withoutReaders(nodes []*node) []*node {
 	}
 	s.tree.mu.RLock()
 	defer s.tree.mu.RUnlock()
-	for _, p := range s.tree.mu.pins { // a snapshot of a fork, from before its birth, is found by its lineage
-		if b := s.tree.mu.buckets[p.Bucket]; b != nil {
-			for n := b.last(); n != nil && n.id != p.Timeline; n = n.ancestor {
+	for _, n := range s.tree.mu.nodes {
+		n.keepReadIn(going)
+	}
+	return slices.DeleteFunc(nodes, func(n *node) bool { return !going[n] })
+}
+
+// keepReadIn takes what n reads on in out of what is going, if n itself stays.
+func (n *node) keepReadIn(going map[*node]bool) {
+	for p := n.next(math.MaxUint64); p != nil && !going[n]; n, p = p.node, p.node.next(math.MaxUint64) {
+		delete(going, p.node)
+	}
+}
+
+// endWays returns those of the timelines through which no pin or lease is found,
+// and from then on none is granted: a snapshot of a fork, from before its birth,
+// is found by its lineage.
+func (s *Store) endWays(nodes []*node) []*node {
+	going := make(map[*node]bool, len(nodes))
+	for _, n := range nodes {
+		going[n] = true
+	}
+	s.treeMu.Lock() // pins are granted under it
+	defer s.treeMu.Unlock()
+	s.leases.mu.Lock()
+	defer s.leases.mu.Unlock()
+	s.leases.dropWaysLocked(s.clock.Now())
+	keep := func(from *node, to layers.TimelineID) {
+		for n := from; n != nil && n.id != to; n = n.ancestor {
+			if going[n] {
 				delete(going, n)
+				n.keepReadIn(going)
 			}
 		}
 	}
-	for _, n := range s.tree.mu.nodes {
-		for p := n.next(math.MaxUint64); p != nil && !going[n]; n, p = p.node, p.node.next(math.MaxUint64) {
-			delete(going, p.node) // n stays, and so does what it reads
+	s.tree.mu.RLock()
+	for _, p := range s.tree.mu.pins {
+		if b := s.tree.mu.buckets[p.Bucket]; b != nil {
+			keep(b.last(), p.Timeline)
 		}
+	}
+	s.tree.mu.RUnlock()
+	for w := range s.leases.ways {
+		if w.from.readable(wal.MaxLSN) { // or no name leads there any more
+			keep(w.from, w.to.id)
+		}
+	}
+	for n := range going {
+		n.purged.Store(true)
 	}
 	return slices.DeleteFunc(nodes, func(n *node) bool { return !going[n] })
 }
@@ -142,7 +183,8 @@ func overlapsAny(stones []layers.Record, r layers.KeyRange) bool {
 	return false
 }
 
-// purgeSome deletes the rows of timelines, synced, and then forgets them.
+// purgeSome deletes the rows of timelines to which no way leads any more, synced,
+// and then forgets them.
 func (s *Store) purgeSome(nodes []*node) error {
 	s.treeMu.Lock()
 	defer s.treeMu.Unlock()
@@ -171,7 +213,6 @@ func (s *Store) purgeSome(nodes []*node) error {
 	defer s.tree.mu.Unlock()
 	for _, n := range nodes {
 		delete(s.tree.mu.nodes, n.id)
-		n.purged.Store(true)
 	}
 	for b := range buckets {
 		delete(s.tree.mu.buckets, b.id)

@@ -94,7 +94,7 @@ func (s *Store) reclaimValues(ctx context.Context, mode gc.Mode) error {
 		return err
 	}
 	defer v.Release()
-	var errs []error
+	errs := []error{s.removeOrphans()}
 	for n := len(todo); len(todo) > 0; n = min(n, len(todo)) {
 		err := s.reclaimSegments(ctx, v, todo[:n], mode)
 		if errors.Is(err, errManyValues) {
@@ -116,6 +116,18 @@ func (s *Store) reclaimValues(ctx context.Context, mode gc.Mode) error {
 	return errors.Join(errs...)
 }
 
+// removeOrphans removes the files of rewritten segments that do not count and could
+// not be unlinked when they ceased to. Only who holds collectMu makes such.
+func (s *Store) removeOrphans() error {
+	var errs []error
+	for _, name := range s.values.Orphans() {
+		if err := s.values.RemoveOrphan(name); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (r *reclaimer) noteAll(dirty map[layers.FileNum]bool) {
 	for num := range dirty {
 		r.note(num)
@@ -129,6 +141,10 @@ const (
 	// worthSealing is how many dead bytes open segments may keep while the store is
 	// busy: those of streams are sealed by themselves only when they are large.
 	worthSealing = 64 << 20
+	// worthSealingIdle is how many bytes open segments may keep, while the store is
+	// idle, that no record ever referred to: of uploads that died. Alignment
+	// leaves some everywhere, so only segments count of which they are a quarter.
+	worthSealingIdle = 1 << 20
 )
 
 // segmentsToScan picks the segments where something can be gained now, and takes
@@ -187,18 +203,30 @@ func (s *Store) pickSegments(dirty map[layers.FileNum]bool, referred map[layers.
 
 // sealGarbage seals the idle open segments when they keep enough that is dead.
 func (s *Store) sealGarbage(dirty map[layers.FileNum]bool, referred map[layers.FileNum]int64, mode gc.Mode) {
+	// Of segments that are not dirty nothing was dropped, but of what is not
+	// referred to by layers memlayers have a part, and uploads that died the rest.
+	// What is committed or flushed meanwhile makes it too much; that seals early.
+	unnamed := -s.unflushedValues()
 	var dead, all int64
 	open := false
 	for _, seg := range s.values.Segments() {
 		all += seg.Allocated
-		if !seg.Sealed && dirty[seg.Num] {
+		n := max(seg.Allocated-referred[seg.Num], 0)
+		switch {
+		case seg.Sealed:
+		case dirty[seg.Num]:
 			open = true
-			dead += max(seg.Allocated-referred[seg.Num], 0)
+			dead += n
+		case seg.Holds == 0 && n >= seg.Allocated/4:
+			unnamed += n
 		}
 	}
+	unnamed = max(unnamed, 0)
 	switch mode {
 	case gc.Busy:
-		open = dead >= max(worthSealing, all/16)
+		open = dead+unnamed >= max(worthSealing, all/16)
+	case gc.Idle:
+		open = open || unnamed >= worthSealingIdle
 	case gc.Full:
 		open = true
 	}
@@ -208,6 +236,15 @@ func (s *Store) sealGarbage(dirty map[layers.FileNum]bool, referred map[layers.F
 	if err := s.values.SealIdle(0); err != nil {
 		s.opts.Logger.Warn("seal value segments", "err", err)
 	}
+}
+
+// unflushedValues bounds the bytes in segments that memlayers refer to.
+func (s *Store) unflushedValues() int64 {
+	s.applyMu.Lock()
+	defer s.applyMu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.memValues + int64(len(s.mu.frozen))*s.memValuesMax.Load()
 }
 
 // referredBytes adds up what layers say that they refer to, by segment. What
@@ -382,7 +419,8 @@ func (s *Store) removeSegment(seg layers.SegmentInfo) error {
 }
 
 // rewriteSegment writes the living values of a segment to a smaller file of the
-// same number: file synced, row synced, then readers are given the new file.
+// same number: file synced and read back, row synced, then readers are given the
+// new file.
 func (s *Store) rewriteSegment(ctx context.Context, seg layers.SegmentInfo, live []layers.Handle, category vfs.DiskWriteCategory) error {
 	w, err := s.values.BeginRewrite(seg.Num, category)
 	if err != nil {
@@ -410,6 +448,14 @@ func (s *Store) rewriteSegment(ctx context.Context, seg layers.SegmentInfo, live
 		return err
 	}
 	s.at(StepRewriteWritten)
+	for _, h := range live {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := w.Verify(h); err != nil {
+			return err
+		}
+	}
 	rows := s.catalog.newBatch()
 	rows.setSegment(seg.Num, made.Generation)
 	rowed = true

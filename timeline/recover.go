@@ -39,7 +39,7 @@ func Open(o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	s.closing, s.cancel = context.WithCancel(context.Background())
-	s.leases.until = make(map[lease]wal.LSN)
+	s.leases.until, s.leases.ways = make(map[lease]wal.LSN), make(map[way]wal.LSN)
 	s.mu.changed = make(chan struct{})
 	defer func() {
 		if err != nil {

@@ -81,4 +81,24 @@ func TestRefusedAfterCollection(t *testing.T) {
 	if _, err := s.Undelete(ctx, info.Bucket, "twice"); !errors.Is(err, timeline.ErrBucketExists) {
 		t.Errorf("undelete of a living bucket: %v", err)
 	}
+	forks, err := s.Fork(ctx, timeline.ForkOptions{Source: "again", Names: []string{"fork"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.DeleteBucket(ctx, "fork", timeline.DeleteOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, state := range []string{"dropped", "purged"} {
+		if _, err := s.Undelete(ctx, forks[0].Bucket, "fork"); !errors.Is(err, timeline.ErrGone) {
+			t.Errorf("undelete of a fork that was %s: %v", state, err)
+		}
+		if _, err := s.CollectFull(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range []timeline.BucketID{0, forks[0].Bucket + 1} {
+		if _, err := s.Undelete(ctx, id, "fork"); !errors.Is(err, timeline.ErrNoSuchBucket) {
+			t.Errorf("undelete of %d, which never was: %v", id, err)
+		}
+	}
 }

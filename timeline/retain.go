@@ -96,7 +96,7 @@ func (k *retainer) next(r *layers.Record) (verdict, error) {
 	}
 	var err error
 	v.reason, err = k.snap.Need(id, r.Key.Suffix(), r.LSN, v.death, k.prober, k.maxProbes)
-	if line, ok := k.snap.Line(id); err == nil && v.keep() && v.death != wal.MaxLSN && k.bottom && ok && r.LSN < line.Birth {
+	if line, ok := k.snap.Line(id); err == nil && v.keep() && k.bottom && ok && r.LSN < line.Birth && (v.death != wal.MaxLSN || !line.Readable) {
 		if v.death, err = k.endOfRolledUp(r, v.death); err == nil {
 			v.reason, err = k.snap.Need(id, r.Key.Suffix(), r.LSN, v.death, k.prober, k.maxProbes)
 		}
@@ -116,7 +116,8 @@ func (k *retainer) next(r *layers.Record) (verdict, error) {
 // endOfRolledUp returns what ended a record that a rollup brought, if that is
 // older than end: alone among the records of a timeline it comes to a level
 // after newer ones, its own and those of earlier rollups, and some of those may
-// lie in history already.
+// lie in history already; all of them, when the newest of a timeline went that is
+// not readable any more.
 func (k *retainer) endOfRolledUp(r *layers.Record, end wal.LSN) (wal.LSN, error) {
 	user := r.Key.User()
 	own := k.version.NewHistory(r.Key.Timeline(), r.Key.Namespace(), user, append(user[:len(user):len(user)], 0), r.LSN+1, end-1)
@@ -180,13 +181,14 @@ func (k *retainer) hidesNothing(r *layers.Record) (bool, error) {
 }
 
 // nothingInherited reports whether no hop has a value, hidden or not, in the
-// range of a tombstone. It gives up where there are many point tombstones.
+// range of a tombstone. It gives up where there are many point tombstones, unless
+// there is no bound on probes.
 func (k *retainer) nothingInherited(chain []layers.Hop, r *layers.Record) (bool, error) {
 	upper := r.End.User()
 	if r.End.Namespace() != r.Key.Namespace() {
 		upper = nil
 	}
-	left := maxProbes
+	left := k.maxProbes
 	for _, h := range chain {
 		it := k.version.NewHistory(h.Timeline, r.Key.Namespace(), r.Key.User(), upper, 1, h.UpTo)
 		found := false

@@ -106,6 +106,8 @@ func (s *Store) Undelete(ctx context.Context, id BucketID, name string) (Info, e
 	b := s.tree.bucket(id)
 	err := error(nil)
 	switch {
+	case b == nil && s.tree.wasBucket(id):
+		err = ErrGone
 	case b == nil:
 		err = ErrNoSuchBucket
 	case b.deleted.Load() == 0:
@@ -133,8 +135,8 @@ func (s *Store) dropExpired(ctx context.Context) error {
 	now := s.clock.Now()
 	var ops []treeOp
 	s.tree.mu.RLock()
-	for _, n := range s.tree.mu.nodes {
-		if f := n.fate.Load(); f != nil && f.dropped == 0 && !f.undeletable(now) && len(ops) < maxDropsEach {
+	for _, n := range s.tree.mu.unbound { // not all nodes: this runs every second, idle or not
+		if f := n.fate.Load(); !f.undeletable(now) && len(ops) < maxDropsEach {
 			ops = append(ops, treeOp{tag: opDrop, timeline: n.id, lsn: f.deleted})
 		}
 	}

@@ -29,14 +29,15 @@ const rollupsEach = 256
 
 // rollUp shortens the chains that are longer than they should be, those at
 // the lower depths first, so that the longer rollups find the shorter ones done.
-// Then come the timelines whose reads have paid for a rollup of their own.
-func (s *Store) rollUp(ctx context.Context) error {
+// Then come the timelines whose reads have paid for a rollup of their own. When
+// somebody waits for it, it is not held back.
+func (s *Store) rollUp(ctx context.Context, waited bool) error {
 	for ctx.Err() == nil {
-		done, err := s.rollUpSome(s.longChains)
+		done, err := s.rollUpSome(s.longChains, waited)
 		if err != nil {
 			return err
 		}
-		if done == 0 {
+		if done.timelines == 0 {
 			break
 		}
 	}
@@ -44,7 +45,7 @@ func (s *Store) rollUp(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		if err := s.rollUpStrained(n); err != nil {
+		if err := s.rollUpStrained(n, waited); err != nil {
 			s.strained.add(n) // to be tried again
 			return err
 		}
@@ -107,7 +108,7 @@ var errManyRecords = errors.New("timeline: too many records")
 
 // rollUpStrained rolls a timeline up to the root of its lineage, if that copies
 // no more records than its patience; else it becomes more patient.
-func (s *Store) rollUpStrained(n *node) error {
+func (s *Store) rollUpStrained(n *node, waited bool) error {
 	for {
 		patience := max(n.patience.Load(), firstPatience)
 		if n.strain.Load() < patience {
@@ -120,13 +121,75 @@ func (s *Store) rollUpStrained(n *node) error {
 			r := n.rollupTo(0, version)
 			r.most = patience
 			return []rollup{r}
-		})
+		}, waited)
 		if !errors.Is(err, errManyRecords) {
 			n.strain.Store(0)
 			return err
 		}
 		n.patience.Store(2 * patience)
 	}
+}
+
+const (
+	// idleRecords is how many records the rollups of an idle store may copy at
+	// least, and idleShare which part of all records they may.
+	idleRecords = 16 << 10
+	idleShare   = 8
+)
+
+// rollUpLeaves rolls up the leaves whose reads go many hops, the newest first,
+// before their reads have paid for it: for an idle store, and only as many as its
+// budget for the life of the process allows.
+func (s *Store) rollUpLeaves(ctx context.Context) error {
+	c := &s.collector
+	for ctx.Err() == nil {
+		left := -c.leafRecords
+		budget := func(all int64) int64 { return left + max(idleRecords, all/idleShare) }
+		done, err := s.rollUpSome(func(version uint64) []rollup { return s.farLeaf(version, budget) }, false)
+		if errors.Is(err, errManyRecords) {
+			c.leafRecords = math.MaxInt64 / 2 // the rest waits for its reads
+			return nil
+		}
+		if err != nil || done.timelines == 0 {
+			return err
+		}
+		if c.leafRecords += done.records; s.busyAgain(gc.Idle) {
+			return nil
+		}
+	}
+	return ctx.Err()
+}
+
+// farLeaf plans the rollup of the newest leaf whose reads go many hops.
+func (s *Store) farLeaf(version uint64, budget func(all int64) int64) []rollup {
+	var found *node
+	visible := s.log.Visible()
+	s.tree.mu.RLock()
+	for _, n := range s.tree.mu.nodes {
+		if n.depth <= fewHops || n.forks.Load() > 0 || n.birth > visible || found != nil && n.id < found.id || !n.readable(wal.MaxLSN) {
+			continue
+		}
+		if len(n.rollupTo(0, version).hops) > fewHops {
+			found = n
+		}
+	}
+	s.tree.mu.RUnlock()
+	if found == nil {
+		return nil
+	}
+	r := found.rollupTo(0, version)
+	if r.most = budget(s.layerRecords()); r.most <= 0 {
+		return nil
+	}
+	return []rollup{r}
+}
+
+// layerRecords returns how many records the layers have.
+func (s *Store) layerRecords() (n int64) {
+	for l := range s.version.Load().All() {
+		n += int64(l.Desc().Entries)
+	}
+	return n
 }
 
 // longChains plans the rollups of the lowest tier that has any to do.
@@ -190,45 +253,54 @@ func (s *Store) Detach(ctx context.Context, name string) error {
 			return nil
 		}
 		return []rollup{n.rollupTo(-1, version)}
-	})
+	}, true)
 	if err != nil {
 		return fmt.Errorf("detach %q: %w", name, err)
 	}
 	return nil
 }
 
+// rolledUp is what one edit did.
+type rolledUp struct {
+	timelines int
+	records   int64 // that it copied
+}
+
 // rollUpSome carries out what plan wants in the current Version, in one edit:
 // layer synced, catalog synced, Version published, and then the read pairs,
 // which hold from that Version on.
-func (s *Store) rollUpSome(plan func(version uint64) []rollup) (int, error) {
+func (s *Store) rollUpSome(plan func(version uint64) []rollup, waited bool) (done rolledUp, err error) {
 	s.compactMu.Lock()
 	defer s.compactMu.Unlock()
-	v, visible, err := s.acquireLayers()
+	// Not by acquireLayers: what is copied may be garbage before it is published, if
+	// the timeline is dropped, and its values must not be reclaimed meanwhile.
+	v, visible, err := s.acquire()
 	if err != nil {
-		return 0, err
+		return done, err
 	}
-	defer v.ReleaseLayers()
+	defer v.Release()
 	if err := s.Err(); err != nil {
-		return 0, err
+		return done, err
 	}
 	// The Version may lack records that a timeline inherits which was born since, and
 	// a crash may take back one that is not visible. Rows of one that is purged would
 	// have nothing to belong to.
 	rs := slices.DeleteFunc(plan(v.Seq), func(r rollup) bool { return r.node.birth > visible || !s.worthReading(r.node) })
 	if len(rs) == 0 {
-		return 0, nil
+		return done, nil
 	}
 	slices.SortFunc(rs, func(a, b rollup) int { return int(a.node.id) - int(b.node.id) })
 	out := s.newOutput(layers.DeltaLayer, 0, storefs.User)
 	defer out.abort()
-	made, err := s.writeRollups(v, rs, out)
+	made, err := s.writeRollups(v, rs, out, s.newPacer(waited))
 	if err != nil {
-		return 0, fmt.Errorf("roll up %d timelines: %w", len(rs), err)
+		return done, fmt.Errorf("roll up %d timelines: %w", len(rs), err)
 	}
 	rows := s.catalog.newBatch()
 	for _, l := range made {
 		s.setLayerRows(rows, l.Desc())
 		s.metrics.rollupBytes.Add(l.Desc().Bytes)
+		done.records += int64(l.Desc().Entries)
 	}
 	for _, r := range rs {
 		rows.setReads(r.node.id, r.to)
@@ -238,7 +310,7 @@ func (s *Store) rollUpSome(plan func(version uint64) []rollup) (int, error) {
 	}
 	s.at(StepRollupWritten)
 	if err := s.commitSynced(rows, made); err != nil {
-		return 0, err
+		return done, err
 	}
 	s.at(StepRollupCommitted)
 	seq := s.publish(func(e *edit) { e.layers = append(e.layers, made...) })
@@ -246,9 +318,10 @@ func (s *Store) rollUpSome(plan func(version uint64) []rollup) (int, error) {
 		r.node.applyRollup(&r, seq)
 	}
 	s.at(StepRollupPublished)
+	done.timelines = len(rs)
 	s.metrics.rollups.Add(int64(len(rs)))
 	poke(s.compactC)
-	return len(rs), nil
+	return done, nil
 }
 
 // worthReading reports whether a timeline exists and anybody may read it.
@@ -274,18 +347,17 @@ var inheritedNamespaces = []layers.Namespace{
 }
 
 // writeRollups writes the records of rollups that are sorted by timeline.
-func (s *Store) writeRollups(v *layers.Version, rs []rollup, out *output) ([]*layers.Layer, error) {
-	var stones []layers.Record
+func (s *Store) writeRollups(v *layers.Version, rs []rollup, out *output, pace *pacer) ([]*layers.Layer, error) {
 	for _, r := range rs {
 		for _, ns := range inheritedNamespaces {
-			if err := s.writeRollup(v, &r, ns, out); err != nil {
+			if err := s.writeRollup(v, &r, ns, out, pace); err != nil {
 				return nil, err
 			}
 			for _, h := range r.hops {
 				hist := v.NewHistory(h.Timeline, ns, nil, nil, 1, h.UpTo)
 				for _, t := range hist.RangeTombstones() {
 					t.Key, t.End = moveKey(t.Key, h.Timeline, r.node.id), moveKey(t.End, h.Timeline, r.node.id)
-					stones = append(stones, t)
+					out.stones = append(out.stones, t)
 				}
 				if err := firstError(hist.Err(), hist.Close()); err != nil {
 					return nil, err
@@ -293,11 +365,11 @@ func (s *Store) writeRollups(v *layers.Version, rs []rollup, out *output) ([]*la
 			}
 		}
 	}
-	return out.finish(stones)
+	return out.finish()
 }
 
 // writeRollup writes what the hops have of one namespace.
-func (s *Store) writeRollup(v *layers.Version, r *rollup, ns layers.Namespace, out *output) error {
+func (s *Store) writeRollup(v *layers.Version, r *rollup, ns layers.Namespace, out *output, pace *pacer) error {
 	if len(r.hops) == 0 {
 		return nil
 	}
@@ -305,6 +377,7 @@ func (s *Store) writeRollup(v *layers.Version, r *rollup, ns layers.Namespace, o
 	defer scan.Close()
 	copied := int64(0)
 	for ok := scan.First(); ok; ok = scan.Next() {
+		pace.step()
 		if s.closing.Err() != nil {
 			return ErrClosed
 		}

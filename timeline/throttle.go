@@ -13,9 +13,9 @@ type throttle struct {
 	paused  atomic.Int64 // ns that work was held back
 }
 
-// SetBackgroundShare sets how much of one processor's time compaction, collection
-// and reclaim may take, 1 to 100 percent, at once. It does not bind them while
-// level 0 is twice as full as it should be, nor CollectFull.
+// SetBackgroundShare sets how much of one processor's time compaction, collection,
+// rollups and reclaim may take, 1 to 100 percent, at once. It does not bind them
+// while level 0 is twice as full as it should be, nor CollectFull and Detach.
 func (s *Store) SetBackgroundShare(percent int) error {
 	if percent < 1 || percent > 100 {
 		return fmt.Errorf("background share of %d percent, want 1 to 100: %w", percent, ErrBadShare)

@@ -41,7 +41,8 @@ type node struct {
 	written atomic.Bool
 	// retention is how far back the timeline can be read.
 	retention atomic.Pointer[retention]
-	// purged says that the tree does not know the timeline any more.
+	// purged says that the tree does not know the timeline any more, or is about to
+	// forget it: no way leads through it.
 	purged atomic.Bool
 	// fate is nil while the timeline is bound to its bucket.
 	fate atomic.Pointer[fate]
@@ -176,6 +177,7 @@ type tree struct {
 		nodes   map[layers.TimelineID]*node
 		buckets map[BucketID]*bucket
 		pins    map[PinID]*Pin
+		unbound map[layers.TimelineID]*node // can be undeleted, or wait to be dropped
 	}
 	// the last ids given out; under Store.treeMu
 	lastTimeline layers.TimelineID
@@ -188,6 +190,7 @@ func newTree() *tree {
 	t.mu.nodes = make(map[layers.TimelineID]*node)
 	t.mu.buckets = make(map[BucketID]*bucket)
 	t.mu.pins = make(map[PinID]*Pin)
+	t.mu.unbound = make(map[layers.TimelineID]*node)
 	return t
 }
 
@@ -230,6 +233,14 @@ func (t *tree) bucket(id BucketID) *bucket {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.mu.buckets[id]
+}
+
+// wasBucket reports whether the id of a bucket was given out: one that is not in
+// the tree any more was purged.
+func (t *tree) wasBucket(id BucketID) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return id > 0 && id <= t.lastBucket
 }
 
 // setNameLocked binds name to b (nil: to nothing) from lsn on. States that no
@@ -324,7 +335,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 		if n == nil {
 			break
 		}
-		n.fate.Store(o.fate(lsn))
+		t.setFateLocked(n, o.fate(lsn))
 		if n.ancestor != nil {
 			n.ancestor.forks.Add(-1)
 		}
@@ -338,7 +349,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 		b.name.Store(&name)
 		t.setNameLocked(name, b, lsn, visible)
 		n := b.sequenced()
-		n.fate.Store(nil)
+		t.setFateLocked(n, nil)
 		if n.ancestor != nil {
 			n.ancestor.forks.Add(1)
 		}
@@ -347,7 +358,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 		if n == nil {
 			return o.dangling("timeline", uint64(o.timeline))
 		}
-		n.fate.Store(o.fate(lsn))
+		t.setFateLocked(n, o.fate(lsn))
 	case opWindow:
 		n := t.mu.nodes[o.timeline]
 		if n == nil {
@@ -374,6 +385,16 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 		delete(t.mu.pins, o.pin)
 	}
 	return nil
+}
+
+// setFateLocked says what became of a timeline; nil: it is bound.
+func (t *tree) setFateLocked(n *node, f *fate) {
+	n.fate.Store(f)
+	if f != nil && f.dropped == 0 {
+		t.mu.unbound[n.id] = n
+	} else {
+		delete(t.mu.unbound, n.id)
+	}
 }
 
 // resolve follows a read of n at lsn, below n's birth, to the timeline that

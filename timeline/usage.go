@@ -94,6 +94,7 @@ func (s *Store) usage(ctx context.Context, snap *snapshot, inMind int) (Usage, e
 		err = a.stones()
 	}
 	for err == nil {
+		table.footprints(s.values)
 		a.values(table)
 		if table.last() {
 			break

@@ -37,13 +37,26 @@ func openUsage(t testing.TB, window gc.Window) *usageStore {
 
 func openUsageOn(t testing.TB, fs vfs.FS, dir string, window gc.Window) *usageStore {
 	t.Helper()
+	return openUsageTuned(t, fs, dir, window, func(*timeline.Options) {})
+}
+
+// openUsageWith is openUsage with other options.
+func openUsageWith(t testing.TB, window gc.Window, tune func(*timeline.Options)) *usageStore {
+	t.Helper()
+	return openUsageTuned(t, storefs.NewMem(), "data", window, tune)
+}
+
+func openUsageTuned(t testing.TB, fs vfs.FS, dir string, window gc.Window, tune func(*timeline.Options)) *usageStore {
+	t.Helper()
 	s := &usageStore{t: t, rng: rand.New(rand.NewPCG(7, 7)), fs: fs, dir: dir, now: time.Unix(1_000_000, 0)}
-	st, err := timeline.Open(timeline.Options{
+	o := timeline.Options{
 		FS: fs, Dir: dir, WALSegmentBytes: 1 << 20, Logger: strictLogger(t), Window: window, UndoTime: -1,
 		CollectEvery: -1, HorizonEvery: time.Hour, L0Layers: 1000, LayerBytes: 64 << 10,
 		Values: layers.ValuesOptions{SegmentBytes: 4 << 20, PackedSegmentBytes: 1 << 20},
 		Now:    s.tick, Uptime: func() time.Duration { return time.Duration(s.tick().UnixNano()) },
-	})
+	}
+	tune(&o)
+	st, err := timeline.Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -474,5 +487,50 @@ func TestUsageEndsWithItsContext(t *testing.T) {
 	}
 	if _, err := s.CollectPlan(ctx); err == nil {
 		t.Error("a cancelled CollectPlan succeeds")
+	}
+}
+
+// A streamed value takes whole blocks, and so it is counted.
+func TestUsageCountsTheBlocksOfStreamedValues(t *testing.T) {
+	s := openUsage(t, -1)
+	s.create("b")
+	for i := range 100 {
+		s.put("b", fmt.Sprint("object-", i), 32<<10+1)
+	}
+	s.collect()
+	u := s.usage()
+	if files := s.files(); !within(u.Live, files) {
+		t.Errorf("timelines add up to %d bytes, the files to %d", u.Live, files)
+	}
+	if b := byName(u, "b"); b.Logical != 100*(32<<10+1) {
+		t.Errorf("%d logical bytes", b.Logical)
+	}
+}
+
+// A rewritten segment of small values has a table that weighs something, too.
+func TestUsageCountsTheTableOfRewrittenValues(t *testing.T) {
+	s := openUsage(t, -1)
+	s.create("b")
+	put := func(i, n int) {
+		var b timeline.Batch
+		body := append(s.random(100), make([]byte, n)...)
+		b.Put(layers.NamespaceObjects, fmt.Appendf(nil, "key-%05d", i), nil, layers.AppendInlineBody(nil, body))
+		_, err := s.Commit(t.Context(), "b", &b)
+		s.ok(err)
+	}
+	for i := range 6000 {
+		put(i, 1500)
+	}
+	s.collect()
+	for i := range 1000 {
+		put(6*i, 10)
+	}
+	s.collect()
+	if segs := s.Values().Segments(); !slices.ContainsFunc(segs, func(seg layers.SegmentInfo) bool { return seg.Generation > 0 }) {
+		t.Fatalf("nothing was rewritten: %+v", segs)
+	}
+	u := s.usage()
+	if !within(u.Live, u.LayerBytes+u.ValueBytes) {
+		t.Errorf("timelines add up to %d bytes, the files to %d", u.Live, u.LayerBytes+u.ValueBytes)
 	}
 }

@@ -37,6 +37,9 @@ func (s *Store) publish(change func(e *edit)) (seq uint64) {
 	s.notifyLocked()
 	s.mu.Unlock()
 	old.Release() // may close and unlink files
+	s.mu.Lock()
+	s.mu.retired = slices.DeleteFunc(s.mu.retired, (*layers.Version).Released) // with its memlayers
+	s.mu.Unlock()
 	return v.Seq
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"stemma/internal/seeds"
 	"stemma/wal/storefs"
 )
 
@@ -55,7 +57,7 @@ func runLoad(l *Log, m *model, mu *sync.Mutex, seed uint64, stop <-chan struct{}
 // last crash left: what was acknowledged is a prefix of what is recovered, which
 // is a prefix of what was appended.
 func TestCrash(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
+	seed := seeds.For(t)
 	rng := newRand(t, seed)
 	runs := 25
 	if testing.Short() {
@@ -127,7 +129,7 @@ func checkSegmentSizes(t *testing.T, fs vfs.FS, want int64) {
 // TestCrashInOpen crashes at every file system call of an Open, several times in
 // a row.
 func TestCrashInOpen(t *testing.T) {
-	rng := newRand(t, uint64(time.Now().UnixNano()))
+	rng := newRand(t, seeds.For(t))
 	base := storefs.NewMem()
 	o := Options{FS: base, Dir: "wal", SegmentBytes: minSegmentBytes, Logger: testLogger(t)}
 	l, _, _ := mustOpen(t, o)
@@ -256,7 +258,7 @@ func buildChain(t testing.TB) (*storefs.MemFS, Options, []entry, []SegmentInfo) 
 // durable makes Open fail at the right place, the last group is cut.
 func TestCorruption(t *testing.T) {
 	fs, o, want, segments := buildChain(t)
-	rng := newRand(t, uint64(time.Now().UnixNano()))
+	rng := newRand(t, seeds.For(t))
 	groups := 0
 	for si, s := range segments {
 		content := readFile(t, fs, s.Name)

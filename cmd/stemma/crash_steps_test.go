@@ -19,6 +19,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"stemma/internal/seeds"
 	"stemma/layers"
 	"stemma/timeline"
 	"stemma/wal"
@@ -47,7 +48,7 @@ const (
 // repeatable, STEMMA_CRASH_STEP has only steps that contain it. In a long run
 // every step must have been met.
 func TestCrashSteps(t *testing.T) {
-	rounds, seed := 3, rand.Uint64()
+	rounds, seed := 3, seeds.For(t)
 	envUint(t, "STEMMA_CRASH_SEED", &seed)
 	if n := uint64(rounds); envUint(t, "STEMMA_CRASH_ROUNDS", &n) {
 		rounds = int(n)

@@ -19,6 +19,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"stemma/internal/seeds"
 	"stemma/wal"
 )
 
@@ -40,7 +41,7 @@ const (
 // STEMMA_CRASH_ROUNDS is the number of kills, STEMMA_CRASH_SEED makes the
 // choice of operations and moments repeatable. The data lies in TMPDIR.
 func TestCrash(t *testing.T) {
-	rounds, seed := 3, rand.Uint64()
+	rounds, seed := 3, seeds.For(t)
 	if s := os.Getenv("STEMMA_CRASH_ROUNDS"); s != "" {
 		var err error
 		if rounds, err = strconv.Atoi(s); err != nil {

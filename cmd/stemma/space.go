@@ -128,7 +128,10 @@ func printCollected(out io.Writer, r *pageserver.CollectAnswer) error {
 		fmt.Fprintf(out, "dropped %s (timeline %d): %s\n", t.Bucket, t.Timeline, size(t.Exclusive))
 	}
 	_, err := fmt.Fprintf(out, "freed %s of layers and %s of values; %d rewrites of layers, %d timelines purged\n",
-		size(r.LayerBytesFreed), size(r.ValueBytesFreed), r.LayersRewritten, r.TimelinesPurged)
+		size(max(r.LayerBytesFreed, 0)), size(r.ValueBytesFreed), r.LayersRewritten, r.TimelinesPurged)
+	if err == nil && r.LayerBytesFreed < 0 {
+		_, err = fmt.Fprintf(out, "layers grew by %s: what was written before was merged in\n", size(-r.LayerBytesFreed))
+	}
 	return err
 }
 

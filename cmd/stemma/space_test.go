@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -51,6 +53,21 @@ func TestSpaceCommands(t *testing.T) {
 	}
 	fails("NoSuchBucket", "usage", "none")
 
+	if out := run("background", "20") + run("background"); out != "20\n20\n" {
+		t.Errorf("background: %q", out)
+	}
+	fails("1 to 100", "background", "200")
+	fails("want a number", "background", "much")
+
+	file := filepath.Join(t.TempDir(), "heap")
+	if out := run("profile", "heap", "-o", file); out != file+"\n" {
+		t.Errorf("profile: %q", out)
+	}
+	if info, err := os.Stat(file); err != nil || info.Size() == 0 {
+		t.Errorf("profile: %v, %v", info, err)
+	}
+	fails("InvalidArgument", "profile", "none")
+
 	if out := run("bucket", "retention", "data"); out != "24h\n" {
 		t.Errorf("retention: %q", out)
 	}
@@ -93,4 +110,16 @@ func TestSpaceCommands(t *testing.T) {
 	}
 	fails("want http://host:port", "gc", "--admin-endpoint", "localhost")
 	p.stop(t)
+}
+
+func TestCollectedLayersMayGrow(t *testing.T) {
+	for freed, want := range map[int64]string{
+		100: "freed 100 B of layers and 0 B of values; 0 rewrites of layers, 0 timelines purged\n",
+		-62: "freed 0 B of layers and 0 B of values; 0 rewrites of layers, 0 timelines purged\nlayers grew by 62 B: what was written before was merged in\n",
+	} {
+		var out strings.Builder
+		if err := printCollected(&out, &pageserver.CollectAnswer{LayerBytesFreed: freed}); err != nil || out.String() != want {
+			t.Errorf("%d freed: %v, %q", freed, err, out.String())
+		}
+	}
 }

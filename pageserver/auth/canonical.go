@@ -10,7 +10,7 @@ import (
 
 // appendCanonical appends the canonical request: method, path, query, signed
 // headers, their names, payload hash.
-func appendCanonical(dst []byte, h *fasthttp.RequestHeader, t *Target, sig *signature, path, hash string, presigned bool) []byte {
+func appendCanonical(dst []byte, h *fasthttp.RequestHeader, t *Target, sig *signature, path []byte, hash string, presigned bool) []byte {
 	dst = append(append(dst, h.Method()...), '\n')
 	dst = append(append(dst, path...), '\n')
 	dst = append(appendCanonicalQuery(dst, t.Params, presigned), '\n')

@@ -22,7 +22,7 @@ type chunkWriter struct {
 func (w *chunkWriter) chunk(data []byte) {
 	w.out.WriteString(strconv.FormatInt(int64(len(data)), 16))
 	if !w.plain {
-		w.prev = sign(w.p.signingKey, []byte("AWS4-HMAC-SHA256-PAYLOAD\n"+w.p.date+"\n"+string(w.p.scope.append(nil))+"\n"+
+		w.prev = signHex(w.p.signingKey, []byte("AWS4-HMAC-SHA256-PAYLOAD\n"+w.p.date+"\n"+string(w.p.scope.append(nil))+"\n"+
 			w.prev+"\n"+emptySHA256+"\n"+hexSum(data)))
 		w.out.WriteString(";chunk-signature=" + w.prev)
 	}
@@ -36,7 +36,7 @@ func (w *chunkWriter) chunk(data []byte) {
 func (w *chunkWriter) trailer(lines string) {
 	w.out.WriteString(strings.ReplaceAll(lines, "\n", "\r\n"))
 	if !w.plain {
-		sig := sign(w.p.signingKey, []byte("AWS4-HMAC-SHA256-TRAILER\n"+w.p.date+"\n"+string(w.p.scope.append(nil))+"\n"+
+		sig := signHex(w.p.signingKey, []byte("AWS4-HMAC-SHA256-TRAILER\n"+w.p.date+"\n"+string(w.p.scope.append(nil))+"\n"+
 			w.prev+"\n"+hexSum([]byte(lines))))
 		w.out.WriteString(trailerSignature + ":" + sig + "\r\n")
 	}

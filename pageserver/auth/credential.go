@@ -78,13 +78,16 @@ func parseAuthorization(h string) (signature, error) {
 // parseCredential parses "key/date/region/s3/aws4_request"; the key may hold
 // slashes. A why that is not empty says what is wrong.
 func parseCredential(c string) (key string, s scope, why string) {
-	parts := strings.Split(c, "/")
-	n := len(parts)
-	if n < 5 {
-		return "", s, `the Credential is malformed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".`
+	var parts [4]string // date, region, service, terminator
+	key = c
+	for i := len(parts) - 1; i >= 0; i-- {
+		slash := strings.LastIndexByte(key, '/')
+		if slash < 0 {
+			return "", s, `the Credential is malformed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".`
+		}
+		key, parts[i] = key[:slash], key[slash+1:]
 	}
-	key = strings.Join(parts[:n-4], "/")
-	s = scope{date: parts[n-4], region: parts[n-3]}
+	s = scope{date: parts[0], region: parts[1]}
 	switch {
 	case key == "":
 		return "", s, "a non-empty Access Key (AKID) must be provided in the credential."
@@ -92,10 +95,10 @@ func parseCredential(c string) (key string, s scope, why string) {
 		return "", s, `incorrect date format. This date in the credential must be in the format "yyyyMMdd".`
 	case s.region == "" || len(s.region) > 64:
 		return "", s, "a region must be provided in the credential."
-	case parts[n-2] != service:
-		return "", s, `incorrect service "` + clip(parts[n-2]) + `". This endpoint belongs to "s3".`
-	case parts[n-1] != terminator:
-		return "", s, `incorrect terminal "` + clip(parts[n-1]) + `". This endpoint uses "aws4_request".`
+	case parts[2] != service:
+		return "", s, `incorrect service "` + clip(parts[2]) + `". This endpoint belongs to "s3".`
+	case parts[3] != terminator:
+		return "", s, `incorrect terminal "` + clip(parts[3]) + `". This endpoint uses "aws4_request".`
 	}
 	return key, s, ""
 }
@@ -150,10 +153,10 @@ func validSignedHeaders(s string) bool {
 	return true
 }
 
-// signs reports whether name is among the signed headers.
-func (s *signature) signs(name string) bool {
+// signs reports whether name, in lower case, is among the signed headers.
+func signs[T string | []byte](s *signature, name T) bool {
 	for have := range strings.SplitSeq(s.headers, ";") {
-		if have == name {
+		if have == string(name) {
 			return true
 		}
 	}

@@ -116,19 +116,25 @@ func hexDigit(c byte) byte {
 	return 0xff
 }
 
+// unreserved are the bytes that AWS does not escape in a URI.
+var unreserved = func() (plain [256]bool) {
+	for c := range plain {
+		c := byte(c)
+		plain[c] = 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
+	}
+	return plain
+}()
+
 // AppendEscaped appends s as AWS encodes URIs: all but letters, digits and
 // "-._~" is escaped, and slashes unless keepSlash is set.
 func AppendEscaped(dst []byte, s string, keepSlash bool) []byte {
 	const hex = "0123456789ABCDEF"
+	plain := 0 // what lies before was appended
 	for i := 0; i < len(s); i++ {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9',
-			c == '-', c == '.', c == '_', c == '~', c == '/' && keepSlash:
-			dst = append(dst, c)
-		default:
-			dst = append(dst, '%', hex[c>>4], hex[c&15])
+		if c := s[i]; !unreserved[c] && (c != '/' || !keepSlash) {
+			dst = append(append(dst, s[plain:i]...), '%', hex[c>>4], hex[c&15])
+			plain = i + 1
 		}
 	}
-	return dst
+	return append(dst, s[plain:]...)
 }

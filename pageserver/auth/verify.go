@@ -1,7 +1,7 @@
 package auth
 
 import (
-	"crypto/hmac"
+	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -26,13 +26,21 @@ type Verifier struct {
 	keys  Keys
 	now   func() time.Time
 	cache signingKeys
-	bufs  sync.Pool // of *[]byte: canonical requests
+	works sync.Pool // of *work
+}
+
+// work is the memory that the check of a signature needs.
+type work struct {
+	path      []byte // as it is signed
+	canonical []byte
+	toSign    []byte
+	lower     []byte // the name of a header
 }
 
 // NewVerifier returns a verifier over keys; now is the wall clock.
 func NewVerifier(keys Keys, now func() time.Time) *Verifier {
 	v := &Verifier{keys: keys, now: now}
-	v.bufs.New = func() any { b := make([]byte, 0, 2048); return &b }
+	v.works.New = func() any { return &work{canonical: make([]byte, 0, 2048)} }
 	return v
 }
 
@@ -88,11 +96,11 @@ func (v *Verifier) verifyHeader(h *fasthttp.RequestHeader, t *Target, authorizat
 	if err != nil {
 		return nil, err
 	}
-	at, err := headerTime(h)
+	at, date, err := headerTime(h)
 	if err != nil {
 		return nil, err
 	}
-	p := &Proof{date: at.Format(dateTimeForm), scope: sig.scope, seed: sig.hex}
+	p := &Proof{date: date, scope: sig.scope, seed: sig.hex}
 	if sig.scope.date != p.date[:8] {
 		return nil, malformedHeader(`Invalid credential date "` + sig.scope.date +
 			`". This date is not the same as X-Amz-Date: "` + p.date[:8] + `".`)
@@ -117,20 +125,45 @@ func (v *Verifier) verifyHeader(h *fasthttp.RequestHeader, t *Target, authorizat
 	return p, v.check(h, t, &sig, p, hash)
 }
 
-// headerTime returns the time that a request was signed at, from x-amz-date or else Date.
-func headerTime(h *fasthttp.RequestHeader) (time.Time, error) {
-	if s := h.Peek("X-Amz-Date"); len(s) > 0 {
-		at, err := time.Parse(dateTimeForm, string(s))
-		if err != nil {
-			return time.Time{}, errNoDate
+// headerTime returns the time that a request was signed at, from x-amz-date or
+// else Date, and its form YYYYMMDDTHHMMSSZ.
+func headerTime(h *fasthttp.RequestHeader) (time.Time, string, error) {
+	if s := string(h.Peek("X-Amz-Date")); s != "" {
+		at, ok := parseDateTime(s)
+		if !ok {
+			return time.Time{}, "", errNoDate
 		}
-		return at, nil
+		return at, s, nil
 	}
 	at, err := fasthttp.ParseHTTPDate(h.Peek(fasthttp.HeaderDate))
 	if err != nil {
-		return time.Time{}, errNoDate
+		return time.Time{}, "", errNoDate
 	}
-	return at.UTC(), nil
+	at = at.UTC()
+	return at, at.Format(dateTimeForm), nil
+}
+
+// parseDateTime parses YYYYMMDDTHHMMSSZ, as time.Parse with dateTimeForm does, in
+// a tenth of its time.
+func parseDateTime(s string) (time.Time, bool) {
+	if len(s) != len(dateTimeForm) || s[8] != 'T' || s[15] != 'Z' {
+		return time.Time{}, false
+	}
+	var n [14]int
+	for i := range n {
+		c := s[i+i/8] // passes over the T
+		if c < '0' || c > '9' {
+			return time.Time{}, false
+		}
+		n[i] = int(c - '0')
+	}
+	two := func(i int) int { return n[i]*10 + n[i+1] }
+	year, month, day := two(0)*100+two(2), time.Month(two(4)), two(6)
+	hour, minute, second := two(8), two(10), two(12)
+	t := time.Date(year, month, day, hour, minute, second, 0, time.UTC)
+	// time.Date takes the 31st of February for a day of March.
+	ok := t.Month() == month && t.Day() == day && hour < 24 && minute < 60 && second < 60
+	return t, ok
 }
 
 func (v *Verifier) verifyQuery(h *fasthttp.RequestHeader, t *Target) (*Proof, error) {
@@ -157,8 +190,8 @@ func (v *Verifier) verifyQuery(h *fasthttp.RequestHeader, t *Target) (*Proof, er
 	if !validHex(sig.hex) || !validSignedHeaders(sig.headers) {
 		return nil, malformedQuery("X-Amz-Signature or X-Amz-SignedHeaders is malformed")
 	}
-	at, err := time.Parse(dateTimeForm, q.date)
-	if err != nil {
+	at, ok := parseDateTime(q.date)
+	if !ok {
 		return nil, &Error{Code: "AuthorizationQueryParametersError", Message: `X-Amz-Date must be in the ISO8601 Long Format "yyyyMMdd'T'HHmmss'Z'"`}
 	}
 	if sig.scope.date != q.date[:8] {
@@ -176,6 +209,7 @@ func (v *Verifier) verifyQuery(h *fasthttp.RequestHeader, t *Target) (*Proof, er
 		hash = unsignedPayload
 	}
 	p := &Proof{Presigned: true, date: q.date, scope: sig.scope, seed: sig.hex}
+	var err error
 	if p.Payload, err = parsePayload(hash); err != nil {
 		return nil, err
 	}
@@ -211,56 +245,75 @@ func (v *Verifier) check(h *fasthttp.RequestHeader, t *Target, sig *signature, p
 			Fields: []Field{{"AWSAccessKeyId", sig.accessKey}},
 		}
 	}
-	if err := checkSigned(h, sig, p.Presigned); err != nil {
+	w := v.works.Get().(*work)
+	defer v.works.Put(w)
+	if err := w.checkSigned(h, sig); err != nil {
 		return err
 	}
 	if _, ok := t.Get("X-Amz-Security-Token"); ok || len(h.Peek("X-Amz-Security-Token")) > 0 {
 		return errToken
 	}
-	buf := v.bufs.Get().(*[]byte)
-	defer v.bufs.Put(buf)
-
+	var claimed [sha256.Size]byte
+	if _, err := hex.Decode(claimed[:], []byte(sig.hex)); err != nil {
+		panic("BUG: " + err.Error()) // validHex
+	}
 	signingKey := v.cache.get(&key, p.scope)
-	escaped := string(AppendEscaped(nil, t.Path, true))
-	paths := []string{escaped}
-	if raw := string(t.RawPath); raw != escaped {
-		paths = append(paths, raw)
+	w.path = AppendEscaped(w.path[:0], t.Path, true)
+	if w.signs(h, t, sig, p, hash, &signingKey, &claimed) {
+		v.cache.put(&key, p.scope, signingKey)
+		p.Key, p.signingKey = key, signingKey
+		return nil
 	}
-	var first [2]string // canonical request and string to sign, for the error
-	for i, path := range paths {
-		*buf = appendCanonical((*buf)[:0], h, t, sig, path, hash, p.Presigned)
-		toSign := stringToSign(p.date, p.scope, *buf)
-		if want := sign(signingKey, toSign); subtle.ConstantTimeCompare([]byte(want), []byte(sig.hex)) == 1 {
-			v.cache.put(&key, p.scope, signingKey)
-			p.Key, p.signingKey = key, signingKey
-			return nil
-		}
-		if i == 0 {
-			first = [2]string{string(*buf), string(toSign)}
-		}
-	}
-	return &Error{
+	refusal := &Error{
 		Code: ErrChunkSignature.Code, Message: ErrChunkSignature.Message,
 		Fields: []Field{
 			{"AWSAccessKeyId", sig.accessKey},
-			{"StringToSign", first[1]},
+			{"StringToSign", string(w.toSign)},
 			{"SignatureProvided", sig.hex},
-			{"CanonicalRequest", first[0]},
+			{"CanonicalRequest", string(w.canonical)},
 		},
 	}
+	if bytes.Equal(w.path, t.RawPath) {
+		return refusal
+	}
+	// Some clients sign the path as they sent it.
+	w.path = append(w.path[:0], t.RawPath...)
+	if w.signs(h, t, sig, p, hash, &signingKey, &claimed) {
+		v.cache.put(&key, p.scope, signingKey)
+		p.Key, p.signingKey = key, signingKey
+		return nil
+	}
+	return refusal
+}
+
+// signs reports whether the signature claimed is that of the request with the
+// path w.path. It leaves the canonical request and what is signed in w.
+func (w *work) signs(h *fasthttp.RequestHeader, t *Target, sig *signature, p *Proof, hash string, key, claimed *[sha256.Size]byte) bool {
+	w.canonical = appendCanonical(w.canonical[:0], h, t, sig, w.path, hash, p.Presigned)
+	w.toSign = appendStringToSign(w.toSign[:0], p.date, p.scope, w.canonical)
+	sum := mac(key[:], w.toSign)
+	return subtle.ConstantTimeCompare(sum[:], claimed[:]) == 1
 }
 
 // checkSigned refuses a request whose host or an x-amz-* header is not signed.
 // The payload hash is signed by its place in the canonical request.
-func checkSigned(h *fasthttp.RequestHeader, sig *signature, presigned bool) error {
+func (w *work) checkSigned(h *fasthttp.RequestHeader, sig *signature) error {
 	var missing []string
-	if !sig.signs("host") {
+	if !signs(sig, "host") {
 		missing = append(missing, "host")
 	}
 	for name := range h.All() {
-		lower := strings.ToLower(string(name))
-		if strings.HasPrefix(lower, "x-amz-") && lower != "x-amz-content-sha256" && !sig.signs(lower) {
-			missing = append(missing, lower)
+		if len(name) < len("x-amz-") || name[0]|0x20 != 'x' {
+			continue
+		}
+		w.lower = append(w.lower[:0], name...)
+		for i, c := range w.lower {
+			if 'A' <= c && c <= 'Z' {
+				w.lower[i] = c + 'a' - 'A'
+			}
+		}
+		if bytes.HasPrefix(w.lower, []byte("x-amz-")) && string(w.lower) != "x-amz-content-sha256" && !signs(sig, w.lower) {
+			missing = append(missing, string(w.lower))
 		}
 	}
 	if missing == nil {
@@ -273,24 +326,30 @@ func checkSigned(h *fasthttp.RequestHeader, sig *signature, presigned bool) erro
 	}
 }
 
-// stringToSign returns what is signed for a canonical request.
-func stringToSign(date string, s scope, canonical []byte) []byte {
+// appendStringToSign appends what is signed for a canonical request.
+func appendStringToSign(dst []byte, date string, s scope, canonical []byte) []byte {
 	sum := sha256.Sum256(canonical)
-	b := make([]byte, 0, 192)
-	b = append(append(append(b, algorithm+"\n"...), date...), '\n')
-	b = append(s.append(b), '\n')
-	return hex.AppendEncode(b, sum[:])
+	dst = append(append(append(dst, algorithm+"\n"...), date...), '\n')
+	dst = append(s.append(dst), '\n')
+	return hex.AppendEncode(dst, sum[:])
 }
 
-// sign returns the signature of toSign in hexadecimal.
-func sign(key [sha256.Size]byte, toSign []byte) string {
-	sum := mac(key[:], toSign)
-	return hex.EncodeToString(sum[:])
-}
-
-func mac(key, message []byte) (sum [sha256.Size]byte) {
-	m := hmac.New(sha256.New, key)
-	m.Write(message)
-	m.Sum(sum[:0])
-	return sum
+// mac returns the HMAC-SHA256 (RFC 2104). Unlike crypto/hmac it allocates
+// nothing for messages of some hundred bytes.
+func mac(key, message []byte) [sha256.Size]byte {
+	var inner [sha256.BlockSize + 448]byte
+	var outer [sha256.BlockSize + sha256.Size]byte
+	if len(key) > sha256.BlockSize {
+		sum := sha256.Sum256(key)
+		key = sum[:]
+	}
+	copy(inner[:], key)
+	copy(outer[:], key)
+	for i := range sha256.BlockSize {
+		inner[i] ^= 0x36
+		outer[i] ^= 0x5c
+	}
+	sum := sha256.Sum256(append(inner[:sha256.BlockSize], message...))
+	copy(outer[sha256.BlockSize:], sum[:])
+	return sha256.Sum256(outer[:])
 }

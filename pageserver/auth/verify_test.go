@@ -3,11 +3,13 @@ package auth
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"hash"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strings"
@@ -368,6 +370,48 @@ func BenchmarkVerify(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func signHex(key [sha256.Size]byte, message []byte) string {
+	m := hmac.New(sha256.New, key[:])
+	m.Write(message)
+	return hex.EncodeToString(m.Sum(nil))
+}
+
+// mac is HMAC for keys and messages of any length.
+func TestMAC(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 1000 {
+		key, message := make([]byte, rng.IntN(150)), make([]byte, rng.IntN(1000))
+		for _, p := range [][]byte{key, message} {
+			for i := range p {
+				p[i] = byte(rng.Uint32())
+			}
+		}
+		m := hmac.New(sha256.New, key)
+		m.Write(message)
+		if got := mac(key, message); string(got[:]) != string(m.Sum(nil)) {
+			t.Fatalf("key %x, message %x: %x", key, message, got)
+		}
+	}
+}
+
+// parseDateTime takes what time.Parse takes, and nothing else.
+func FuzzDateTime(f *testing.F) {
+	for _, s := range []string{"20130524T000000Z", "20240229T235959Z", "20230229T000000Z", "20231301T000000Z", "20230100T000000Z",
+		"20230131T240000Z", "20230131T236000Z", "20230131T235960Z", "20230131t235959z", "2023013 T235959Z", "00000101T000000Z", "20230431T000000Z"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		want, err := time.Parse(dateTimeForm, s)
+		got, ok := parseDateTime(s)
+		if len(s) != len(dateTimeForm) { // time.Parse would take a fraction of a second, too
+			err = io.ErrUnexpectedEOF
+		}
+		if ok != (err == nil) || ok && (!got.Equal(want) || got.Format(dateTimeForm) != s) {
+			t.Fatalf("%q: %v, %v; time.Parse: %v, %v", s, got, ok, want, err)
+		}
+	})
 }
 
 func hexSum(p []byte) string {

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
+	"stemma/internal/seeds"
 	"stemma/timeline"
 	"stemma/wal"
 )
@@ -66,8 +66,7 @@ func oddKey(rng *rand.Rand) string {
 // Every page of every listing is what the naive one gives, whatever the
 // prefix, the delimiter and the size of pages.
 func TestListOracle(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := seeds.For(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	h := start(t, small)
 	set := map[string]bool{}

@@ -8,10 +8,10 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"stemma/internal/seeds"
 	"stemma/timeline"
 	"stemma/wal"
 	"stemma/wal/storefs"
@@ -333,8 +333,7 @@ func (m *model) stepList() {
 // Whatever is done to buckets and their forks, every LSN reads what a plain
 // map remembers of it.
 func TestModel(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := seeds.For(t)
 	m := &model{fs: storefs.NewMem(), rng: rand.New(rand.NewPCG(seed, 1))}
 	m.harness = open(t, m.fs, small)
 	for _, name := range []string{"root-a", "root-b"} {

@@ -11,8 +11,8 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
-	"time"
 
+	"stemma/internal/seeds"
 	"stemma/timeline"
 )
 
@@ -544,8 +544,7 @@ type naiveUpload struct{ key, id string }
 
 // Pages of uploads are what the slow way gives.
 func TestListUploadsOracle(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := seeds.For(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	h := start(t)
 	var open []naiveUpload

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"stemma/pageserver/auth"
@@ -83,4 +84,19 @@ func FuzzRequestParsers(f *testing.F) {
 		withoutAWSChunked(text)
 		parseHTTPTime(text)
 	})
+}
+
+// timeForm is the form of times in documents.
+const timeForm = "2006-01-02T15:04:05.000Z"
+
+// appendTime writes what time.Format does.
+func TestAppendTime(t *testing.T) {
+	for _, sec := range []int64{-62135596800, -1, 0, 951782399, 951782400, 1709251199, 4102444799, 253402300799} {
+		for _, nano := range []int64{0, 999, 1_000_000, 78_999_999, 999_999_999} {
+			at := time.Unix(sec, nano).In(time.FixedZone("", 3600))
+			if got, want := string(appendTime(nil, at)), at.UTC().Format(timeForm); got != want {
+				t.Errorf("%v: %s, want %s", at, got, want)
+			}
+		}
+	}
 }

@@ -105,7 +105,8 @@ func startServer(t testing.TB, fs vfs.FS, change ...func(*Options)) *testServer 
 	t.Helper()
 	s := &testServer{t: t, logs: &logRecorder{}, served: make(chan error, 1)}
 	logger := slog.New(slog.NewTextHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	store, err := timeline.Open(timeline.Options{FS: fs, Dir: "data", Logger: logger, WALSegmentBytes: 4 << 20})
+	// No horizon by itself: a test that says that nothing was committed means it.
+	store, err := timeline.Open(timeline.Options{FS: fs, Dir: "data", Logger: logger, WALSegmentBytes: 4 << 20, HorizonEvery: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	"bytes"
 	"strconv"
 	"strings"
 	"time"
@@ -90,11 +91,7 @@ func (r *request) condition(name string) string {
 	if len(values) == 0 {
 		return ""
 	}
-	list := make([]string, len(values))
-	for i, v := range values {
-		list[i] = string(v)
-	}
-	if joined := strings.TrimSpace(strings.Join(list, ",")); joined != "" {
+	if joined := string(bytes.TrimSpace(bytes.Join(values, []byte(",")))); joined != "" {
 		return joined
 	}
 	return `""`
@@ -103,6 +100,9 @@ func (r *request) condition(name string) string {
 // parseHTTPTime parses a date header; what is none is as good as absent, as RFC
 // 9110 has it.
 func parseHTTPTime(s string) time.Time {
+	if s == "" {
+		return time.Time{}
+	}
 	for _, form := range []string{time.RFC1123, "Mon, 02 Jan 2006 15:04:05 GMT", time.RFC850, time.ANSIC, time.RFC3339} {
 		if t, err := time.Parse(form, s); err == nil {
 			return t

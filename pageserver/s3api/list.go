@@ -3,6 +3,7 @@ package s3api
 import (
 	"context"
 	"math"
+	"slices"
 
 	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
@@ -122,15 +123,26 @@ func (l *listing) begin(bucket string) *xmlWriter {
 	return w
 }
 
+// contentsBytes is the length of an element Contents without its key, a bit more than most.
+const contentsBytes = 360
+
 // finish writes the page.
 func (l *listing) finish(w *xmlWriter, res *object.ListResult, owner bool) {
 	w.bool("IsTruncated", res.Truncated)
+	room := 0
+	for i := range res.Entries {
+		room += contentsBytes + len(res.Entries[i].Key)
+	}
+	w.b = slices.Grow(w.b, room)
 	for i := range res.Entries {
 		e := &res.Entries[i]
-		w.open("Contents")
-		w.text("Key", l.name(e.Key))
-		w.time("LastModified", e.LSN)
-		w.text("ETag", `"`+e.ETag.String()+`"`)
+		w.raw("<Contents><Key>")
+		l.appendName(w, e.Key)
+		w.raw("</Key><LastModified>")
+		w.b = appendTime(w.b, e.LSN.Time())
+		w.raw("</LastModified><ETag>&quot;")
+		w.b = e.ETag.AppendTo(w.b)
+		w.raw("&quot;</ETag>")
 		if e.Algorithm != object.NoChecksum {
 			w.text("ChecksumAlgorithm", e.Algorithm.String())
 			w.text("ChecksumType", e.ChecksumType())
@@ -140,10 +152,19 @@ func (l *listing) finish(w *xmlWriter, res *object.ListResult, owner bool) {
 			w.owner("Owner")
 		}
 		w.text("StorageClass", e.StorageClass.String())
-		w.close("Contents")
+		w.raw("</Contents>")
 	}
 	l.prefixes(w, res.Prefixes)
 	w.close("ListBucketResult")
+}
+
+// appendName writes a key as name returns it, into an element that is open.
+func (l *listing) appendName(w *xmlWriter, s string) {
+	if l.url {
+		w.b = auth.AppendEscaped(w.b, s, true)
+	} else {
+		w.b = appendXMLText(w.b, s)
+	}
 }
 
 // prefixes writes common prefixes.

@@ -25,8 +25,10 @@ type request struct {
 	op     *operation  // nil until routed
 	proof  *auth.Proof // nil until verified
 	body   wireBody
-	// amzFields are the x-amz-* headers, names in lower case, in the order sent.
+	// amzFields are the x-amz-* headers, names in lower case, in the order sent;
+	// without x-amz-date and x-amz-content-sha256.
 	amzFields []auth.Field
+	fewFields [4]auth.Field // where amzFields begins
 	presigned bool
 	// refusal is why the request must not be served, nil if it may.
 	refusal error

@@ -167,10 +167,12 @@ var (
 // collectAmz gathers the x-amz-* headers. Clients that presign move some of them
 // to the query. Error: InvalidArgument for what could not have been a header.
 func (r *request) collectAmz() error {
+	r.amzFields = r.fewFields[:0]
 	for name, value := range r.header().All() {
-		if hasPrefixFold(string(name), "x-amz-") {
-			r.amzFields = append(r.amzFields, auth.Field{Name: strings.ToLower(string(name)), Value: string(value)})
+		if !hasPrefixFold(name, "x-amz-") || string(name) == "X-Amz-Date" || string(name) == "X-Amz-Content-Sha256" {
+			continue // the two are for package auth alone, and in every request
 		}
+		r.amzFields = append(r.amzFields, auth.Field{Name: strings.ToLower(string(name)), Value: string(value)})
 	}
 	if _, r.presigned = r.target.Get("X-Amz-Signature"); !r.presigned {
 		return nil
@@ -202,8 +204,22 @@ var signingParams = makeSet(
 	"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature", "X-Amz-Content-Sha256",
 )
 
-func hasPrefixFold(s, prefix string) bool {
-	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+// hasPrefixFold reports whether s begins with prefix, which is ASCII in lower
+// case, in any case.
+func hasPrefixFold[T string | []byte](s T, prefix string) bool {
+	if len(s) < len(prefix) {
+		return false
+	}
+	for i := range len(prefix) {
+		c := s[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != prefix[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // amz returns the first value of an x-amz-* header, named in lower case; empty
@@ -220,7 +236,7 @@ func (r *request) amz(name string) string {
 // checkHeaders refuses headers that the operation does not serve.
 func (r *request) checkHeaders() error {
 	for name := range r.header().All() {
-		if hasPrefixFold(string(name), "x-tigris-") {
+		if hasPrefixFold(name, "x-tigris-") {
 			if err := r.checkTigris(strings.ToLower(string(name[len("x-tigris-"):]))); err != nil {
 				return err
 			}

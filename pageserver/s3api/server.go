@@ -261,7 +261,12 @@ func (s *Server) newRequestID() string {
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
 	z ^= z >> 31
-	return fmt.Sprintf("%016X", z)
+	const hex = "0123456789ABCDEF"
+	var id [16]byte
+	for i := range id {
+		id[i] = hex[z>>(60-4*i)&15]
+	}
+	return string(id[:])
 }
 
 // connectionLog passes on what fasthttp says about connections.

@@ -9,12 +9,13 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/valyala/fasthttp"
+
 	"stemma/wal"
 )
 
 const (
 	xmlNamespace = "http://s3.amazonaws.com/doc/2006-03-01/"
-	timeForm     = "2006-01-02T15:04:05.000Z"
 	// maxXMLBytes bounds the documents that clients send; that of a complete with
 	// 10,000 parts and of a delete of 1,000 long keys may be longer.
 	maxXMLBytes     = 1 << 20
@@ -76,9 +77,30 @@ func (w *xmlWriter) bool(tag string, v bool) {
 
 func (w *xmlWriter) time(tag string, lsn wal.LSN) {
 	w.open(tag)
-	w.b = lsn.Time().AppendFormat(w.b, timeForm)
+	w.b = appendTime(w.b, lsn.Time())
 	w.close(tag)
 }
+
+// appendTime appends t, of the years 0 to 9999, in UTC: 2006-01-02T15:04:05.000Z.
+func appendTime(dst []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	hour, minute, second := t.Clock()
+	milli := t.Nanosecond() / int(time.Millisecond)
+	two := func(n int) (byte, byte) { return byte('0' + n/10), byte('0' + n%10) }
+	y1, y2 := two(year / 100)
+	y3, y4 := two(year % 100)
+	m1, m2 := two(int(month))
+	d1, d2 := two(day)
+	h1, h2 := two(hour)
+	n1, n2 := two(minute)
+	s1, s2 := two(second)
+	f2, f3 := two(milli % 100)
+	return append(dst, y1, y2, y3, y4, '-', m1, m2, '-', d1, d2, 'T', h1, h2, ':', n1, n2, ':', s1, s2, '.', byte('0'+milli/100), f2, f3, 'Z')
+}
+
+// raw appends markup.
+func (w *xmlWriter) raw(markup string) { w.b = append(w.b, markup...) }
 
 // owner writes the one owner of everything.
 func (w *xmlWriter) owner(tag string) {
@@ -88,37 +110,52 @@ func (w *xmlWriter) owner(tag string) {
 	w.close(tag)
 }
 
-func appendXMLText(dst []byte, s string) []byte {
+// plainXML are the bytes that stand for themselves in a text.
+var plainXML = func() (plain [256]bool) {
+	for c := byte(' '); c < utf8.RuneSelf; c++ {
+		plain[c] = c != '&' && c != '<' && c != '>' && c != '"'
+	}
+	plain['\t'], plain['\n'] = true, true
+	return plain
+}()
+
+// appendXMLText appends s as the text of an element.
+func appendXMLText[T string | []byte](dst []byte, s T) []byte {
+	plain := 0 // what lies before was appended
 	for i := 0; i < len(s); {
 		c := s[i]
+		if plainXML[c] {
+			i++
+			continue
+		}
+		dst = append(dst, s[plain:i]...)
 		if c < utf8.RuneSelf {
 			i++
-			switch {
-			case c == '&':
+			switch c {
+			case '&':
 				dst = append(dst, "&amp;"...)
-			case c == '<':
+			case '<':
 				dst = append(dst, "&lt;"...)
-			case c == '>':
+			case '>':
 				dst = append(dst, "&gt;"...)
-			case c == '"':
+			case '"':
 				dst = append(dst, "&quot;"...)
-			case c == '\r':
+			case '\r':
 				dst = append(dst, "&#xD;"...)
-			case c == '\t' || c == '\n' || c >= ' ':
-				dst = append(dst, c)
 			default:
 				dst = append(dst, "\uFFFD"...)
 			}
-			continue
+		} else {
+			r, n := utf8.DecodeRuneInString(string(s[i:min(len(s), i+utf8.UTFMax)]))
+			if r == 0xFFFE || r == 0xFFFF {
+				r = utf8.RuneError
+			}
+			dst = utf8.AppendRune(dst, r) // RuneError for what is not UTF-8
+			i += n
 		}
-		r, n := utf8.DecodeRuneInString(s[i:])
-		if r == 0xFFFE || r == 0xFFFF {
-			r = utf8.RuneError
-		}
-		dst = utf8.AppendRune(dst, r) // RuneError for what is not UTF-8
-		i += n
+		plain = i
 	}
-	return dst
+	return append(dst, s[plain:]...)
 }
 
 // unknownXML catches what a document must not have: a field of it is tagged
@@ -165,4 +202,4 @@ func itoa(n int) string    { return strconv.Itoa(n) }
 func utoa(n uint64) string { return strconv.FormatUint(n, 10) }
 
 // httpTime returns the form of dates in headers.
-func httpTime(t time.Time) string { return t.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT") }
+func httpTime(t time.Time) string { return string(fasthttp.AppendHTTPDate(nil, t)) }

@@ -561,23 +561,37 @@ func (l *needLine) wrote(k pointKey, end string, lsn wal.LSN) bool {
 }
 
 // onTheWayToPins returns the timelines through which the lineage of a bucket leads
-// to one that a snapshot of it pins, and those that they read: they stay, or the
-// snapshot could not be found.
+// to one that a snapshot or a lease of it pins, and those that they read: they
+// stay, or the snapshot could not be found.
 func (n *needs) onTheWayToPins() (map[layers.TimelineID]bool, error) {
 	path := make(map[layers.TimelineID]bool)
+	walk := func(from *line, to layers.TimelineID) error {
+		for l := from; l != nil && l.id != to; l = l.ancestor {
+			at := n.byID[l.id]
+			if at == nil {
+				return fmt.Errorf("timeline %d was purged, through which timeline %d leads to what is pinned in %d", l.id, from.id, to)
+			}
+			for ; at != nil; at = n.byID[at.state.ReadAncestor] {
+				path[at.id] = true
+			}
+		}
+		return nil
+	}
 	for _, p := range n.o.pins {
 		b := n.o.buckets[p.Bucket]
 		if b == nil || n.byID[b.line.id] == nil {
 			continue // nobody can ask for the snapshot any more
 		}
-		for l := b.line; l != nil && l.id != p.Timeline; l = l.ancestor {
-			at := n.byID[l.id]
-			if at == nil {
-				return nil, fmt.Errorf("timeline %d was purged, through which bucket %d leads to pin %d in timeline %d", l.id, p.Bucket, p.ID, p.Timeline)
-			}
-			for ; at != nil; at = n.byID[at.state.ReadAncestor] {
-				path[at.id] = true
-			}
+		if err := walk(b.line, p.Timeline); err != nil {
+			return nil, fmt.Errorf("pin %d: %w", p.ID, err)
+		}
+	}
+	for w, until := range n.o.ways {
+		if until < n.o.now || w.from.dropped {
+			continue
+		}
+		if err := walk(w.from, w.to.id); err != nil {
+			return nil, fmt.Errorf("lease until %d: %w", until, err)
 		}
 	}
 	return path, nil

@@ -30,6 +30,7 @@ func (m *Model) open() error {
 	m.lastFlush = m.step
 	m.struck = false
 	clear(m.oracle.leases)
+	clear(m.oracle.ways)
 	m.oracle.now = s.Now()
 	return nil
 }

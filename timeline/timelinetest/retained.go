@@ -19,16 +19,22 @@ type retained struct {
 	horizon  wal.LSN // the durable one
 	now      wal.LSN // the store clock
 	leases   map[leaseKey]wal.LSN
+	ways     map[wayKey]wal.LSN // to leases from before the birth, until when
 	// loose: what others do at the same time decides on what is refused.
 	loose bool
 }
 
-func newRetained() retained { return retained{leases: make(map[leaseKey]wal.LSN)} }
+func newRetained() retained {
+	return retained{leases: make(map[leaseKey]wal.LSN), ways: make(map[wayKey]wal.LSN)}
+}
 
 type leaseKey struct {
 	id  layers.TimelineID
 	lsn wal.LSN
 }
+
+// wayKey is the lineage of a timeline as far as an ancestor.
+type wayKey struct{ from, to *line }
 
 // life is what becomes of a timeline.
 type life struct {
@@ -46,6 +52,9 @@ var (
 	// errUnsure says that the way leads through a timeline that was purged: what
 	// lies behind may or may not be found. If it is, it must be right.
 	errUnsure = errors.New("behind a purged timeline")
+	// errNever stands for a bucket id that no bucket had. A crash can skip some: then
+	// it counts as one that is gone.
+	errNever = errors.New("never a bucket")
 )
 
 // meets reports whether an error is the one that was expected.
@@ -58,6 +67,8 @@ func meets(err, want error) bool {
 		return errors.As(err, &below)
 	case errUnsure:
 		return err == nil || errors.As(err, &below) || errors.Is(err, timeline.ErrNoSuchBucket)
+	case errNever:
+		return errors.Is(err, timeline.ErrNoSuchBucket) || errors.Is(err, timeline.ErrGone)
 	}
 	return errors.Is(err, want)
 }
@@ -116,8 +127,12 @@ func (o *Oracle) expectAt(l *line, at wal.LSN) error {
 func (o *Oracle) expectUndelete(op *Op) error {
 	b := o.buckets[op.ID]
 	switch {
-	case b == nil || b.line.purged:
+	case op.ID == 0:
 		return timeline.ErrNoSuchBucket
+	case b == nil:
+		return errNever
+	case b.line.purged:
+		return timeline.ErrGone
 	case !b.deleted:
 		return timeline.ErrBucketExists
 	case !b.line.undeletable(o.now):
@@ -163,7 +178,11 @@ func (o *Oracle) undelete(op *Op) error {
 
 // lease notes a lease that was granted.
 func (o *Oracle) lease(l *line, at wal.LSN, ttl time.Duration) {
+	from := l
 	l, at = l.resolve(at)
+	if w := (wayKey{from, l}); from != l {
+		o.ways[w] = max(o.ways[w], o.now+wal.LSN(ttl))
+	}
 	k := leaseKey{l.id, at}
 	o.leases[k] = max(o.leases[k], o.now+wal.LSN(ttl))
 }
