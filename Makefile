@@ -13,12 +13,14 @@ CRASH_ROUNDS ?= 100
 # make soak: runs of the model test, and the steps of each.
 SOAK_RUNS  ?= 20
 SOAK_STEPS ?= 20000
-# make bench: which benchmarks, and how often.
+# make microbench: which benchmarks, and how often.
 BENCH       ?= .
 BENCH_COUNT ?= 1
+# make bench, make bench-full: directory on the disk to measure.
+BENCH_DIR ?= $(or $(TMPDIR),/tmp)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race soak lint fmt tidy vet staticcheck fuzz crash bench figures bench-gc golden check clean
+.PHONY: help build run test race soak lint fmt tidy vet staticcheck fuzz crash microbench bench bench-full bench-tag figures bench-gc golden check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,8 +86,34 @@ crash: ## kill -9 the real server CRASH_ROUNDS times under load, and twice as of
 	STEMMA_CRASH_ROUNDS=$(CRASH_ROUNDS) $(GO) test -count=1 -timeout 3h -v -run '^TestCrash$$' ./cmd/stemma
 	STEMMA_CRASH_ROUNDS=$$((2 * $(CRASH_ROUNDS))) $(GO) test -count=1 -timeout 3h -v -run '^TestCrashSteps$$' ./cmd/stemma
 
-bench: ## the Go benchmarks
+microbench: ## the Go benchmarks
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) ./...
+
+BENCH_OUT := bin/bench
+
+bench: build ## under five minutes: this machine's limits, S3 beside them, and the last tag beside the working tree
+	@rm -rf $(BENCH_OUT) && mkdir -p $(BENCH_OUT)
+	./bin/stemma bench limits --dir $(BENCH_DIR) --size 4KiB --duration 2s --warmup 200ms --rounds 1 --json $(BENCH_OUT)/limits.json
+	./bin/stemma bench s3 --dir $(BENCH_DIR) --size 4KiB,10MiB --duration 2s --warmup 500ms --rounds 3 --json $(BENCH_OUT)/s3.json
+	@$(MAKE) --no-print-directory bench-tag BENCH_TAG_FLAGS="--size 4KiB --ops put,get,mixed --duration 1500ms --warmup 300ms --rounds 5"
+	$(GO) run ./benchmarks/page -out $(BENCH_OUT)/page.html $(BENCH_OUT)/*.json
+
+bench-full: build ## the same, longer and with more sizes: an hour and a half, and 30 GiB of disk
+	@rm -rf $(BENCH_OUT) && mkdir -p $(BENCH_OUT)
+	./bin/stemma bench limits --dir $(BENCH_DIR) --size 4KiB,64KiB,1MiB,10MiB --duration 5s --rounds 5 --json $(BENCH_OUT)/limits.json
+	./bin/stemma bench s3 --dir $(BENCH_DIR) --size 1KiB,4KiB,64KiB,1MiB,10MiB --duration 20s --rounds 5 --json $(BENCH_OUT)/s3.json
+	./bin/stemma bench s3 --dir $(BENCH_DIR) --size 4KiB --ops list,list-dirs --keys 1000000 --duration 20s --rounds 5 --json $(BENCH_OUT)/list.json
+	@$(MAKE) --no-print-directory bench-tag BENCH_TAG_FLAGS="--size 4KiB,1MiB --ops put,get,mixed --duration 10s --rounds 9"
+	$(GO) run ./benchmarks/page -out $(BENCH_OUT)/page.html $(BENCH_OUT)/*.json
+
+bench-tag: build ## the last git tag (a) and the working tree (b) in interleaved rounds; BENCH_TAG_FLAGS: of stemma bench ab
+	@tag=$$(git describe --tags --abbrev=0 2>/dev/null) || { echo "no tag to compare with"; exit 0; }; \
+	set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	echo "a: $$tag, b: the working tree"; \
+	git archive "$$tag" | tar -x -C "$$dir"; \
+	(cd "$$dir" && $(GO) build -o stemma-of-tag ./cmd/stemma); \
+	mkdir -p $(BENCH_OUT); \
+	./bin/stemma bench ab --dir $(BENCH_DIR) --a-binary "$$dir/stemma-of-tag" --b-binary bin/stemma $(BENCH_TAG_FLAGS) --json $(BENCH_OUT)/ab.json
 
 bench-gc: ## what forks and overwrites leave on the disk, chains, tail latencies: half an hour, and 40 GiB of disk
 	$(GO) run ./benchmarks/churn

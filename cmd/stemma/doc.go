@@ -8,6 +8,7 @@
 //	stemma get       copy a bucket or a prefix to a directory, now or at an earlier time
 //	stemma usage     show what the store holds, and for which bucket
 //	stemma gc        give back what nobody can read, or say what that would be
+//	stemma bench     measure a server, or what this machine can do
 //	stemma tool      look into the files of a stopped store
 //	stemma version   say what this binary is
 //

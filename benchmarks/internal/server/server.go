@@ -3,6 +3,7 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,12 +21,15 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
-const accessKey, secretKey = "benchmark", "benchmark-secret"
+// The root keys of every server.
+const AccessKey, SecretKey = "benchmark", "benchmark-secret"
 
 // Server is a running stemma serve.
 type Server struct {
 	// S3 is a client of it that signs.
 	S3 *minio.Client
+	// Endpoint is the URL of S3.
+	Endpoint string
 	// Admin is the URL of health and metrics.
 	Admin string
 	cmd   *exec.Cmd
@@ -64,7 +68,7 @@ func Start(bin, data string, args ...string) (*Server, error) {
 func StartWith(env []string, bin, data string, args ...string) (*Server, error) {
 	s := &Server{cmd: exec.Command(bin, append([]string{"serve", "--data", data, "--listen", "127.0.0.1:0",
 		"--admin-listen", "127.0.0.1:0", "--log-format", "json"}, args...)...)}
-	s.cmd.Env = append(append(os.Environ(), "STEMMA_ROOT_ACCESS_KEY="+accessKey, "STEMMA_ROOT_SECRET_KEY="+secretKey), env...)
+	s.cmd.Env = append(append(os.Environ(), "STEMMA_ROOT_ACCESS_KEY="+AccessKey, "STEMMA_ROOT_SECRET_KEY="+SecretKey), env...)
 	var err error
 	if s.out, err = s.cmd.StderrPipe(); err != nil {
 		return nil, err
@@ -73,19 +77,34 @@ func StartWith(env []string, bin, data string, args ...string) (*Server, error) 
 		return nil, err
 	}
 	lines := bufio.NewScanner(s.out)
+	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var l struct{ Msg, S3, Admin string }
 		if json.Unmarshal(lines.Bytes(), &l) == nil && l.Msg == "serving" {
-			go func() { _, _ = io.Copy(os.Stderr, s.out) }() // ends with the process
-			s.Admin = "http://" + l.Admin
-			s.S3, err = minio.New(l.S3, &minio.Options{Creds: credentials.NewStaticV4(accessKey, secretKey, ""), Region: "us-east-1",
+			go func() { // ends with the process
+				for lines.Scan() {
+					relay(lines.Bytes())
+				}
+			}()
+			s.Endpoint, s.Admin = "http://"+l.S3, "http://"+l.Admin
+			s.S3, err = minio.New(l.S3, &minio.Options{Creds: credentials.NewStaticV4(AccessKey, SecretKey, ""), Region: "us-east-1",
 				Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}})
 			return s, err
 		}
-		fmt.Fprintln(os.Stderr, lines.Text())
+		relay(lines.Bytes())
 	}
 	return nil, fmt.Errorf("server ended: %w", s.cmd.Wait())
 }
+
+// relay shows a line of the server's log, if it is more than information.
+func relay(line []byte) {
+	if !bytes.Contains(line, []byte(`"level":"INFO"`)) {
+		fmt.Fprintf(os.Stderr, "%s\n", line)
+	}
+}
+
+// Pid is the number of its process.
+func (s *Server) Pid() int { return s.cmd.Process.Pid }
 
 // Stop ends the server cleanly.
 func (s *Server) Stop() error {
@@ -109,7 +128,7 @@ func (s *Server) Fork(ctx context.Context, bin, source, name string) error {
 // Command runs a command of the program against the server.
 func (s *Server) Command(ctx context.Context, bin string, args ...string) error {
 	cmd := exec.CommandContext(ctx, bin, args...)
-	cmd.Env = append(os.Environ(), "STEMMA_ENDPOINT="+s.S3.EndpointURL().String(), "STEMMA_ROOT_ACCESS_KEY="+accessKey, "STEMMA_ROOT_SECRET_KEY="+secretKey)
+	cmd.Env = append(os.Environ(), "STEMMA_ENDPOINT="+s.S3.EndpointURL().String(), "STEMMA_ROOT_ACCESS_KEY="+AccessKey, "STEMMA_ROOT_SECRET_KEY="+SecretKey)
 	cmd.Stderr = os.Stderr
 	return cmd.Run()
 }
