@@ -230,6 +230,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) close() error {
 	var errs []error
 	s.jobs.close()
+	if s.objects != nil {
+		s.objects.Close()
+	}
 	if s.store != nil {
 		if err := s.store.Close(); err != nil {
 			errs = append(errs, fmt.Errorf("close store: %w", err))

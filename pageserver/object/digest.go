@@ -59,15 +59,17 @@ func (s *summer) sum() Checksum {
 // digest computes what is stored with a body: its MD5, one checksum, and
 // another when the client vouches with one that is not stored.
 type digest struct {
-	md5    hash.Hash
+	alone  hash.Hash // MD5
+	md5    hash.Hash // alone, or a lane of md5Lanes
 	stored summer
 	check  summer
 	sum    [md5.Size]byte
 }
 
-func newDigest() *digest { return &digest{md5: md5.New()} }
+func newDigest() *digest { return &digest{alone: md5.New()} }
 
 func (d *digest) reset(stored, check Algorithm) {
+	d.md5 = d.alone
 	d.md5.Reset()
 	d.stored.reset(stored)
 	if check == stored {

@@ -31,7 +31,7 @@ func (sc *scratch) put() {
 	sc.batch.Reset()
 	clear(sc.locks)
 	sc.locks = sc.locks[:0]
-	sc.digest.stored, sc.digest.check = summer{}, summer{}
+	sc.digest.stored, sc.digest.check, sc.digest.md5 = summer{}, summer{}, nil
 	scratches.Put(sc)
 }
 
@@ -163,6 +163,8 @@ func (s *Service) stream(ctx context.Context, sc *scratch, st *stored, in *incom
 	st.writers = append(st.writers, w)
 	pooled := streamBuffers.Get().(*[]byte)
 	defer streamBuffers.Put(pooled)
+	sc.digest.md5 = s.lanes.begin(sc.digest.alone)
+	defer s.lanes.end(sc.digest.md5)
 	p, ended := head, false
 	for {
 		if r.size += uint64(len(p)); in.size >= 0 && r.size > uint64(in.size) {

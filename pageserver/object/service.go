@@ -20,13 +20,14 @@ type Options struct {
 	MaxPutBytes int64
 }
 
-// Service is S3 over one store. It starts no goroutine and keeps no state of
-// its own but a counter. Safe for concurrent use.
+// Service is S3 over one store. It keeps no state of its own but a counter.
+// Close it when nobody uses it any more. Safe for concurrent use.
 type Service struct {
 	store    *timeline.Store
 	values   *layers.Values
 	o        Options
 	streamed atomic.Int64 // see StreamedBytes
+	lanes    md5Lanes
 }
 
 // New returns the service of a store, which must outlive it.
@@ -42,6 +43,9 @@ func New(store *timeline.Store, o Options) *Service {
 	}
 	return &Service{store: store, values: store.Values(), o: o}
 }
+
+// Close stops what the service has started. The store stays open.
+func (s *Service) Close() { s.lanes.close() }
 
 // StreamedBytes returns how many bytes of bodies went to value segments as they
 // arrived, those of writes that failed included, since New.

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -70,7 +71,9 @@ func open(t testing.TB, fs vfs.FS, tune ...func(*timeline.Options)) *harness {
 			t.Error(err)
 		}
 	})
-	return &harness{Service: New(store, Options{MinPartBytes: partBytes}), t: t, ctx: context.Background()}
+	h := &harness{Service: New(store, Options{MinPartBytes: partBytes}), t: t, ctx: context.Background()}
+	t.Cleanup(h.Close)
+	return h
 }
 
 // start opens a store with a bucket named "home".
@@ -616,4 +619,29 @@ func (f *failingFile) SyncData() error {
 		return err
 	}
 	return f.File.SyncData()
+}
+
+// Bodies that are uploaded at the same time, enough of them to be summed side by
+// side, have the MD5 that they have alone.
+func TestConcurrentUploadsHaveTheirMD5(t *testing.T) {
+	h := start(t)
+	var wg sync.WaitGroup
+	for i := range 3 * lanesFrom {
+		wg.Go(func() {
+			body := random(uint64(i), 40<<10+i*30_001)
+			pieces := iotest.HalfReader(bytes.NewReader(body))
+			e, err := h.Put(h.ctx, "home", fmt.Sprint("k", i), &PutInput{Body: pieces, Size: int64(len(body))})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if want := md5.Sum(body); e.ETag.Sum != want {
+				t.Errorf("MD5 %x of %d bytes, want %x", e.ETag.Sum, len(body), want)
+			}
+		})
+	}
+	wg.Wait()
+	if n := h.Service.lanes.uploads.Load(); n != 0 {
+		t.Errorf("%d uploads are under way", n)
+	}
 }

@@ -111,8 +111,10 @@ func startServer(t testing.TB, fs vfs.FS, change ...func(*Options)) *testServer 
 		t.Fatal(err)
 	}
 	s.store = store
+	objects := object.New(store, object.Options{})
+	t.Cleanup(objects.Close)
 	o := Options{
-		Objects:  object.New(store, object.Options{}),
+		Objects:  objects,
 		Verifier: auth.NewVerifier(auth.NewStatic(rootKey), time.Now),
 		Logger:   logger,
 	}

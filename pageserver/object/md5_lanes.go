@@ -1,0 +1,59 @@
+package object
+
+import (
+	"hash"
+	"sync"
+	"sync/atomic"
+
+	"github.com/minio/md5-simd"
+)
+
+// lanesFrom is the number of uploads under way from which vector lanes compute
+// more MD5 for the same processor time than one uploader after the other. With
+// AVX-512, in us a MiB: 1.5 alone; in lanes 2.3 for 2 at once, 1.7 for 4, 0.9 for 8.
+const lanesFrom = 6
+
+// md5Lanes sums the bodies of concurrent uploads, many of them side by side in
+// the lanes of vector registers.
+type md5Lanes struct {
+	uploads atomic.Int32
+	mu      struct {
+		sync.Mutex
+		server md5simd.Server // nil until first needed
+		closed bool
+	}
+}
+
+// begin returns what sums the body of an upload: alone when there are few. The
+// caller calls end.
+func (l *md5Lanes) begin(alone hash.Hash) hash.Hash {
+	if l.uploads.Add(1) < lanesFrom {
+		return alone
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.closed {
+		return alone
+	}
+	if l.mu.server == nil {
+		l.mu.server = md5simd.NewServer()
+	}
+	return l.mu.server.NewHash()
+}
+
+// end ends the use of what begin returned.
+func (l *md5Lanes) end(h hash.Hash) {
+	l.uploads.Add(-1)
+	if lane, ok := h.(md5simd.Hasher); ok {
+		lane.Close()
+	}
+}
+
+// close stops the goroutine behind the lanes. No upload is under way.
+func (l *md5Lanes) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.closed = true; l.mu.server != nil {
+		l.mu.server.Close()
+	}
+}
