@@ -240,7 +240,7 @@ func TestFileRule(t *testing.T) {
 // TestTopLevel pins what the repository's top level holds.
 func TestTopLevel(t *testing.T) {
 	want := []string{"ARCHITECTURE.md", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "benchmarks", "cmd", "docs", "gc",
-		"go.mod", "go.sum", "layers", "pageserver", "staticcheck.conf", "timeline", "tools", "wal"}
+		"go.mod", "go.sum", "internal", "layers", "pageserver", "staticcheck.conf", "timeline", "tools", "wal"}
 	made := []string{"bin", "stemma-data"} // by make build and make run
 	entries, err := os.ReadDir(moduleRoot(t))
 	if err != nil {
