@@ -1,8 +1,3 @@
-// The heap swings by a memlayer with every flush. Memory that was given back with
-// MADV_DONTNEED costs a page fault for each 4 KiB put when it is used again; with
-// MADV_FREE the kernel takes it only when somebody else needs it.
-//
-//go:debug madvdontneed=0
 package main
 
 import (
