@@ -55,10 +55,7 @@ func newServe() *cobra.Command {
 			"and MINIO_ROOT_PASSWORD); without them a pair is made, stored in the data directory and shown once.\n" +
 			"GOMEMLIMIT and GOGC are honoured as by any Go program.",
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			freeLazily()
-			return f.serve(cmd.Context(), cmd.ErrOrStderr())
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.serve(cmd.Context(), cmd.ErrOrStderr()) },
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.data, "data", defaultData, "data directory")
