@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,8 @@ type rollup struct {
 	hops []layers.Hop // in between that have records, nearest first
 	to   *readPair    // nil: nowhere
 	most int64        // records that it may copy; zero: any number
+
+	copied int64
 }
 
 // rollupsEach bounds the timelines that one edit rolls up.
@@ -142,46 +145,57 @@ const (
 // budget for the life of the process allows.
 func (s *Store) rollUpLeaves(ctx context.Context) error {
 	c := &s.collector
-	for ctx.Err() == nil {
-		left := -c.leafRecords
-		budget := func(all int64) int64 { return left + max(idleRecords, all/idleShare) }
-		done, err := s.rollUpSome(func(version uint64) []rollup { return s.farLeaf(version, budget) }, false)
-		if errors.Is(err, errManyRecords) {
-			c.leafRecords = math.MaxInt64 / 2 // the rest waits for its reads
+	for each := 1; ctx.Err() == nil; {
+		left := max(idleRecords, s.layerRecords()/idleShare) - c.leafRecords
+		if left <= 0 {
 			return nil
 		}
-		if err != nil || done.timelines == 0 {
+		done, err := s.rollUpSome(func(version uint64) []rollup { return s.farLeaves(version, each, left/int64(each)) }, false)
+		switch {
+		case errors.Is(err, errManyRecords) && each == 1:
+			c.leafRecords = math.MaxInt64 / 2 // the rest waits for its reads
+			return nil
+		case errors.Is(err, errManyRecords):
+			each = 1
+			continue
+		case err != nil || done.timelines == 0:
 			return err
 		}
 		if c.leafRecords += done.records; s.busyAgain(gc.Idle) {
 			return nil
 		}
+		// As many as half of what is left would be enough for.
+		mean := done.records/int64(done.timelines) + 1
+		each = int(min(max(1, (left-done.records)/(2*mean)), rollupsEach))
 	}
 	return ctx.Err()
 }
 
-// farLeaf plans the rollup of the newest leaf whose reads go many hops.
-func (s *Store) farLeaf(version uint64, budget func(all int64) int64) []rollup {
-	var found *node
+// farLeaves plans the rollups of up to n leaves, the newest first, whose reads go
+// many hops. Each may copy so many records.
+func (s *Store) farLeaves(version uint64, n int, most int64) []rollup {
+	var leaves []*node
 	visible := s.log.Visible()
 	s.tree.mu.RLock()
 	for _, n := range s.tree.mu.nodes {
-		if n.depth <= fewHops || n.forks.Load() > 0 || n.birth > visible || found != nil && n.id < found.id || !n.readable(wal.MaxLSN) {
-			continue
-		}
-		if len(n.rollupTo(0, version).hops) > fewHops {
-			found = n
+		if n.depth > fewHops && n.forks.Load() == 0 && n.birth <= visible && n.readable(wal.MaxLSN) {
+			leaves = append(leaves, n)
 		}
 	}
 	s.tree.mu.RUnlock()
-	if found == nil {
-		return nil
+	slices.SortFunc(leaves, func(a, b *node) int { return cmp.Compare(b.id, a.id) })
+	var plan []rollup
+	for _, leaf := range leaves {
+		r := leaf.rollupTo(0, version)
+		if len(r.hops) <= fewHops {
+			continue
+		}
+		r.most = most
+		if plan = append(plan, r); len(plan) == n {
+			break
+		}
 	}
-	r := found.rollupTo(0, version)
-	if r.most = budget(s.layerRecords()); r.most <= 0 {
-		return nil
-	}
-	return []rollup{r}
+	return plan
 }
 
 // layerRecords returns how many records the layers have.
@@ -375,13 +389,12 @@ func (s *Store) writeRollup(v *layers.Version, r *rollup, ns layers.Namespace, o
 	}
 	scan := v.NewScan(r.hops, ns, nil, nil, layers.ScanOptions{NoFillCache: true, Tombstones: r.to != nil})
 	defer scan.Close()
-	copied := int64(0)
 	for ok := scan.First(); ok; ok = scan.Next() {
 		pace.step()
 		if s.closing.Err() != nil {
 			return ErrClosed
 		}
-		if copied++; r.most > 0 && copied > r.most {
+		if r.copied++; r.most > 0 && r.copied > r.most {
 			return errManyRecords
 		}
 		rec := *scan.Record()

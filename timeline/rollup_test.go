@@ -120,3 +120,28 @@ func TestLeavesAreRolledUpWhenIdle(t *testing.T) {
 	}
 	b.must(b.Everything())
 }
+
+// Many leaves are rolled up by few edits: each makes a layer at level 0.
+func TestManyLeavesMakeFewLayers(t *testing.T) {
+	const leaves = 300
+	b := newBench(t, timelinetest.Config{Tune: func(o *timeline.Options) { o.L0Layers = 1000 }})
+	b.create("d0")
+	for i := range 6 {
+		b.must(b.Put(fmt.Sprint("d", i), fmt.Sprint("key-", i), 100))
+		b.fork(fmt.Sprint("d", i), fmt.Sprint("d", i+1))
+	}
+	for i := range leaves {
+		b.fork("d6", fmt.Sprint("leaf-", i))
+	}
+	b.must(b.Store().Flush(t.Context()))
+	before := b.Store().Metrics().Rollups
+	b.must(b.Collect(gc.Idle))
+	m := b.Store().Metrics()
+	if n := m.Rollups - before; n < leaves {
+		t.Errorf("%d leaves of %d were rolled up", n, leaves)
+	}
+	if n := m.Levels[0].Layers; n > 10 {
+		t.Errorf("%d layers at level 0", n)
+	}
+	b.must(b.Everything())
+}
