@@ -140,7 +140,7 @@ func (c *Config) oneSize(ctx context.Context, size int, open func() (*Site, erro
 		if err != nil {
 			return rows, err
 		}
-		res, lim, err := interleaved(ctx, &contender{w: w, o: c.options(op, site.Pid)}, limit, c.Rounds)
+		res, lim, err := load.Interleaved(ctx, &load.Contender{Workload: w, Options: c.options(op, site.Pid)}, limit, c.Rounds)
 		if err != nil {
 			return rows, err
 		}
