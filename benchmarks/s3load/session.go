@@ -37,7 +37,7 @@ func (t *Target) newSession() *session {
 // object sets the path to object i of a kind in a bucket.
 func (s *session) object(bucket string, kind byte, i uint64) {
 	s.bucket(bucket)
-	s.path = appendKey(append(s.path, '/'), kind, i)
+	s.path = AppendKey(append(s.path, '/'), kind, i)
 }
 
 // bucket sets the path to a bucket.

@@ -43,7 +43,9 @@ func (t *Target) Workload(op string) (load.Workload, error) {
 		t.reads(&w, op, func(s *session, _ uint64) (load.Done, error) { return load.Done{}, s.head() })
 	case "list":
 		w.Name, w.Unit = op, "key"
-		t.lists(&w, op, n == "dirs")
+		t.lists(&w, t.bucketOnce(op, func(ctx context.Context, bucket string) error {
+			return t.fill(ctx, bucket, 'l', 0, t.c.Keys)
+		}), n == "dirs")
 	case "delete":
 		w.Name, w.Unit = op, "key"
 		batch := 1
@@ -116,11 +118,19 @@ func (t *Target) reads(w *load.Workload, op string, read func(s *session, i uint
 	}
 }
 
-// lists lists the objects page by page.
-func (t *Target) lists(w *load.Workload, op string, delimiter bool) {
-	once := t.bucketOnce(op, func(ctx context.Context, bucket string) error {
-		return t.fill(ctx, bucket, 'l', 0, t.c.Keys)
-	})
+// List lists a bucket that is there, as the workloads list and list-dirs do theirs.
+// Its keys are AppendKey's.
+func (t *Target) List(bucket string, delimiter bool) load.Workload {
+	w := load.Workload{Name: "list", Unit: "key"}
+	if delimiter {
+		w.Name = "list-dirs"
+	}
+	t.lists(&w, func(context.Context) (string, error) { return bucket, nil }, delimiter)
+	return w
+}
+
+// lists lists the objects of the bucket that once returns page by page.
+func (t *Target) lists(w *load.Workload, once func(context.Context) (string, error), delimiter bool) {
 	var bucket string
 	next := make([]page, t.c.Workers)
 	w.Before = func(ctx context.Context, _ int) (err error) {
