@@ -71,6 +71,10 @@ func TestListOfAnother(t *testing.T) {
 			t.Errorf("delimiter %v: %d errors, first %s, %d results", delimiter, n, first, res.Rounds[0].Units)
 		}
 	}
+	res, err := load.Run(t.Context(), tg.Heads(base, 'g', 1500), load.Options{Workers: 2, Ops: 10})
+	if n, first := res.Errors(); err != nil || n != 0 {
+		t.Errorf("heads: %v, %d errors, first %s", err, n, first)
+	}
 	if err := tg.Close(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"stemma/benchmarks/load"
 )
 
 // streamFrom is the size from which bodies are read piece by piece.
@@ -184,6 +186,9 @@ func (s *session) head() error {
 	}
 	return nil
 }
+
+// headOf is head as an operation of a load.
+func (s *session) headOf(uint64) (load.Done, error) { return load.Done{}, s.head() }
 
 // remove deletes the path.
 func (s *session) remove() error {

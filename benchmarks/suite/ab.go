@@ -52,7 +52,7 @@ func (c *Config) compareSize(ctx context.Context, size int, openA, openB func() 
 			}
 			both[i] = &load.Contender{Workload: w, Options: c.options(op, s.Pid), Pause: s.pause, Resume: s.resume}
 		}
-		c.progress("%s, %d rounds of %v each", both[0].Workload.Name, c.Rounds, c.Duration)
+		c.Progress.Say("%s, %d rounds of %v each", both[0].Workload.Name, c.Rounds, c.Duration)
 		ra, rb, err := load.Interleaved(ctx, both[0], both[1], c.Rounds)
 		if err != nil {
 			return all, err

@@ -91,7 +91,7 @@ func (b *beside) diskLimit(ctx context.Context, o load.Options) (*load.Contender
 	if b.disk == nil {
 		d, err := limits.NewDisk(ctx, b.dir, diskBytes)
 		if errors.Is(err, limits.ErrNoDirect) {
-			b.c.progress("%v: no limit for puts", err)
+			b.c.Progress.Say("%v: no limit for puts", err)
 			return nil, nil
 		}
 		if err != nil {
