@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -71,12 +72,20 @@ func (s *Store) anySnapshot() *snapshot {
 	return s.snapshots.last
 }
 
+// manyTimelines is how many make it worth while to give memory back at rest.
+const manyTimelines = 100_000
+
 // dropSnapshot lets go of the newest snapshot: one of a million timelines is a fifth
-// of what they take in memory, and a store at rest needs none.
+// of what they take in memory, and a store at rest needs none. Nor does it need what
+// taking it, or reading the catalog, has left to the garbage collector of Go, which
+// would come by after minutes only.
 func (s *Store) dropSnapshot() {
 	s.snapshots.mu.Lock()
-	defer s.snapshots.mu.Unlock()
 	s.snapshots.last = nil
+	s.snapshots.mu.Unlock()
+	if s.tree.len() >= manyTimelines {
+		debug.FreeOSMemory()
+	}
 }
 
 // takeSnapshot returns what is read now. All that it shows as gone is gone for

@@ -240,6 +240,13 @@ func (t *tree) node(id layers.TimelineID) *node {
 	return t.mu.nodes[id]
 }
 
+// len returns the number of timelines.
+func (t *tree) len() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.mu.nodes)
+}
+
 func (t *tree) bucket(id BucketID) *bucket {
 	t.mu.RLock()
 	defer t.mu.RUnlock()

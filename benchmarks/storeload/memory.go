@@ -10,11 +10,11 @@ import (
 	"stemma/benchmarks/report"
 )
 
-// settledMemory reads a server's memory after it had time to work off its start.
+// settledMemory reads a server's memory after it had time to come to rest.
 func (c *Config) settledMemory(ctx context.Context, s *server.Server) (server.Memory, error) {
-	settle := 5 * time.Second
+	settle := 15 * time.Second
 	if c.Small {
-		settle /= 10
+		settle = time.Second
 	}
 	select {
 	case <-time.After(settle):

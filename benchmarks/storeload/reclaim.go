@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"stemma/benchmarks/internal/server"
@@ -84,19 +85,19 @@ func (r *Reclaim) run(ctx context.Context, c *Config, s *server.Server) ([]repor
 	start := time.Now()
 	dropped, err := forks.DropKept(ctx)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, back.stop())
 	}
 	drop := time.Since(start)
 	beside := load.Result{Name: mixed.Name + " while bytes are given back", Unit: mixed.Unit}
 	for i := 0; time.Since(start) < r.Limit && !back.quiet(r.Quiet); i++ {
 		round, err := load.RunRound(ctx, mixed, o, c.Rounds+i)
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, back.stop())
 		}
 		beside.Rounds = append(beside.Rounds, round)
-		if err := back.look(ctx); err != nil {
-			return nil, err
-		}
+	}
+	if err := back.stop(); err != nil {
+		return nil, err
 	}
 	alone.Name += " alone"
 	quiet, busy := p99Row("reclaim", &alone), p99Row("reclaim", &beside)
@@ -131,19 +132,27 @@ func (r *Reclaim) write(ctx context.Context, c *Config, s *server.Server) (*s3lo
 	return t, nil
 }
 
-// givenBack watches what a server gives back of its value segments.
+// givenBack watches what a server gives back of its value segments, until stop.
 type givenBack struct {
 	s      *server.Server
 	before float64
-	bytes  float64
-	last   time.Time // when bytes grew
+	cancel context.CancelFunc
+	ended  chan error
+
+	mu    sync.Mutex
+	bytes float64
+	last  time.Time // when bytes grew
 }
 
 func newGivenBack(ctx context.Context, s *server.Server) (*givenBack, error) {
-	b := &givenBack{s: s, last: time.Now()}
-	m, err := b.counter(ctx)
-	b.before = m
-	return b, err
+	b := &givenBack{s: s, last: time.Now(), ended: make(chan error, 1)}
+	var err error
+	if b.before, err = b.counter(ctx); err != nil {
+		return nil, err
+	}
+	ctx, b.cancel = context.WithCancel(ctx)
+	go func() { b.ended <- b.watch(ctx) }()
+	return b, nil
 }
 
 func (b *givenBack) counter(ctx context.Context) (float64, error) {
@@ -158,13 +167,37 @@ func (b *givenBack) counter(ctx context.Context) (float64, error) {
 	return n, nil
 }
 
-func (b *givenBack) look(ctx context.Context) error {
-	n, err := b.counter(ctx)
-	if n-b.before > b.bytes {
-		b.bytes, b.last = n-b.before, time.Now()
+// watch looks ten times a second.
+func (b *givenBack) watch(ctx context.Context) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		n, err := b.counter(ctx)
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		b.mu.Lock()
+		if n-b.before > b.bytes {
+			b.bytes, b.last = n-b.before, time.Now()
+		}
+		b.mu.Unlock()
 	}
-	return err
+}
+
+// stop ends the watch; bytes and last may be read then.
+func (b *givenBack) stop() error {
+	b.cancel()
+	return <-b.ended
 }
 
 // quiet reports whether something came back, and nothing more for d.
-func (b *givenBack) quiet(d time.Duration) bool { return b.bytes > 0 && time.Since(b.last) > d }
+func (b *givenBack) quiet(d time.Duration) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bytes > 0 && time.Since(b.last) > d
+}
