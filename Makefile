@@ -20,7 +20,7 @@ BENCH_COUNT ?= 1
 BENCH_DIR ?= $(or $(TMPDIR),/tmp)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race soak lint fmt tidy vet staticcheck fuzz crash microbench bench bench-full bench-store bench-tag figures bench-gc golden check clean
+.PHONY: help build run test allocs race soak lint fmt tidy vet staticcheck fuzz crash microbench bench bench-full bench-store bench-tag figures bench-gc golden check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
 
 test: ## all tests, with the race detector where there is a C compiler
 	$(GO) test $(RACE) -timeout 9m ./...
+
+allocs: ## what the hot paths may allocate, which the race detector would hide
+	$(GO) test -count=1 -run 'Allocations$$' ./...
 
 race: ## all tests, the server binary that some of them start under the race detector too
 	STEMMA_TEST_RACE_BINARY=1 $(GO) test -race -count=1 -timeout 30m ./...
@@ -136,7 +139,7 @@ golden: ## rewrite the golden files from what the code does now; read the diff
 	$(GO) test -count=1 $$(grep -rl --include='*_test.go' 'datadriven\.' . | xargs -n1 dirname | sort -u) -rewrite
 	$(GO) test -count=1 $$(grep -rl --include='*_test.go' '"rewrite-golden"' . | xargs -n1 dirname | sort -u) -rewrite-golden
 
-check: lint build test race fuzz ## what must pass before a merge
+check: lint build test allocs race fuzz ## what must pass before a merge
 
 clean: ## remove what make built
 	rm -rf bin

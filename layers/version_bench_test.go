@@ -24,7 +24,7 @@ func benchRecords(t TimelineID, from, step int, lsn wal.LSN) []Record {
 
 // benchVersion has all keys in the root, one in a thousand in every fork, and
 // the records spread over so many layers of level 0; one more layer below.
-func benchVersion(b *testing.B, layers, hops int) (*Version, []Hop) {
+func benchVersion(b testing.TB, layers, hops int) (*Version, []Hop) {
 	vt := newVersionTest(b)
 	var chain []Hop
 	parts := make([][]Record, layers)

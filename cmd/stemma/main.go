@@ -23,6 +23,9 @@ const (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "serve" {
+		freeLazily()
+	}
 	// The first signal asks for a clean end; the default action, restored by
 	// then, makes the second one end the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

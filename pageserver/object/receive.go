@@ -163,7 +163,7 @@ func (s *Service) stream(ctx context.Context, sc *scratch, st *stored, in *incom
 	st.writers = append(st.writers, w)
 	pooled := streamBuffers.Get().(*[]byte)
 	defer streamBuffers.Put(pooled)
-	sc.digest.md5 = s.lanes.begin(sc.digest.alone)
+	sc.digest.md5 = s.lanes.begin(sc.digest.alone, in.size)
 	defer s.lanes.end(sc.digest.md5)
 	p, ended := head, false
 	for {

@@ -628,7 +628,7 @@ func TestConcurrentUploadsHaveTheirMD5(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 3 * lanesFrom {
 		wg.Go(func() {
-			body := random(uint64(i), 40<<10+i*30_001)
+			body := random(uint64(i), laneBytes-3+i*100_001)
 			pieces := iotest.HalfReader(bytes.NewReader(body))
 			e, err := h.Put(h.ctx, "home", fmt.Sprint("k", i), &PutInput{Body: pieces, Size: int64(len(body))})
 			if err != nil {

@@ -12,6 +12,9 @@ import (
 	"testing"
 
 	"github.com/valyala/fasthttp/fasthttputil"
+
+	"stemma/pageserver/object"
+	"stemma/wal"
 )
 
 // wireClient sends requests that were signed before, and reads the answers
@@ -112,5 +115,23 @@ func BenchmarkRequest(b *testing.B) {
 				b.SetBytes(int64(bytes))
 			}
 		})
+	}
+}
+
+// BenchmarkListXML is what a page of 1,000 keys costs to write.
+func BenchmarkListXML(b *testing.B) {
+	l, res := listing{}, &object.ListResult{}
+	for i := range 1000 {
+		res.Entries = append(res.Entries, object.ListEntry{
+			Key: fmt.Sprintf("some/path/to/object-%06d", i), Size: 4096, LSN: wal.LSN(1_700_000_000_000_000_000 + i), Algorithm: object.CRC64NVME,
+		})
+	}
+	var buf []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		w := l.begin(buf[:0], "bucket")
+		l.finish(w, res, false)
+		buf = w.bytes()
+		b.SetBytes(int64(len(w.bytes())))
 	}
 }

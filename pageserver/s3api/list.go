@@ -66,7 +66,7 @@ func listObjects(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	w := l.begin(r.bucket)
+	w := l.begin(r.bodyBuffer(), r.bucket)
 	w.text("Marker", l.name(marker))
 	w.optional("NextMarker", l.name(res.NextMarker))
 	l.finish(w, res, true)
@@ -99,7 +99,7 @@ func listObjectsV2(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	w := l.begin(r.bucket)
+	w := l.begin(r.bodyBuffer(), r.bucket)
 	w.optional("StartAfter", l.name(after))
 	w.optional("ContinuationToken", token)
 	w.optional("NextContinuationToken", res.NextToken)
@@ -110,9 +110,9 @@ func listObjectsV2(ctx context.Context, r *request) error {
 	return nil
 }
 
-// begin writes what both versions begin with.
-func (l *listing) begin(bucket string) *xmlWriter {
-	w := newResult("ListBucketResult")
+// begin writes what both versions begin with, to buf.
+func (l *listing) begin(buf []byte, bucket string) *xmlWriter {
+	w := appendResult(buf, "ListBucketResult")
 	w.text("Name", bucket)
 	w.text("Prefix", l.name(l.prefix))
 	w.optional("Delimiter", l.name(l.delimiter))

@@ -169,5 +169,9 @@ func (r *request) noContent() { r.ctx.SetStatusCode(fasthttp.StatusNoContent) }
 // sendXML answers 200 with a document.
 func (r *request) sendXML(w *xmlWriter) {
 	r.ctx.Response.Header.SetContentType("application/xml")
-	r.ctx.Response.SetBodyRaw(w.bytes())
+	r.ctx.Response.SwapBody(w.bytes())
 }
+
+// bodyBuffer returns memory for the body of the answer, empty: that of an earlier
+// answer where there is some, for sendXML leaves its document to fasthttp's pool.
+func (r *request) bodyBuffer() []byte { return r.ctx.Response.SwapBody(nil)[:0] }

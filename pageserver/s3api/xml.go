@@ -25,13 +25,15 @@ const (
 // xmlWriter builds a document.
 type xmlWriter struct{ b []byte }
 
-func newDocument() *xmlWriter {
-	return &xmlWriter{append(make([]byte, 0, 512), xml.Header...)}
-}
+func newDocument() *xmlWriter { return appendDocument(make([]byte, 0, 512)) }
+
+func appendDocument(buf []byte) *xmlWriter { return &xmlWriter{append(buf, xml.Header...)} }
 
 // newResult begins a document of S3's namespace.
-func newResult(root string) *xmlWriter {
-	w := newDocument()
+func newResult(root string) *xmlWriter { return appendResult(make([]byte, 0, 512), root) }
+
+func appendResult(buf []byte, root string) *xmlWriter {
+	w := appendDocument(buf)
 	w.b = append(append(append(w.b, '<'), root...), ` xmlns="`+xmlNamespace+`">`...)
 	return w
 }

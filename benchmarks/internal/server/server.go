@@ -187,32 +187,3 @@ func (s *Server) PresignedGet(ctx context.Context, bucket, key string) (string, 
 	}
 	return u.String(), nil
 }
-
-// Memory is what the kernel says of the resident memory of a process, in bytes.
-type Memory struct{ Now, Peak int64 }
-
-// Memory reads the server's resident memory now and at its peak.
-func (s *Server) Memory() (Memory, error) { return MemoryOf(s.cmd.Process.Pid) }
-
-// MemoryOf reads the resident memory of a process.
-func MemoryOf(pid int) (Memory, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return Memory{}, err
-	}
-	defer f.Close()
-	var m Memory
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		name, value, _ := strings.Cut(lines.Text(), ":")
-		kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
-		switch {
-		case err != nil:
-		case name == "VmRSS":
-			m.Now = kib << 10
-		case name == "VmHWM":
-			m.Peak = kib << 10
-		}
-	}
-	return m, lines.Err()
-}
