@@ -295,21 +295,26 @@ func (s *Store) flushIdle(ctx context.Context, snap *snapshot) error {
 
 // settleDown merges the levels above the bottom into it when the store is idle
 // and they weigh something: only at the bottom every version finds what ended it.
+// In a full collection it merges whatever has records that the snapshot knows: on
+// others nothing can be decided, and under load they never come to an end.
 func (s *Store) settleDown(ctx context.Context, snap *snapshot, mode gc.Mode) error {
 	for begun := false; ctx.Err() == nil; begun = true {
 		ran, err := s.compactOnce(func(v *layers.Version) *compaction {
+			if mode == gc.Full {
+				c := s.pickDownTo(v, snap.last)
+				if c != nil {
+					c.snap, c.exact, c.ctx = snap, true, ctx
+				}
+				return c
+			}
 			upper, bottom := levelWeight(v.L0), levelWeight(v.Levels[layers.BottomLevel])
 			for _, level := range v.Levels[:layers.BottomLevel] {
 				upper += levelWeight(level)
 			}
-			if upper == 0 || mode != gc.Full && !begun && upper < bottom/20 {
+			if upper == 0 || !begun && upper < bottom/20 {
 				return nil
 			}
-			c := s.pickDown(v)
-			if c != nil && mode == gc.Full {
-				c.snap, c.exact, c.ctx = snap, true, ctx
-			}
-			return c
+			return s.pickDown(v)
 		})
 		if err != nil || !ran {
 			return err
@@ -339,31 +344,37 @@ const downLayers = 64
 // pickDown merges level 0 to where it is merged anyway; without one, as many layers
 // of the highest level that has some as bounds allow, in order of their keys, into
 // the next level that has, or into the bottom.
-func (s *Store) pickDown(v *layers.Version) *compaction {
-	if len(v.L0) > 0 {
-		return compactionOf(v, false, 0, s.baseLevel(v), v.L0)
+func (s *Store) pickDown(v *layers.Version) *compaction { return s.pickDownTo(v, wal.MaxLSN) }
+
+// pickDownTo is pickDown of the layers that have records of LSNs up to last. What
+// it leaves in level 0 is newer than what it takes.
+func (s *Store) pickDownTo(v *layers.Version, last wal.LSN) *compaction {
+	newer := func(l *layers.Layer) bool { return l.Desc().MinLSN > last }
+	if l0 := slices.DeleteFunc(slices.Clone(v.L0), newer); len(l0) > 0 {
+		return compactionOf(v, false, 0, s.baseLevel(v), l0)
 	}
-	from := 1
-	for from < layers.BottomLevel && len(v.Levels[from]) == 0 {
-		from++
-	}
-	if from == layers.BottomLevel {
-		return nil
-	}
-	to := from + 1
-	for to < layers.BottomLevel && len(v.Levels[to]) == 0 {
-		to++
-	}
-	all := v.Levels[from]
-	c := compactionOf(v, false, from, to, all[:1])
-	for n := 2; n <= min(len(all), downLayers); n++ {
-		more := compactionOf(v, false, from, to, all[:n])
-		if len(more.inputs) > downLayers {
-			break
+	for from := 1; from < layers.BottomLevel; from++ {
+		all := v.Levels[from]
+		first := slices.IndexFunc(all, func(l *layers.Layer) bool { return !newer(l) })
+		if first < 0 {
+			continue
 		}
-		c = more
+		all = all[first:]
+		to := from + 1
+		for to < layers.BottomLevel && len(v.Levels[to]) == 0 {
+			to++
+		}
+		c := compactionOf(v, false, from, to, all[:1])
+		for n := 2; n <= min(len(all), downLayers); n++ {
+			more := compactionOf(v, false, from, to, all[:n])
+			if len(more.inputs) > downLayers {
+				break
+			}
+			c = more
+		}
+		return c
 	}
-	return c
+	return nil
 }
 
 // busyAgain reports whether somebody committed since an idle collection began.

@@ -15,8 +15,8 @@ func newBackground() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "background [PERCENT]",
 		Short: "Show or set how much of one processor background work may take",
-		Long: "Compaction, collection and reclaim are held to a share of one processor's time, so that requests do not wait for\n" +
-			"them. What is set holds until the server is started anew; then its flag --background-share counts.",
+		Long: "Compaction, collection, rollups and reclaim are held to a share of one processor's time, so that requests do not\n" +
+			"wait for them. What is set holds until the server is started anew; then its flag --background-share counts.",
 		Args: betweenArgs(0, "PERCENT"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var b pageserver.Background
