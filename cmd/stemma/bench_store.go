@@ -31,7 +31,7 @@ func newStoreBenches() []*cobra.Command {
 			"forks", "Measure forks of one bucket",
 			"Forks measures what a fork costs by the number of objects in the store and by the number of forks, beside the disk's\n" +
 				"own synced write, what an idle one keeps in memory, and how long a server with all of them takes to start.\n" +
-				"Takes 3 minutes, and 4 GiB of disk.",
+				"Takes 7 minutes, and 4 GiB of disk.",
 			&forks, &storeload.QuickForks,
 			func(fl *pflag.FlagSet) {
 				fl.IntVar(&forks.Forks, "forks", forks.Forks, "forks in the end")
@@ -53,7 +53,7 @@ func newStoreBenches() []*cobra.Command {
 		{
 			"chain", "Measure reads at the end of forks of forks",
 			"Chain measures reads in a fork of a fork of a fork, beside the root and beside a bucket that is no fork.\n" +
-				"Takes 5 minutes, and 2 GiB of disk.",
+				"Takes 7 minutes, and 2 GiB of disk.",
 			&chain, &storeload.QuickChain,
 			func(fl *pflag.FlagSet) { fl.Var((*counts)(&chain.Depths), "depth", "lengths of the chains") },
 		},
@@ -65,7 +65,7 @@ func newStoreBenches() []*cobra.Command {
 		{
 			"list", "Measure lists of millions of keys, and the memory that they need",
 			"List fills buckets with small objects and lists them, with and without delimiter, in processes whose memory is\n" +
-				"limited to 1 GiB (GOMEMLIMIT). Takes 5 minutes, and 4 GiB of disk.",
+				"limited to 1 GiB (GOMEMLIMIT). Takes 6 minutes, and 4 GiB of disk.",
 			&list, &storeload.QuickList,
 			func(fl *pflag.FlagSet) {
 				fl.Var((*counts)(&list.Keys), "keys", "numbers of keys in the bucket")
