@@ -20,7 +20,7 @@ BENCH_COUNT ?= 1
 BENCH_DIR ?= $(or $(TMPDIR),/tmp)
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test allocs race soak lint fmt tidy vet staticcheck fuzz crash microbench bench bench-full bench-tag figures bench-gc golden check clean
+.PHONY: help build run test allocs race soak lint fmt tidy vet staticcheck fuzz crash microbench bench bench-full bench-store bench-tag figures bench-gc golden check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,13 +101,20 @@ bench: build ## under five minutes: this machine's limits, S3 beside them, and t
 	@$(MAKE) --no-print-directory bench-tag BENCH_TAG_FLAGS="--size 4KiB --ops put,get,mixed --duration 1500ms --warmup 300ms --rounds 5"
 	$(GO) run ./benchmarks/page -out $(BENCH_OUT)/page.html $(BENCH_OUT)/*.json
 
-bench-full: build ## the same, longer and with more sizes: an hour and a half, and 30 GiB of disk
+bench-full: build ## the same, longer, with more sizes, and bench-store: two hours and a half, and 30 GiB of disk
 	@rm -rf $(BENCH_OUT) && mkdir -p $(BENCH_OUT)
 	./bin/stemma bench limits --dir $(BENCH_DIR) --size 4KiB,64KiB,1MiB,10MiB --duration 5s --rounds 5 --json $(BENCH_OUT)/limits.json
 	./bin/stemma bench s3 --dir $(BENCH_DIR) --size 1KiB,4KiB,64KiB,1MiB,10MiB --duration 20s --rounds 5 --json $(BENCH_OUT)/s3.json
 	./bin/stemma bench s3 --dir $(BENCH_DIR) --size 4KiB --ops list,list-dirs --keys 1000000 --duration 20s --rounds 5 --json $(BENCH_OUT)/list.json
 	@$(MAKE) --no-print-directory bench-tag BENCH_TAG_FLAGS="--size 4KiB,1MiB --ops put,get,mixed --duration 10s --rounds 9"
+	@$(MAKE) --no-print-directory bench-store
 	$(GO) run ./benchmarks/page -out $(BENCH_OUT)/page.html $(BENCH_OUT)/*.json
+
+bench-store: build ## forks, agents, chains, the past, long lists, collection, recovery, soak: 45 minutes, and 4 GiB of disk
+	@mkdir -p $(BENCH_OUT)
+	@set -e; for b in forks swarm chain past list reclaim recovery soak; do \
+		echo "== stemma bench $$b"; ./bin/stemma bench $$b --dir $(BENCH_DIR) --json $(BENCH_OUT)/$$b.json; \
+	done
 
 bench-tag: build ## the last git tag (a) and the working tree (b) in interleaved rounds; BENCH_TAG_FLAGS: of stemma bench ab
 	@tag=$$(git describe --tags --abbrev=0 2>/dev/null) || { echo "no tag to compare with"; exit 0; }; \
@@ -118,18 +125,14 @@ bench-tag: build ## the last git tag (a) and the working tree (b) in interleaved
 	mkdir -p $(BENCH_OUT); \
 	./bin/stemma bench ab --dir $(BENCH_DIR) --a-binary "$$dir/stemma-of-tag" --b-binary bin/stemma $(BENCH_TAG_FLAGS) --json $(BENCH_OUT)/ab.json
 
-bench-gc: ## what forks and overwrites leave on the disk, chains, tail latencies: half an hour, and 40 GiB of disk
+bench-gc: ## what forks and overwrites leave on the disk, tail latencies: half an hour, and 40 GiB of disk
 	$(GO) run ./benchmarks/churn
-	$(GO) run ./benchmarks/chain
 	$(GO) run ./benchmarks/overwrite
 	$(GO) run ./benchmarks/tail -through engine
 	$(GO) run ./benchmarks/tail -through server
 
-figures: ## the programs of benchmarks/ in full size: minutes, and 15 GiB of disk
-	$(GO) run ./benchmarks/forkstorm
+figures: ## the other programs of benchmarks/ in full size: minutes, and 15 GiB of disk
 	$(GO) run ./benchmarks/httpget
-	$(GO) run ./benchmarks/recovery
-	$(GO) run ./benchmarks/listing
 	$(GO) run ./benchmarks/stream
 
 golden: ## rewrite the golden files from what the code does now; read the diff

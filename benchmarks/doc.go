@@ -7,18 +7,15 @@
 //	limits      what the machine can do without Stemma, as workloads
 //	report      rows, machine facts, table, JSON, ratios with confidence
 //	suite       puts them together
+//	storeload   forks, swarms, chains, the past, long lists, collection, recovery, soak
 //
 // The rest are programs, one in each folder. They take what they need as flags, use fixed seeds, and check what
 // they read. make figures runs all of them.
 //
-//	chain       reads at the end of chains of forks that wrote something
 //	churn       a thousand forks made, changed and deleted: what stays on the disk
-//	forkstorm   forks of one bucket: cost, memory, restart, reads in depth, on the engine
 //	httpget     reads over HTTP in a root and in a fork of depth 100
 //	page        a page with plots of what stemma bench wrote
-//	listing     a million keys listed, on the engine and over S3
 //	overwrite   the same objects written again and again: disk use, write amplification
-//	recovery    time from a kill to ready
 //	stream      a 5 GiB object in and out, and the server's memory
 //	tail        p99 of puts and gets beside background work
 package benchmarks

@@ -13,12 +13,8 @@ func TestPrograms(t *testing.T) {
 		t.Skip("builds and runs programs")
 	}
 	for program, args := range map[string]string{
-		"forkstorm": "-forks 20 -bulk 10 -depth 5 -keys 100 -report 2",
-		"recovery":  "-log 4",
 		"httpget":   "-depth 3 -keys 10 -rounds 2 -reads 20",
-		"listing":   "-keys 2500",
 		"stream":    "-bytes 12582912 -part 5242880",
-		"chain":     "-quick",
 		"churn":     "-quick -window 0",
 		"overwrite": "-quick",
 		"tail":      "-quick",

@@ -299,6 +299,7 @@ func (c *catalog) each(letter byte, fn func(id uint64, v []byte) error) error {
 // loadTree reads timelines, buckets, names and pins.
 func (c *catalog) loadTree(t *tree) error {
 	var lines []*node
+	none, like := new(retention), (*retention)(nil)
 	err := c.each(rowTimeline, func(id uint64, v []byte) error {
 		d := rowDecoder(v)
 		n := &node{id: layers.TimelineID(id)}
@@ -309,7 +310,7 @@ func (c *catalog) loadTree(t *tree) error {
 			d.fail("bad depth or ancestor")
 		}
 		n.depth = int32(depth)
-		n.retention.Store(&retention{})
+		n.retention.Store(none) // until its row is read
 		t.mu.nodes[n.id] = n
 		lines = append(lines, n)
 		return d.end(fmt.Sprintf("timeline %d", id))
@@ -323,7 +324,9 @@ func (c *catalog) loadTree(t *tree) error {
 		}
 	}
 	for letter, load := range map[byte]func(n *node, d *decoder){
-		rowWindow: func(n *node, d *decoder) { n.retention.Store(&retention{window: d.window(), floor: d.lsn()}) },
+		rowWindow: func(n *node, d *decoder) {
+			like = n.setRetention(retention{window: d.window(), floor: d.lsn()}, like)
+		},
 		rowFate: func(n *node, d *decoder) {
 			t.setFateLocked(n, &fate{deleted: d.lsn(), undo: d.lsn(), dropped: d.lsn()})
 		},

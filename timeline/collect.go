@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,12 +18,9 @@ import (
 // collector finds layers that are worth rewriting. It belongs to whoever holds
 // Store.collectMu.
 type collector struct {
-	// signatures say of each timeline what decided on the needs of its records
-	// when they were last looked at, horizon aside.
-	signatures map[layers.TimelineID]uint64
-	parents    map[layers.TimelineID]layers.TimelineID // read ancestors then
-	assessed   map[layers.FileNum]*assessment
-	seed       maphash.Seed
+	known    []known // timelines, by id
+	assessed map[layers.FileNum]*assessment
+	seed     maphash.Seed
 
 	// seen is what the store looked like when it was last looked at, done when
 	// the last collection that ended well began.
@@ -39,6 +37,13 @@ type state struct {
 	visible, horizon wal.LSN
 	streams          int64 // uploads that ended; they may have left dead space
 	mode             gc.Mode
+}
+
+// known is what a timeline was when its needs were last looked at.
+type known struct {
+	id        layers.TimelineID
+	parent    layers.TimelineID // read ancestor
+	signature uint64            // of what decides on the needs of its records, horizon aside
 }
 
 // assessment is what a layer was found to hold.
@@ -97,6 +102,9 @@ func (s *Store) collectOnce(ctx context.Context) error {
 		return err
 	}
 	c.done = began
+	if began.mode == gc.Idle {
+		s.dropSnapshot()
+	}
 	return nil
 }
 
@@ -136,11 +144,9 @@ func (s *Store) collect(ctx context.Context, snap *snapshot, mode gc.Mode) error
 
 // prepare makes what the first use needs.
 func (c *collector) prepare() {
-	if c.signatures != nil {
+	if c.assessed != nil {
 		return
 	}
-	c.signatures = make(map[layers.TimelineID]uint64)
-	c.parents = make(map[layers.TimelineID]layers.TimelineID)
 	c.assessed = make(map[layers.FileNum]*assessment)
 	c.seed = maphash.MakeSeed()
 }
@@ -153,28 +159,35 @@ func (c *collector) changed(snap *snapshot, t *tree) []layers.TimelineID {
 	mark := func(id layers.TimelineID) {
 		for id != 0 && !set[id] {
 			set[id] = true
-			id = c.parents[id]
+			i, ok := slices.BinarySearchFunc(c.known, id, func(k known, id layers.TimelineID) int { return cmp.Compare(k.id, id) })
+			if !ok {
+				return
+			}
+			id = c.known[i].parent
 		}
 	}
-	seen := make(map[layers.TimelineID]bool, len(c.signatures))
-	for line := range snap.Lines() {
-		seen[line.ID] = true
+	now, old := make([]known, 0, len(c.known)), c.known
+	for line := range snap.Lines() { // by id, as known
+		for len(old) > 0 && old[0].id < line.ID { // purged
+			mark(old[0].id)
+			old = old[1:]
+		}
 		sig := c.signature(&line, t.node(line.ID))
-		// One that came and went between two looks has records, too.
-		if old, known := c.signatures[line.ID]; known && old != sig || !known && !line.Readable {
+		if len(old) > 0 && old[0].id == line.ID {
+			if old[0].signature != sig {
+				mark(line.ID)
+			}
+			old = old[1:]
+		} else if !line.Readable { // it came and went between two looks, and has records, too
 			mark(line.ID)
 		}
-		c.signatures[line.ID] = sig
+		now = append(now, known{line.ID, line.ReadAncestor, sig})
 	}
-	for id := range c.signatures {
-		if !seen[id] { // purged
-			mark(id)
-			delete(c.signatures, id)
-			delete(c.parents, id)
-		}
+	for _, k := range old {
+		mark(k.id)
 	}
+	c.known = now
 	for line := range snap.Lines() {
-		c.parents[line.ID] = line.ReadAncestor
 		if set[line.ID] {
 			mark(line.ReadAncestor) // where it reads on now
 		}

@@ -216,3 +216,25 @@ func TestRangeTombstoneOverManyTombstonesGoes(t *testing.T) {
 		t.Errorf("%d range tombstones are left, they hide nothing", n)
 	}
 }
+
+// A store that comes to rest lets go of its snapshot, and takes another when it works
+// again.
+func TestStoreAtRestHasNoSnapshot(t *testing.T) {
+	s := openUsage(t, -1)
+	s.create("main")
+	for round := range 2 {
+		s.pass(time.Second) // its snapshots rest, too
+		s.put("main", "key", 100)
+		s.ok(s.CollectIfNews(t.Context()))
+		if !s.HasSnapshot() {
+			t.Errorf("round %d: no snapshot while it works", round)
+		}
+		s.pass(time.Minute)
+		s.ok(s.CollectIfNews(t.Context()))
+		if s.HasSnapshot() {
+			t.Errorf("round %d: a snapshot while it rests", round)
+		}
+		s.put("main", "key", 200)
+		s.ok(s.Flush(t.Context()))
+	}
+}

@@ -35,6 +35,9 @@ func (s *Store) SnapshotTook(ctx context.Context, cost time.Duration) error {
 	return err
 }
 
+// HasSnapshot reports whether the store holds a snapshot for the next who wants one.
+func (s *Store) HasSnapshot() bool { return s.anySnapshot() != nil }
+
 // SetFlushPatience sets how long a collection waits for a flush, until undone.
 func SetFlushPatience(d time.Duration) (undo func()) {
 	old := flushPatience

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -25,8 +26,8 @@ type snapshot struct {
 // dead reports whether nobody reads a timeline at all.
 func (s *snapshot) dead(id layers.TimelineID) bool { return id <= s.newest && s.Dead(id) }
 
-// snapshots keeps the newest snapshot. An old one is as safe as a new one, it
-// only keeps more.
+// snapshots keeps the newest snapshot, none while the store rests. An old one is as
+// safe as a new one, it only keeps more.
 type snapshots struct {
 	mu   sync.Mutex
 	last *snapshot
@@ -64,11 +65,27 @@ func (s *Store) snapshotCost() time.Duration {
 }
 
 // anySnapshot returns the newest snapshot without waiting for anything, nil when
-// there was none yet.
+// there is none.
 func (s *Store) anySnapshot() *snapshot {
 	s.snapshots.mu.Lock()
 	defer s.snapshots.mu.Unlock()
 	return s.snapshots.last
+}
+
+// manyTimelines is how many make it worth while to give memory back at rest.
+const manyTimelines = 100_000
+
+// dropSnapshot lets go of the newest snapshot: one of a million timelines is a fifth
+// of what they take in memory, and a store at rest needs none. Nor does it need what
+// taking it, or reading the catalog, has left to the garbage collector of Go, which
+// would come by after minutes only.
+func (s *Store) dropSnapshot() {
+	s.snapshots.mu.Lock()
+	s.snapshots.last = nil
+	s.snapshots.mu.Unlock()
+	if s.tree.len() >= manyTimelines {
+		debug.FreeOSMemory()
+	}
 }
 
 // takeSnapshot returns what is read now. All that it shows as gone is gone for

@@ -81,6 +81,17 @@ type retention struct {
 	floor  wal.LSN
 }
 
+// setRetention says how far back the timeline can be read, and returns what it keeps
+// of that: like, if that says the same. Forks are many, and most are as their source.
+func (n *node) setRetention(r retention, like *retention) *retention {
+	if like == nil || *like != r {
+		like = new(retention)
+		*like = r
+	}
+	n.retention.Store(like)
+	return like
+}
+
 // fate is what became of a timeline whose bucket was deleted: until the LSN undo
 // (by the store clock) it may be undeleted, then it is dropped.
 type fate struct {
@@ -229,6 +240,13 @@ func (t *tree) node(id layers.TimelineID) *node {
 	return t.mu.nodes[id]
 }
 
+// len returns the number of timelines.
+func (t *tree) len() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.mu.nodes)
+}
+
 func (t *tree) bucket(id BucketID) *bucket {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -322,7 +340,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 			branch = lsn - 1
 		}
 		n := &node{id: o.timeline, birth: lsn, ancestor: a, branchLSN: branch, source: o.source}
-		n.retention.Store(&retention{window: o.window})
+		n.setRetention(retention{window: o.window}, a.retention.Load())
 		t.addTimelineLocked(n, o.bucket, o.name, visible)
 	case opDelete:
 		b := t.mu.buckets[o.bucket]

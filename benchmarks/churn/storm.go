@@ -191,7 +191,7 @@ func (s *storm) spotCheck(f *bucket) error {
 func (s *storm) checkGet(f *bucket, i int) error {
 	s.getChecks++
 	want := s.holds(f, i)
-	p, err := s.e.Get(s.ctx, f.name, key(i))
+	p, err := s.e.Get(s.ctx, f.name, 0, key(i))
 	switch {
 	case errors.Is(err, timeline.ErrNotFound) && want.seed == 0:
 		return nil

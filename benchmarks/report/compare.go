@@ -71,13 +71,3 @@ func Compare(a, b *Row, seed uint64) Comparison {
 		ErrorsA: a.Errors, ErrorsB: b.Errors,
 	}
 }
-
-// Interleave returns the order of rounds of each of A and B: A B B A A B B A ...,
-// so that a drift of the machine falls on both alike. True stands for B.
-func Interleave(rounds int) []bool {
-	order := make([]bool, 0, 2*rounds)
-	for i := range rounds {
-		order = append(order, i%2 == 1, i%2 == 0)
-	}
-	return order
-}

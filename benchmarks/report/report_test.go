@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -140,12 +139,6 @@ func TestRatioCoverage(t *testing.T) {
 	}
 	if held < 42 {
 		t.Errorf("%d of %d intervals hold the ratio", held, trials)
-	}
-}
-
-func TestInterleave(t *testing.T) {
-	if got, want := Interleave(4), []bool{false, true, true, false, false, true, true, false}; !slices.Equal(got, want) {
-		t.Errorf("%v", got)
 	}
 }
 

@@ -89,6 +89,18 @@ func FromResult(suite string, r *load.Result) Row {
 	return row
 }
 
+// FromLatency makes a row of how long an operation of a workload took: a percentile
+// of each round, in microseconds, and the latencies.
+func FromLatency(suite string, r *load.Result, percentile float64) Row {
+	row := FromResult(suite, r)
+	row.Unit, row.Lower, row.Series = "us", true, nil
+	for i := range r.Rounds {
+		row.Series = append(row.Series, micros(time.Duration(r.Rounds[i].Latency.ValueAtQuantile(percentile))))
+	}
+	row.Value = spread(load.SpreadOf(row.Series))
+	return row
+}
+
 // Number makes a row of one number for each round, such as seconds to recover.
 func Number(suite, name, unit string, lower bool, series ...float64) Row {
 	return Row{Suite: suite, Name: name, Unit: unit, Lower: lower, Value: spread(load.SpreadOf(series)), Series: series}

@@ -25,4 +25,7 @@
 //	mixed        45 % get, 15 % put, 10 % delete, 30 % head
 //
 // Every workload has a bucket of its own, which Close empties and deletes.
+//
+// Agents, for Stemma only, is a swarm that forks, reads, writes, lists and drops. List
+// lists a bucket that somebody else filled.
 package s3load

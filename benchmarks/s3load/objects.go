@@ -73,8 +73,8 @@ func hexSHA256(p []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// appendKey appends the key of object i of a kind. Keys need no escaping.
-func appendKey(dst []byte, kind byte, i uint64) []byte {
+// AppendKey appends the key of object i of a kind, a letter. Keys need no escaping.
+func AppendKey(dst []byte, kind byte, i uint64) []byte {
 	const digits = "0123456789abcdef"
 	p := byte(mix(i) >> 56)
 	dst = append(dst, digits[p>>4], digits[p&15], '/', kind, '-')

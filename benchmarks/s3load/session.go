@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"stemma/benchmarks/load"
 )
 
 // streamFrom is the size from which bodies are read piece by piece.
@@ -37,7 +39,7 @@ func (t *Target) newSession() *session {
 // object sets the path to object i of a kind in a bucket.
 func (s *session) object(bucket string, kind byte, i uint64) {
 	s.bucket(bucket)
-	s.path = appendKey(append(s.path, '/'), kind, i)
+	s.path = AppendKey(append(s.path, '/'), kind, i)
 }
 
 // bucket sets the path to a bucket.
@@ -184,6 +186,9 @@ func (s *session) head() error {
 	}
 	return nil
 }
+
+// headOf is head as an operation of a load.
+func (s *session) headOf(uint64) (load.Done, error) { return load.Done{}, s.head() }
 
 // remove deletes the path.
 func (s *session) remove() error {

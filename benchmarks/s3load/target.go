@@ -47,6 +47,11 @@ type Target struct {
 	sessions []*session
 	made     []string // buckets
 	next     atomic.Uint64
+
+	mu struct {
+		sync.Mutex
+		forks map[string]struct{} // of agents, that live
+	}
 }
 
 // Limits of one request.
@@ -68,6 +73,7 @@ func New(c Config) (*Target, error) {
 	t := &Target{c: c, host: u.Host, base: u.Scheme + "://" + u.Host, bodies: newBodies(c.Size, c.Seed)}
 	t.whole, t.pieces = t.newClient(u), t.newClient(u)
 	t.pieces.StreamResponseBody = true
+	t.mu.forks = make(map[string]struct{})
 	for range c.Workers {
 		t.sessions = append(t.sessions, t.newSession())
 	}
@@ -165,17 +171,18 @@ func keysOf(kind byte, from, end uint64) func(yield func([]byte) bool) {
 	return func(yield func([]byte) bool) {
 		var key []byte
 		for i := from; i < end; i++ {
-			if key = appendKey(key[:0], kind, i); !yield(key) {
+			if key = AppendKey(key[:0], kind, i); !yield(key) {
 				return
 			}
 		}
 	}
 }
 
-// Close empties and deletes all buckets that workloads made, and closes the
-// connections.
+// Close drops what forks agents have left, empties and deletes all buckets that
+// workloads made, and closes the connections.
 func (t *Target) Close(ctx context.Context) error {
-	var errs []error
+	_, err := t.DropKept(ctx)
+	errs := []error{err}
 	for _, name := range t.made {
 		if err := t.deleteBucket(ctx, name); err != nil {
 			errs = append(errs, fmt.Errorf("delete bucket %s: %w", name, err))

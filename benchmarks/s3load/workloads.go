@@ -35,15 +35,17 @@ func (t *Target) Workload(op string) (load.Workload, error) {
 	case "put":
 		t.puts(&w, op)
 	case "get":
-		t.reads(&w, op, func(s *session, i uint64) (load.Done, error) {
+		t.reads(&w, t.objectsOnce(op), 'g', t.c.Objects, func(s *session, i uint64) (load.Done, error) {
 			body := t.bodies.body(i)
 			return load.Done{Bytes: int64(len(body))}, s.get(body)
 		})
 	case "head":
-		t.reads(&w, op, func(s *session, _ uint64) (load.Done, error) { return load.Done{}, s.head() })
+		t.reads(&w, t.objectsOnce(op), 'g', t.c.Objects, (*session).headOf)
 	case "list":
 		w.Name, w.Unit = op, "key"
-		t.lists(&w, op, n == "dirs")
+		t.lists(&w, t.bucketOnce(op, func(ctx context.Context, bucket string) error {
+			return t.fill(ctx, bucket, 'l', 0, t.c.Keys)
+		}), n == "dirs")
 	case "delete":
 		w.Name, w.Unit = op, "key"
 		batch := 1
@@ -98,29 +100,49 @@ func (t *Target) puts(w *load.Workload, op string) {
 	w.After = func(ctx context.Context, _ int) error { return t.drop(ctx, bucket, 'p', first, t.next.Load()-first) }
 }
 
-// reads does op on random objects that were put before the first round.
-func (t *Target) reads(w *load.Workload, op string, read func(s *session, i uint64) (load.Done, error)) {
-	once := t.bucketOnce(op, func(ctx context.Context, bucket string) error {
+// objectsOnce makes the bucket of a workload with Config.Objects.
+func (t *Target) objectsOnce(op string) func(context.Context) (string, error) {
+	return t.bucketOnce(op, func(ctx context.Context, bucket string) error {
 		return t.fill(ctx, bucket, 'g', 0, t.c.Objects)
 	})
+}
+
+// Heads is a workload of heads of random ones of n objects of a kind in a bucket that
+// is there. They have Config.Size.
+func (t *Target) Heads(bucket string, kind byte, n int) load.Workload {
+	w := load.Workload{Name: "head", Unit: "op"}
+	t.reads(&w, func(context.Context) (string, error) { return bucket, nil }, kind, n, (*session).headOf)
+	return w
+}
+
+// reads reads random ones of n objects of a kind, of the bucket that once returns.
+func (t *Target) reads(w *load.Workload, once func(context.Context) (string, error), kind byte, n int, read func(s *session, i uint64) (load.Done, error)) {
 	var bucket string
 	w.Before = func(ctx context.Context, _ int) (err error) {
 		bucket, err = once(ctx)
 		return err
 	}
 	w.Op = func(_ context.Context, worker int, rng *rand.Rand) (load.Done, error) {
-		i := uint64(rng.IntN(t.c.Objects))
+		i := uint64(rng.IntN(n))
 		s := t.sessions[worker]
-		s.object(bucket, 'g', i)
+		s.object(bucket, kind, i)
 		return read(s, i)
 	}
 }
 
-// lists lists the objects page by page.
-func (t *Target) lists(w *load.Workload, op string, delimiter bool) {
-	once := t.bucketOnce(op, func(ctx context.Context, bucket string) error {
-		return t.fill(ctx, bucket, 'l', 0, t.c.Keys)
-	})
+// List lists a bucket that is there, as the workloads list and list-dirs do theirs.
+// Its keys are AppendKey's.
+func (t *Target) List(bucket string, delimiter bool) load.Workload {
+	w := load.Workload{Name: "list", Unit: "key"}
+	if delimiter {
+		w.Name = "list-dirs"
+	}
+	t.lists(&w, func(context.Context) (string, error) { return bucket, nil }, delimiter)
+	return w
+}
+
+// lists lists the objects of the bucket that once returns page by page.
+func (t *Target) lists(w *load.Workload, once func(context.Context) (string, error), delimiter bool) {
 	var bucket string
 	next := make([]page, t.c.Workers)
 	w.Before = func(ctx context.Context, _ int) (err error) {

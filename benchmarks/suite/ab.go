@@ -44,16 +44,16 @@ func (c *Config) compareSize(ctx context.Context, size int, openA, openB func() 
 		targets[i] = t
 	}
 	for _, op := range c.ops(size) {
-		var both [2]*contender
+		var both [2]*load.Contender
 		for i, s := range []*Site{a, b} {
 			w, err := targets[i].Workload(op)
 			if err != nil {
 				return all, err
 			}
-			both[i] = &contender{w: w, o: c.options(op, s.Pid), site: s}
+			both[i] = &load.Contender{Workload: w, Options: c.options(op, s.Pid), Pause: s.pause, Resume: s.resume}
 		}
-		c.progress("%s, %d rounds of %v each", both[0].w.Name, c.Rounds, c.Duration)
-		ra, rb, err := interleaved(ctx, both[0], both[1], c.Rounds)
+		c.Progress.Say("%s, %d rounds of %v each", both[0].Workload.Name, c.Rounds, c.Duration)
+		ra, rb, err := load.Interleaved(ctx, both[0], both[1], c.Rounds)
 		if err != nil {
 			return all, err
 		}

@@ -67,7 +67,7 @@ func (b *beside) close() (err error) {
 }
 
 // limit returns the limit of an operation, nil if it has none.
-func (b *beside) limit(ctx context.Context, op string) (*contender, error) {
+func (b *beside) limit(ctx context.Context, op string) (*load.Contender, error) {
 	if b.bare == nil {
 		return nil, nil
 	}
@@ -77,9 +77,9 @@ func (b *beside) limit(ctx context.Context, op string) (*contender, error) {
 		w, err := b.target.Workload(op)
 		w.Name = "bare " + w.Name
 		o.CPU = load.CPUOf(b.bare.Pid)
-		return &contender{w: w, o: o}, err
+		return &load.Contender{Workload: w, Options: o}, err
 	case op == "put" && b.size < inlineBelow:
-		return &contender{w: limits.Pebble(b.dir, b.size, o.Workers), o: o}, nil
+		return &load.Contender{Workload: limits.Pebble(b.dir, b.size, o.Workers), Options: o}, nil
 	case op == "put":
 		return b.diskLimit(ctx, o)
 	}
@@ -87,11 +87,11 @@ func (b *beside) limit(ctx context.Context, op string) (*contender, error) {
 }
 
 // diskLimit returns nil on a file system without direct I/O.
-func (b *beside) diskLimit(ctx context.Context, o load.Options) (*contender, error) {
+func (b *beside) diskLimit(ctx context.Context, o load.Options) (*load.Contender, error) {
 	if b.disk == nil {
 		d, err := limits.NewDisk(ctx, b.dir, diskBytes)
 		if errors.Is(err, limits.ErrNoDirect) {
-			b.c.progress("%v: no limit for puts", err)
+			b.c.Progress.Say("%v: no limit for puts", err)
 			return nil, nil
 		}
 		if err != nil {
@@ -101,5 +101,5 @@ func (b *beside) diskLimit(ctx context.Context, o load.Options) (*contender, err
 	}
 	w, workers := b.disk.SequentialWrite()
 	o.Workers = workers
-	return &contender{w: w, o: o}, nil
+	return &load.Contender{Workload: w, Options: o}, nil
 }

@@ -44,16 +44,16 @@ func Limits(ctx context.Context, c Config) (rows []report.Row, err error) {
 }
 
 func (c *Config) measureLimit(ctx context.Context, w load.Workload, o load.Options) (report.Row, error) {
-	c.progress("%s, %d rounds of %v", w.Name, c.Rounds, c.Duration)
+	c.Progress.Say("%s, %d rounds of %v", w.Name, c.Rounds, c.Duration)
 	res, err := load.Run(ctx, w, o)
 	return report.FromResult("limits", &res), err
 }
 
 func (c *Config) diskLimits(ctx context.Context, dir string, measure func(load.Workload, int) error) (err error) {
-	c.progress("write a file of %d MiB", diskBytes>>20)
+	c.Progress.Say("write a file of %d MiB", diskBytes>>20)
 	d, err := limits.NewDisk(ctx, dir, diskBytes)
 	if errors.Is(err, limits.ErrNoDirect) {
-		c.progress("%v: the disk is not measured", err)
+		c.Progress.Say("%v: the disk is not measured", err)
 		return nil
 	}
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -38,8 +37,8 @@ type Config struct {
 	// Bare is the command of a bare server, to which the size is appended. Empty: no
 	// limit is measured.
 	Bare []string
-	// Progress says what is being done. Default: nobody.
-	Progress io.Writer
+	// Progress says what is being done.
+	Progress report.Progress
 }
 
 const (
@@ -58,12 +57,6 @@ func (c *Config) ops(size int) []string {
 		return s3load.Ops()
 	}
 	return []string{"put", "get", "head", "mixed"}
-}
-
-func (c *Config) progress(format string, args ...any) {
-	if c.Progress != nil {
-		fmt.Fprintf(c.Progress, "%s "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
-	}
 }
 
 // options returns those of a workload against a server.
@@ -135,12 +128,12 @@ func (c *Config) oneSize(ctx context.Context, size int, open func() (*Site, erro
 		if err != nil {
 			return rows, err
 		}
-		c.progress("%s, %d rounds of %v", w.Name, c.Rounds, c.Duration)
+		c.Progress.Say("%s, %d rounds of %v", w.Name, c.Rounds, c.Duration)
 		limit, err := beside.limit(ctx, op)
 		if err != nil {
 			return rows, err
 		}
-		res, lim, err := interleaved(ctx, &contender{w: w, o: c.options(op, site.Pid)}, limit, c.Rounds)
+		res, lim, err := load.Interleaved(ctx, &load.Contender{Workload: w, Options: c.options(op, site.Pid)}, limit, c.Rounds)
 		if err != nil {
 			return rows, err
 		}

@@ -1,13 +1,9 @@
 package suite
 
 import (
-	"context"
-	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 
-	"stemma/benchmarks/load"
 	"stemma/benchmarks/report"
 )
 
@@ -19,29 +15,6 @@ func TestCheckLoopback(t *testing.T) {
 		if err := CheckLoopback(endpoint); (err == nil) != ok {
 			t.Errorf("%s: %v", endpoint, err)
 		}
-	}
-}
-
-// Rounds are interleaved, a b b a, and each keeps the results of its own.
-func TestInterleaved(t *testing.T) {
-	var order []string
-	make := func(name string) *contender {
-		w := load.Workload{Name: name, Unit: "op", Op: func(context.Context, int, *rand.Rand) (load.Done, error) { return load.Done{}, nil }}
-		w.Before = func(_ context.Context, round int) error {
-			order = append(order, name+string(rune('0'+round)))
-			return nil
-		}
-		return &contender{w: w, o: load.Options{Workers: 1, Ops: 10}}
-	}
-	ra, rb, err := interleaved(t.Context(), make("a"), make("b"), 3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := []string{"a0", "b0", "b1", "a1", "a2", "b2"}; !slices.Equal(order, want) {
-		t.Errorf("order %v, want %v", order, want)
-	}
-	if len(ra.Rounds) != 3 || len(rb.Rounds) != 3 || ra.Name != "a" || rb.Name != "b" {
-		t.Errorf("%+v, %+v", ra, rb)
 	}
 }
 

@@ -87,7 +87,7 @@ func (c *engineClient) put(ctx context.Context, i int, body []byte) error {
 }
 
 func (c *engineClient) get(ctx context.Context, i int) (int, error) {
-	body, err := c.e.Get(ctx, bucket, []byte(key(i)))
+	body, err := c.e.Get(ctx, bucket, 0, []byte(key(i)))
 	return len(body), err
 }
 

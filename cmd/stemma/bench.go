@@ -26,6 +26,7 @@ func newBench() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newBenchS3(), newBenchLimits(), newBenchAB(), newBenchBare())
+	cmd.AddCommand(newStoreBenches()...)
 	return cmd
 }
 
@@ -33,7 +34,7 @@ func newBench() *cobra.Command {
 type measureFlags struct {
 	config         suite.Config
 	sizes          byteSizes
-	json           string
+	json           jsonFlag
 	ops            []string
 	payload        string
 	remote         bool
@@ -49,9 +50,22 @@ func (f *measureFlags) add(fl *pflag.FlagSet) {
 	fl.DurationVar(&c.Duration, "duration", 20*time.Second, "length of a round")
 	fl.DurationVar(&c.Warmup, "warmup", time.Second, "load before a round is measured")
 	fl.IntVar(&c.Rounds, "rounds", 3, "rounds of each workload")
-	fl.Uint64Var(&c.Seed, "seed", 1, "seed of all that is random")
-	fl.StringVar(&c.Dir, "dir", "", "directory on the disk to measure; default: the one for temporary files")
-	fl.StringVar(&f.json, "json", "", "file to write the result to, as JSON")
+	addMeasure(fl, &c.Seed, &c.Dir, &f.json)
+}
+
+// addMeasure adds the flags that all of stemma bench has.
+func addMeasure(fl *pflag.FlagSet, seed *uint64, dir *string, out *jsonFlag) {
+	fl.Uint64Var(seed, "seed", 1, "seed of all that is random")
+	fl.StringVar(dir, "dir", "", "directory on the disk to measure; default: the one for temporary files")
+	fl.StringVar((*string)(out), "json", "", "file to write the result to, as JSON")
+}
+
+// orTempDir returns dir, or the directory for temporary files.
+func orTempDir(dir string) string {
+	if dir == "" {
+		return os.TempDir()
+	}
+	return dir
 }
 
 // addLoad adds those of load over S3.
@@ -73,10 +87,8 @@ func (f *measureFlags) addLoad(fl *pflag.FlagSet) {
 // prepare checks the flags and completes the configuration.
 func (f *measureFlags) prepare(stderr io.Writer) error {
 	c := &f.config
-	c.Sizes, c.Ops, c.Progress = f.sizes.bytes(), f.ops, stderr
-	if c.Dir == "" {
-		c.Dir = os.TempDir()
-	}
+	c.Sizes, c.Ops, c.Progress = f.sizes.bytes(), f.ops, report.Progress{W: stderr}
+	c.Dir = orTempDir(c.Dir)
 	if c.Clients < 1 || c.Rounds < 1 || c.Duration <= 0 || c.Warmup < 0 || c.Rate < 0 || len(c.Sizes) == 0 {
 		return usagef("want at least one size, client and round, and a duration and rate that are not negative")
 	}
@@ -139,17 +151,20 @@ func commandLine(cmd *cobra.Command) string {
 	return line
 }
 
+// jsonFlag is the file of --json; empty: none.
+type jsonFlag string
+
 // finish shows the result and writes it to --json. What was measured before err is
 // shown too.
-func (f *measureFlags) finish(cmd *cobra.Command, r *report.Report, err error) error {
+func (f jsonFlag) finish(cmd *cobra.Command, r *report.Report, err error) error {
 	if len(r.Rows) == 0 && len(r.Comparisons) == 0 {
 		return err
 	}
 	err = errors.Join(err, r.WriteTable(cmd.OutOrStdout()))
-	if f.json == "" {
+	if f == "" {
 		return err
 	}
-	out, cerr := os.Create(f.json)
+	out, cerr := os.Create(string(f))
 	if cerr != nil {
 		return errors.Join(err, cerr)
 	}
@@ -189,7 +204,7 @@ func newBenchS3() *cobra.Command {
 			}
 			r := report.New(report.MachineOf(f.config.Dir), commandLine(cmd))
 			r.Rows, err = suite.S3(cmd.Context(), f.config, open)
-			return f.finish(cmd, r, err)
+			return f.json.finish(cmd, r, err)
 		},
 	}
 	fl := cmd.Flags()
@@ -219,7 +234,7 @@ func newBenchLimits() *cobra.Command {
 			}
 			r := report.New(report.MachineOf(f.config.Dir), commandLine(cmd))
 			r.Rows, err = suite.Limits(cmd.Context(), f.config)
-			return f.finish(cmd, r, err)
+			return f.json.finish(cmd, r, err)
 		},
 	}
 	f.add(cmd.Flags())
@@ -251,7 +266,7 @@ func newBenchAB() *cobra.Command {
 			r := report.New(report.MachineOf(f.config.Dir), commandLine(cmd))
 			var err error
 			r.Comparisons, err = suite.AB(cmd.Context(), f.config, open[0], open[1])
-			return f.finish(cmd, r, err)
+			return f.json.finish(cmd, r, err)
 		},
 	}
 	fl := cmd.Flags()

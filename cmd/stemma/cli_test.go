@@ -62,6 +62,8 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"bench", "s3", "--payload", "trusted"}, "signed, unsigned or streaming"},
 		{[]string{"bench", "ab", "--a", "http://127.0.0.1:1", "--a-binary", "x"}, "either --a or --a-binary"},
 		{[]string{"bench", "limits", "--rounds", "0"}, "at least one size, client and round"},
+		{[]string{"bench", "chain", "--rounds", "0"}, "at least one"},
+		{[]string{"bench", "forks", "--objects", "1,none"}, "numbers above zero"},
 		{[]string{"fork", "a"}, "wants SOURCE NAME, got 1"},
 		{[]string{"ls", "--data", dir, "b"}, "no keys"},
 		{[]string{"cat", "--data", dir, "--endpoint", "ftp://x", "b/k"}, "want http://host:port"},

@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"stemma/pageserver/s3api":      {"stemma/pageserver/object", "stemma/pageserver/auth"},
 	"stemma/pageserver":            {"stemma/pageserver/s3api"},
 	"stemma/tools":                 {"stemma/timeline"},
-	"stemma/cmd/stemma":            {"stemma/pageserver", "stemma/tools", "stemma/benchmarks/suite"},
+	"stemma/cmd/stemma":            {"stemma/pageserver", "stemma/tools", "stemma/benchmarks/suite", "stemma/benchmarks/storeload"},
 
 	"stemma/benchmarks/load":            {},
 	"stemma/benchmarks/report":          {"stemma/benchmarks/load"},
@@ -40,6 +40,11 @@ var mayImport = map[string][]string{
 	"stemma/benchmarks/internal/server": {},
 	"stemma/benchmarks/suite": {
 		"stemma/benchmarks/report", "stemma/benchmarks/s3load", "stemma/benchmarks/limits", "stemma/benchmarks/internal/server",
+	},
+	"stemma/benchmarks/internal/engine": {"stemma/timeline"},
+	"stemma/benchmarks/storeload": {
+		"stemma/benchmarks/report", "stemma/benchmarks/s3load", "stemma/benchmarks/limits", "stemma/benchmarks/internal/server",
+		"stemma/benchmarks/internal/engine", "stemma/pageserver/object",
 	},
 }
 

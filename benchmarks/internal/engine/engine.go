@@ -19,6 +19,7 @@ import (
 	"stemma/gc"
 	"stemma/layers"
 	"stemma/timeline"
+	"stemma/wal"
 	"stemma/wal/storefs"
 )
 
@@ -157,9 +158,10 @@ func (e *Engine) Fork(ctx context.Context, source, name string) error {
 	})
 }
 
-// Get reads an object of a bucket. Errors: timeline.ErrNotFound, and others.
-func (e *Engine) Get(ctx context.Context, bucket string, key []byte) ([]byte, error) {
-	v, err := e.View(ctx, bucket, 0)
+// Get reads an object of a bucket as of an LSN; zero is the tip. Errors:
+// timeline.ErrNotFound, and others.
+func (e *Engine) Get(ctx context.Context, bucket string, at wal.LSN, key []byte) ([]byte, error) {
+	v, err := e.View(ctx, bucket, at)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -114,6 +115,17 @@ func (s *Server) Stop() error {
 	return s.cmd.Wait()
 }
 
+// Kill ends the server at once, with SIGKILL.
+func (s *Server) Kill() error {
+	if err := s.cmd.Process.Kill(); err != nil {
+		return err
+	}
+	if err := s.cmd.Wait(); err == nil {
+		return errors.New("server: it ended by itself")
+	}
+	return nil
+}
+
 // Pause stops the process where it is, until Resume.
 func (s *Server) Pause() error { return s.cmd.Process.Signal(syscall.SIGSTOP) }
 
@@ -174,30 +186,4 @@ func (s *Server) PresignedGet(ctx context.Context, bucket, key string) (string, 
 		return "", err
 	}
 	return u.String(), nil
-}
-
-// Memory is what the kernel says of the server's resident memory, in bytes.
-type Memory struct{ Now, Peak int64 }
-
-// Memory reads the server's resident memory now and at its peak.
-func (s *Server) Memory() (Memory, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
-	if err != nil {
-		return Memory{}, err
-	}
-	defer f.Close()
-	var m Memory
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		name, value, _ := strings.Cut(lines.Text(), ":")
-		kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
-		switch {
-		case err != nil:
-		case name == "VmRSS":
-			m.Now = kib << 10
-		case name == "VmHWM":
-			m.Peak = kib << 10
-		}
-	}
-	return m, lines.Err()
 }

@@ -1,25 +1,13 @@
-package main
+package storeload
 
 import (
 	"errors"
 	"fmt"
 
-	"stemma/benchmarks/internal/engine"
 	"stemma/layers"
 	"stemma/timeline"
 	"stemma/wal/storefs"
 )
-
-// layersOf returns how many layers the levels of a store have, as "3/1": those of
-// level 0 and the rest.
-func layersOf(e *engine.Engine) string {
-	m := e.Metrics()
-	below := 0
-	for _, l := range m.Levels[1:] {
-		below += l.Layers
-	}
-	return fmt.Sprintf("%d/%d", m.Levels[0].Layers, below)
-}
 
 // hopsOf returns how many timelines with records of their own a read at the tip
 // of a bucket of a closed store goes through.
@@ -45,6 +33,9 @@ func hopsOf(dir, bucket string) (hops int, err error) {
 		if st.Timelines[i].Bucket == bucket {
 			t = &st.Timelines[i]
 		}
+	}
+	if t == nil {
+		return 0, fmt.Errorf("no bucket %s", bucket)
 	}
 	for ; t != nil; t = byID[t.ReadAncestor] {
 		if t.Written {

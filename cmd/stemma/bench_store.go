@@ -1,0 +1,166 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"stemma/benchmarks/report"
+	"stemma/benchmarks/storeload"
+)
+
+// storeBench is a workload of package storeload as a command.
+type storeBench struct {
+	name, short, long string
+	full, quick       storeload.Workload
+	flags             func(fl *pflag.FlagSet) // of full; may be nil
+}
+
+// newStoreBenches are the commands that measure what a store does beside answering
+// single requests.
+func newStoreBenches() []*cobra.Command {
+	forks, swarm, chain, list := storeload.FullForks, storeload.FullSwarm, storeload.FullChain, storeload.FullList
+	recovery, past, reclaim, soak := storeload.FullRecovery, storeload.FullPast, storeload.FullReclaim, storeload.FullSoak
+	var all []*cobra.Command
+	for _, b := range []storeBench{
+		{
+			"forks", "Measure forks of one bucket",
+			"Forks measures what a fork costs by the number of objects in the store and by the number of forks, beside the disk's\n" +
+				"own synced write, what an idle one keeps in memory, and how long a server with all of them takes to start.\n" +
+				"Takes 7 minutes, and 4 GiB of disk.",
+			&forks, &storeload.QuickForks,
+			func(fl *pflag.FlagSet) {
+				fl.IntVar(&forks.Forks, "forks", forks.Forks, "forks in the end")
+				fl.Var((*counts)(&forks.Objects), "objects", "numbers of objects in the store")
+			},
+		},
+		{
+			"swarm", "Measure agents that each work in a fork of their own",
+			"Swarm runs agents against a server: each forks a bucket, reads, writes, lists, and drops the fork.\n" +
+				"Takes a minute, and 2 GiB of disk.",
+			&swarm, &storeload.QuickSwarm,
+			func(fl *pflag.FlagSet) {
+				fl.Var((*counts)(&swarm.Agents), "agents", "numbers of agents that work at once")
+				fl.IntVar(&swarm.Reads, "reads", swarm.Reads, "gets of an agent")
+				fl.IntVar(&swarm.Writes, "writes", swarm.Writes, "puts of an agent")
+				fl.DurationVar(&swarm.Duration, "duration", swarm.Duration, "length of a round")
+			},
+		},
+		{
+			"chain", "Measure reads at the end of forks of forks",
+			"Chain measures reads in a fork of a fork of a fork, beside the root and beside a bucket that is no fork.\n" +
+				"Takes 7 minutes, and 2 GiB of disk.",
+			&chain, &storeload.QuickChain,
+			func(fl *pflag.FlagSet) { fl.Var((*counts)(&chain.Depths), "depth", "lengths of the chains") },
+		},
+		{
+			"past", "Measure reads of a bucket as it was",
+			"Past measures reads some versions back, beside the tip. Takes a minute, and 1 GiB of disk.",
+			&past, &storeload.QuickPast, nil,
+		},
+		{
+			"list", "Measure lists of millions of keys, and the memory that they need",
+			"List fills buckets with small objects and lists them, with and without delimiter, in processes whose memory is\n" +
+				"limited to 1 GiB (GOMEMLIMIT). Takes 6 minutes, and 4 GiB of disk.",
+			&list, &storeload.QuickList,
+			func(fl *pflag.FlagSet) {
+				fl.Var((*counts)(&list.Keys), "keys", "numbers of keys in the bucket")
+				fl.DurationVar(&list.Duration, "duration", list.Duration, "length of a round")
+			},
+		},
+		{
+			"reclaim", "Measure how fast dropped forks give their bytes back",
+			"Reclaim drops forks that wrote 1 GiB, and measures how fast it comes back and what a load beside it has to wait.\n" +
+				"Takes 3 minutes at most, and 4 GiB of disk.",
+			&reclaim, &storeload.QuickReclaim, nil,
+		},
+		{
+			"recovery", "Measure the time from kill -9 to ready",
+			"Recovery kills servers that have a long log, and starts them again. Takes 2 minutes, and 2 GiB of disk.",
+			&recovery, &storeload.QuickRecovery,
+			func(fl *pflag.FlagSet) { fl.Var((*counts)(&recovery.LogMiB), "log", "lengths of the log, in MiB") },
+		},
+		{
+			"soak", "Watch memory, disk and latency of a server under load for long",
+			"Soak loads a server at a fixed rate, with forks made and dropped beside, and looks at it every few seconds.\n" +
+				"Takes 20 minutes, and 2 GiB of disk.",
+			&soak, &storeload.QuickSoak,
+			func(fl *pflag.FlagSet) {
+				fl.DurationVar(&soak.Duration, "duration", soak.Duration, "how long")
+				fl.DurationVar(&soak.Sample, "sample", soak.Sample, "time between two looks")
+			},
+		},
+	} {
+		all = append(all, b.command())
+	}
+	return all
+}
+
+func (b storeBench) command() *cobra.Command {
+	var c storeload.Config
+	var out jsonFlag
+	cmd := &cobra.Command{
+		Use:   b.name,
+		Short: b.short,
+		Long:  b.long,
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if c.Rounds < 1 {
+				return usagef("--rounds: want at least one")
+			}
+			if c.Binary, err = os.Executable(); err != nil {
+				return err
+			}
+			c.Progress = report.Progress{W: cmd.ErrOrStderr()}
+			c.Dir = orTempDir(c.Dir)
+			w := b.full
+			if c.Small {
+				w = b.quick
+			}
+			r := report.New(report.MachineOf(c.Dir), commandLine(cmd))
+			r.Rows, err = w.Run(cmd.Context(), &c)
+			return out.finish(cmd, r, err)
+		},
+	}
+	fl := cmd.Flags()
+	fl.BoolVar(&c.Small, "quick", false, "a small run of a few seconds that shows that it works; flags of size do not count")
+	fl.IntVar(&c.Rounds, "rounds", 5, "rounds of each figure")
+	addMeasure(fl, &c.Seed, &c.Dir, &out)
+	if b.flags != nil {
+		b.flags(fl)
+	}
+	return cmd
+}
+
+// counts is a flag value such as 1,10,1000. Setting it replaces all.
+type counts []int
+
+// Set implements pflag.Value.
+func (c *counts) Set(s string) error {
+	var all counts
+	for part := range strings.SplitSeq(s, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(part))
+		if err != nil || n < 1 {
+			return fmt.Errorf("%q: want numbers above zero", s)
+		}
+		all = append(all, n)
+	}
+	*c = all
+	return nil
+}
+
+// String implements pflag.Value.
+func (c *counts) String() string {
+	var all []string
+	for _, n := range *c {
+		all = append(all, strconv.Itoa(n))
+	}
+	return strings.Join(all, ",")
+}
+
+// Type implements pflag.Value.
+func (c *counts) Type() string { return "numbers" }
