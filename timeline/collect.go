@@ -137,7 +137,7 @@ func (s *Store) collect(ctx context.Context, snap *snapshot, mode gc.Mode) error
 	if mode == gc.Idle {
 		errs = append(errs, s.flushIdle(ctx, snap), s.rollUpLeaves(ctx), s.settleDown(ctx, snap, mode))
 	}
-	_, err := s.rewriteGarbage(ctx, snap, mode)
+	_, err := s.rewriteGarbage(ctx, snap, mode) // what overtook it is looked at the next time
 	errs = append(errs, err, s.mergeEnded(ctx, mode), s.reclaimValues(ctx, mode), s.purge(ctx, snap))
 	return errors.Join(errs...)
 }
@@ -413,10 +413,10 @@ const assessBudget = 32 << 20
 // rewriteGarbage assesses the layers that may have become garbage and rewrites
 // those where it is worth it. It reports whether it rewrote any. A layer that
 // fails does not keep it from the others.
-func (s *Store) rewriteGarbage(ctx context.Context, snap *snapshot, mode gc.Mode) (rewrote bool, err error) {
+func (s *Store) rewriteGarbage(ctx context.Context, snap *snapshot, mode gc.Mode) (done rewrites, err error) {
 	v, _, err := s.acquireLayers()
 	if err != nil {
-		return false, err
+		return done, err
 	}
 	all := slices.Collect(v.All())
 	v.ReleaseLayers()
@@ -428,45 +428,56 @@ func (s *Store) rewriteGarbage(ctx context.Context, snap *snapshot, mode gc.Mode
 	var errs []error
 	for _, l := range all {
 		if ctx.Err() != nil || s.closing.Err() != nil || s.Err() != nil {
-			return rewrote, errors.Join(append(errs, ctx.Err(), s.Err())...)
+			return done, errors.Join(append(errs, ctx.Err(), s.Err())...)
 		}
-		did, err := s.rewriteIfGarbage(ctx, l, snap, mode, &budget)
-		rewrote = rewrote || did
+		one, err := s.rewriteIfGarbage(ctx, l, snap, mode, &budget)
+		done.rewrote = done.rewrote || one.rewrote
+		done.overtaken = done.overtaken || one.overtaken
 		if err != nil {
 			errs = append(errs, fmt.Errorf("collect layer %d: %w", l.Desc().Num, err))
 		}
 	}
-	return rewrote, errors.Join(errs...)
+	return done, errors.Join(errs...)
+}
+
+// rewrites says what became of layers that were looked at for garbage.
+type rewrites struct {
+	rewrote bool
+	// overtaken: a compaction replaced one before. What it wrote was decided on by a
+	// snapshot of its own, maybe an older one, and was not looked at.
+	overtaken bool
 }
 
 // rewriteIfGarbage assesses a layer, unless it was and nothing happened since or
 // the budget of bytes is spent, and rewrites it if that is worth it.
-func (s *Store) rewriteIfGarbage(ctx context.Context, l *layers.Layer, snap *snapshot, mode gc.Mode, budget *int64) (bool, error) {
+func (s *Store) rewriteIfGarbage(ctx context.Context, l *layers.Layer, snap *snapshot, mode gc.Mode, budget *int64) (done rewrites, err error) {
 	num := l.Desc().Num
 	a := s.collector.assessed[num]
 	if s.stale(a, snap, mode) {
 		if *budget <= 0 || s.busyAgain(mode) {
-			return false, nil
+			return done, nil
 		}
 		*budget -= l.Desc().Bytes
 		v, _, err := s.acquireLayers()
 		if err != nil {
-			return false, err
+			return done, err
 		}
 		defer v.ReleaseLayers()
 		if !slices.Contains(slices.Collect(v.All()), l) {
-			return false, nil // a compaction has replaced it
+			return rewrites{overtaken: true}, nil
 		}
 		if a, err = s.assess(v, l, snap, mode == gc.Full); err != nil {
-			return false, err
+			return done, err
 		}
 		s.metrics.assessed.Add(1)
 		s.collector.assessed[num] = a
 	}
 	if !a.deadAll && !gc.Rewrite(a.bytes, a.dead, a.deadValues, mode) {
-		return false, nil
+		return done, nil
 	}
-	return s.rewriteLayer(ctx, l, snap, mode)
+	done.rewrote, err = s.rewriteLayer(ctx, l, snap, mode)
+	done.overtaken = !done.rewrote && err == nil
+	return done, err
 }
 
 // rewriteLayer removes the garbage of one layer. It reports false when a

@@ -48,6 +48,7 @@ func (s *Store) collectFull(ctx context.Context) error {
 	// All rounds go by one horizon, so that they come to an end however much is
 	// committed meanwhile.
 	horizon := s.Horizon()
+	overtaken := 0
 	for again := true; again; {
 		if err := s.rollUp(ctx, true); err != nil {
 			return err
@@ -60,8 +61,13 @@ func (s *Store) collectFull(ctx context.Context) error {
 		if err := s.settleDown(ctx, snap, gc.Full); err != nil {
 			return err
 		}
-		if again, err = s.rewriteGarbage(ctx, snap, gc.Full); err != nil {
+		done, err := s.rewriteGarbage(ctx, snap, gc.Full)
+		if err != nil {
 			return err
+		}
+		if again = done.rewrote; done.overtaken && overtaken < maxOvertaken {
+			overtaken++
+			again = true
 		}
 		purged := s.metrics.purged.Load()
 		if err := s.purge(ctx, snap); err != nil {
@@ -74,6 +80,10 @@ func (s *Store) collectFull(ctx context.Context) error {
 	}
 	return s.reclaimValues(ctx, gc.Full)
 }
+
+// maxOvertaken bounds the rounds that a full collection goes on for because
+// compactions replaced layers before it came to them: under load some always do.
+const maxOvertaken = 16
 
 // readersGone is how long CollectFull waits for readers of older Versions.
 const readersGone = time.Minute

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"stemma/gc"
 	"stemma/layers"
 	"stemma/wal/storefs"
 )
@@ -74,5 +75,53 @@ func TestMergingDownGoesInPieces(t *testing.T) {
 		if n := len(v.Levels[level]); n > 0 {
 			t.Errorf("%d layers left at level %d", n, level)
 		}
+	}
+}
+
+// A full collection notices that a compaction replaced a layer before it came to
+// it: what that wrote has to be looked at, too.
+func TestRewriteIsOvertaken(t *testing.T) {
+	s, err := Open(Options{FS: storefs.NewMem(), Dir: "data", HorizonEvery: time.Hour, CollectEvery: -1, L0Layers: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.CreateBucket(t.Context(), "b", nil); err != nil {
+		t.Fatal(err)
+	}
+	put := func() {
+		var b Batch
+		b.Put(layers.NamespaceObjects, []byte("key"), []byte("value"), nil)
+		if _, err := s.Commit(t.Context(), "b", &b); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put()
+	put()
+	s.collector.prepare()
+	snap, err := s.takeSnapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func(l *layers.Layer) rewrites {
+		budget := int64(1 << 30)
+		done, err := s.rewriteIfGarbage(t.Context(), l, snap, gc.Full, &budget)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return done
+	}
+	l := s.version.Load().L0[0]
+	if done := look(l); done.overtaken {
+		t.Errorf("%+v, nothing has replaced it", done)
+	}
+	if ran, err := s.compactOnce(s.pickDown); !ran || err != nil {
+		t.Fatal(ran, err)
+	}
+	if done := look(l); !done.overtaken || done.rewrote {
+		t.Errorf("%+v, a compaction has replaced it", done)
 	}
 }
