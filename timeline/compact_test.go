@@ -16,7 +16,7 @@ import (
 func TestMergingDownGoesInPieces(t *testing.T) {
 	s, err := Open(Options{
 		FS: storefs.NewMem(), Dir: "data", CollectEvery: -1, HorizonEvery: time.Hour, Window: -1,
-		LayerBytes: 12 << 10, Level1Bytes: 48 << 10, L0Layers: 2, PartBytes: 1 << 20,
+		LayerBytes: 12 << 10, Level1Bytes: 48 << 10, L0Layers: 2, PartBytes: 1 << 20, BackgroundShare: 100,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -328,7 +328,11 @@ func TestUsageOfHistory(t *testing.T) {
 // Logical bytes are what a listing adds up to, whatever was forked, deleted and
 // rewritten, and none of the figures depends on how many passes they took.
 func TestUsageAgainstListings(t *testing.T) {
-	for seed := range uint64(12) {
+	runs := uint64(6)
+	if soaking {
+		runs = 60
+	}
+	for seed := range runs {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			window := gc.Window(-1)
 			if seed%2 == 1 {
