@@ -90,7 +90,7 @@ func (s *Store) collectOnce(ctx context.Context) error {
 	now := s.opts.Uptime()
 	ended := c.leasesEnd != 0 && c.leasesEnd < s.clock.Now() // nothing is logged when a lease ends
 	news := began != c.done || ended || s.reclaim.pending() || s.strained.any()
-	if !news || began.mode == gc.Busy && now-c.ran < restFactor*s.snapshotCost() {
+	if !news || now-c.ran < restFactor*s.snapshotCost() {
 		return nil
 	}
 	c.ran, c.leasesEnd = now, s.leases.firstEnd(s.clock.Now())
