@@ -57,6 +57,8 @@ var (
 	ErrObjectSize = errors.New("object: parts do not add up to the size promised")
 	// ErrPartNumber: InvalidArgument; part numbers go from 1 to 10,000.
 	ErrPartNumber = errors.New("object: part number out of range")
+	// ErrSettingsTooLarge: InvalidRequest; all settings of the bucket together are too long.
+	ErrSettingsTooLarge = errors.New("object: settings too large")
 	// ErrSelfCopy: InvalidRequest; a copy onto itself that changes nothing.
 	ErrSelfCopy = errors.New("object: copy onto itself without a change")
 	// ErrTooManyKeys: MalformedXML; more than 1,000 keys in one DeleteMany.

@@ -28,6 +28,8 @@ type Service struct {
 	o        Options
 	streamed atomic.Int64 // see StreamedBytes
 	lanes    md5Lanes
+
+	settingsCache settingsCache
 }
 
 // New returns the service of a store, which must outlive it.

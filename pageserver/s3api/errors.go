@@ -114,6 +114,7 @@ var sentinels = []struct {
 	{object.ErrMissingPartChecksum, "InvalidRequest", "The upload was created using a checksum algorithm. The complete request must include the checksum for each part."},
 	{object.ErrObjectSize, "InvalidRequest", "The provided 'x-amz-mp-object-size' header value does not match what was computed."},
 	{object.ErrPartNumber, "InvalidArgument", "Part number must be an integer between 1 and 10000, inclusive"},
+	{object.ErrSettingsTooLarge, "InvalidRequest", "The settings of the bucket are too large"},
 	{object.ErrSelfCopy, "InvalidRequest", "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes."},
 	{object.ErrTooManyKeys, "MalformedXML", ""},
 	{object.ErrKeyTooLong, "KeyTooLongError", ""},

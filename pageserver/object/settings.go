@@ -1,0 +1,164 @@
+package object
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"stemma/layers"
+	"stemma/timeline"
+	"stemma/wal"
+)
+
+// Settings is how a bucket is configured. It is one record of the bucket's
+// timeline, so it has a history, and a fork begins with what its source had at the
+// branch point. What belongs to the bucket's id and not to its content (owner,
+// labels, quota, expiry) is in the bucket's attributes instead.
+//
+// Whoever gets one from Service.Settings shares it and must not change it.
+type Settings struct {
+	// LSN is the commit that wrote the settings; zero when nobody did.
+	LSN wal.LSN `json:"-"`
+	// Tags are those of the bucket itself, in the order given.
+	Tags []Field `json:"tags,omitempty"`
+}
+
+// MaxSettingsBytes bounds the encoded settings of a bucket.
+const MaxSettingsBytes = 1 << 20
+
+// noSettings are those of a bucket whose settings nobody wrote.
+var noSettings = &Settings{}
+
+// settingsKey is where the settings lie in NamespaceConfig.
+var settingsKey = []byte("settings")
+
+// Settings returns how a bucket is configured as of at; zero is the tip. The
+// answer may be shared and must not be changed. Errors: timeline.ErrNoSuchBucket,
+// ErrFuture, *BelowHorizonError, ErrCorrupt.
+func (s *Service) Settings(ctx context.Context, bucket string, at wal.LSN) (*Settings, error) {
+	v, err := s.store.View(ctx, bucket, at)
+	if err != nil {
+		return nil, err
+	}
+	defer v.Close()
+	return s.settings(v)
+}
+
+// settings is Settings by whoever reads the bucket already.
+func (s *Service) settings(r reader) (*Settings, error) {
+	rec, err := r.Get(layers.NamespaceConfig, settingsKey)
+	if errors.Is(err, timeline.ErrNotFound) {
+		return noSettings, nil
+	} else if err != nil {
+		return nil, err
+	}
+	id := settingsID{rec.Key.Timeline(), rec.LSN}
+	if have := s.settingsCache.get(id); have != nil {
+		return have, nil
+	}
+	set, err := decodeSettings(rec.Meta, rec.LSN)
+	if err != nil {
+		return nil, err
+	}
+	s.settingsCache.put(id, set)
+	return set, nil
+}
+
+// UpdateSettings changes the settings of a bucket: change gets a copy of its own to
+// work on. Nothing is written when it fails, or changes nothing. Errors:
+// ErrSettingsTooLarge, timeline.ErrNoSuchBucket, those of change and of a commit.
+func (s *Service) UpdateSettings(ctx context.Context, bucket string, change func(*Settings) error) (wal.LSN, error) {
+	locks := []timeline.Lock{{NS: layers.NamespaceConfig, Key: settingsKey, Exclusive: true}}
+	return s.store.Update(ctx, bucket, locks, func(tx *timeline.Tx) error {
+		old, err := s.settings(tx)
+		if err != nil {
+			return err
+		}
+		before, err := encodeSettings(old)
+		if err != nil {
+			return err
+		}
+		mine, err := decodeSettings(before, old.LSN)
+		if err != nil {
+			return err
+		}
+		if err := change(mine); err != nil {
+			return err
+		}
+		after, err := encodeSettings(mine)
+		if err != nil || bytes.Equal(before, after) {
+			return err
+		}
+		tx.Put(layers.NamespaceConfig, settingsKey, after, layers.AppendInlineBody(nil, nil))
+		return nil
+	})
+}
+
+// settingsVersion is the first byte of the record's Meta; the rest is JSON.
+const settingsVersion = 1
+
+func encodeSettings(set *Settings) ([]byte, error) {
+	p, err := json.Marshal(set)
+	if err != nil {
+		return nil, fmt.Errorf("encode settings: %w", err)
+	}
+	if len(p) >= MaxSettingsBytes {
+		return nil, fmt.Errorf("settings of %d bytes, at most %d: %w", len(p), MaxSettingsBytes, ErrSettingsTooLarge)
+	}
+	return append([]byte{settingsVersion}, p...), nil
+}
+
+func decodeSettings(p []byte, lsn wal.LSN) (*Settings, error) {
+	if len(p) == 0 || len(p) > MaxSettingsBytes || p[0] != settingsVersion {
+		return nil, fmt.Errorf("settings of %d bytes at %d: %w", len(p), lsn, ErrCorrupt)
+	}
+	d := json.NewDecoder(bytes.NewReader(p[1:]))
+	d.DisallowUnknownFields()
+	set := &Settings{}
+	if err := d.Decode(set); err != nil {
+		return nil, fmt.Errorf("settings at %d: %w: %w", lsn, err, ErrCorrupt)
+	}
+	set.LSN = lsn
+	return set, nil
+}
+
+// settingsID names one record: a commit writes the key once in a timeline.
+type settingsID struct {
+	timeline layers.TimelineID
+	lsn      wal.LSN
+}
+
+// settingsCache keeps decoded settings, for every request asks for those of its
+// bucket. The zero value is ready. Safe for concurrent use.
+type settingsCache struct {
+	mu   sync.RWMutex
+	sets map[settingsID]*Settings
+}
+
+// maxCachedSettings bounds the cache; buckets that share settings by inheritance
+// share the entry.
+const maxCachedSettings = 1024
+
+func (c *settingsCache) get(id settingsID) *Settings {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.sets[id]
+}
+
+func (c *settingsCache) put(id settingsID, set *Settings) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sets == nil {
+		c.sets = make(map[settingsID]*Settings)
+	}
+	for old := range c.sets { // any will do: those in use come back at once
+		if len(c.sets) < maxCachedSettings {
+			break
+		}
+		delete(c.sets, old)
+	}
+	c.sets[id] = set
+}
