@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"stemma/layers"
+	"stemma/wal"
 )
 
 // Batch gathers the records of one commit to one timeline. A later write of a
@@ -15,6 +16,10 @@ type Batch struct {
 	ops   []batchOp
 	index map[string]int // point ops by namespace and key, made once a batch has several
 	bytes int
+	guard ConfigGuard
+	// stamped says that there are keys that end in the LSN of the commit; configures,
+	// that there are records of NamespaceConfig.
+	stamped, configures bool
 }
 
 type batchOp struct {
@@ -24,12 +29,40 @@ type batchOp struct {
 	end  []byte // range delete: exclusive end
 	meta []byte
 	body layers.Body
+	// stamped: the last 8 bytes of the key become the commit's LSN, inverted.
+	stamped bool
 }
 
 // Put writes the full value of a key.
 func (b *Batch) Put(ns layers.Namespace, key, meta []byte, body layers.Body) {
 	b.add(batchOp{kind: layers.KindValue, ns: ns, key: key, meta: meta, body: body})
 }
+
+// StampBytes is the length of the stamp that a key of PutStamped ends with.
+const StampBytes = 8
+
+// Stamp returns what a key ends with that sorts newest first: lsn, inverted,
+// big-endian.
+func Stamp(lsn wal.LSN) [StampBytes]byte {
+	var b [StampBytes]byte
+	binary.BigEndian.PutUint64(b[:], ^uint64(lsn))
+	return b
+}
+
+// ParseStamp is the inverse of Stamp.
+func ParseStamp(b [StampBytes]byte) wal.LSN { return wal.LSN(^binary.BigEndian.Uint64(b[:])) }
+
+// PutStamped is Put of the key that begins with prefix and ends with the Stamp of
+// the commit's own LSN. The commit must go through Store.Commit, Update or
+// Exclusive.
+func (b *Batch) PutStamped(ns layers.Namespace, prefix, meta []byte, body layers.Body) {
+	key := append(prefix[:len(prefix):len(prefix)], make([]byte, StampBytes)...)
+	b.stamped = true
+	b.add(batchOp{kind: layers.KindValue, ns: ns, key: key, meta: meta, body: body, stamped: true})
+}
+
+// Bytes bounds the size of the commit.
+func (b *Batch) Bytes() int { return b.bytes }
 
 // Delete writes a tombstone for a key.
 func (b *Batch) Delete(ns layers.Namespace, key []byte) {
@@ -43,6 +76,7 @@ func (b *Batch) DeleteRange(ns layers.Namespace, lower, upper []byte) {
 		panic(fmt.Sprintf("BUG: DeleteRange of [%q, %q)", lower, upper))
 	}
 	b.ops = append(b.ops, batchOp{kind: layers.KindRangeTombstone, ns: ns, key: lower, end: upper})
+	b.configures = b.configures || ns == layers.NamespaceConfig
 	b.bytes += len(lower) + len(upper) + opOverhead
 }
 
@@ -62,13 +96,14 @@ func (b *Batch) onlyDeletes() bool {
 // Reset empties the batch for another use.
 func (b *Batch) Reset() {
 	clear(b.ops)
-	b.ops, b.index, b.bytes = b.ops[:0], nil, 0
+	*b = Batch{ops: b.ops[:0]}
 }
 
 // indexFrom is the batch size from which repeated keys are found by a map.
 const indexFrom = 8
 
 func (b *Batch) add(op batchOp) {
+	b.configures = b.configures || op.ns == layers.NamespaceConfig
 	if i := b.find(op.ns, op.key); i >= 0 {
 		b.bytes += len(op.meta) + len(op.body) - len(b.ops[i].meta) - len(b.ops[i].body)
 		b.ops[i] = op
@@ -121,6 +156,26 @@ func (b *Batch) encode(t layers.TimelineID) []byte {
 		p = appendRecord(p, t, o)
 	}
 	return p
+}
+
+// stamps returns where in the payload that encode returned the stamps lie.
+func (b *Batch) stamps() []int {
+	if !b.stamped {
+		return nil
+	}
+	var at []int
+	n := len(appendPayloadHeader(nil, len(b.ops)))
+	var scratch []byte
+	for i := range b.ops {
+		o := &b.ops[i]
+		if o.stamped {
+			key := appendKey(scratch[:0], 0, o.ns, o.key)
+			at = append(at, n+1+len(key)-StampBytes)
+		}
+		scratch = appendRecord(scratch[:0], 0, o)
+		n += len(scratch)
+	}
+	return at
 }
 
 // check refuses what no layer could hold.

@@ -25,8 +25,12 @@ type Tx struct {
 	view *View
 }
 
-// Get reads one key; see View.Get. The key must be among the locks.
+// Get reads one key; see View.Get. The key must be among the locks, or be one of
+// NamespaceConfig, see GuardConfig.
 func (tx *Tx) Get(ns layers.Namespace, key []byte) (layers.Record, error) {
+	if ns == layers.NamespaceConfig {
+		tx.GuardConfig()
+	}
 	return tx.view.Get(ns, key)
 }
 
@@ -42,12 +46,12 @@ func (tx *Tx) LSN() wal.LSN { return tx.view.lsn }
 // Info describes the bucket.
 func (tx *Tx) Info() Info { return tx.view.Info() }
 
-// Commit writes a batch without looking at what was there. On return the
-// records are durable and visible, at the LSN returned.
+// Commit writes a batch without looking at what was there, but see Batch.Guard.
+// On return the records are durable and visible, at the LSN returned.
 //
-// Errors: ErrNoSuchBucket, ErrBatchTooLarge, ErrSlowDown, storefs.ErrDiskFull
-// and ctx's before anything was written; *wal.ReadOnlyError, after which the
-// commit is indeterminate: whole or absent, never half.
+// Errors: ErrNoSuchBucket, ErrConfigChanged, ErrBatchTooLarge, ErrSlowDown,
+// storefs.ErrDiskFull and ctx's before anything was written; *wal.ReadOnlyError,
+// after which the commit is indeterminate: whole or absent, never half.
 func (s *Store) Commit(ctx context.Context, name string, b *Batch) (wal.LSN, error) {
 	if err := s.admit(ctx, b); err != nil {
 		return 0, err
@@ -55,7 +59,7 @@ func (s *Store) Commit(ctx context.Context, name string, b *Batch) (wal.LSN, err
 	if err := s.admitSpace(b); err != nil {
 		return 0, err
 	}
-	return s.retryMoved(ctx, name, func(bk *bucket, n *node) (wal.LSN, error) {
+	lsn, err := s.retryMoved(ctx, name, func(bk *bucket, n *node) (wal.LSN, error) {
 		var few [8]uint32
 		set := stripeSet(few[:0])
 		ranged := false
@@ -75,13 +79,17 @@ func (s *Store) Commit(ctx context.Context, name string, b *Batch) (wal.LSN, err
 		defer s.stripes.unlock(set)
 		return s.append(ctx, name, bk, n, b)
 	})
+	if errors.Is(err, ErrConfigChanged) {
+		err = s.settleConfig(ctx, name)
+	}
+	return lsn, err
 }
 
 // Update runs fn while it holds the stripes of locks, and commits what fn
 // wrote. Every key that fn writes must be among the locks; a range delete takes
 // none on the keys that it hides, so if others write those, use Exclusive. fn
-// may run again when the bucket's name has moved meanwhile. When
-// fn writes nothing, the LSN returned is the one that it read at.
+// may run again when the bucket's name has moved meanwhile, or the configuration
+// that it read has changed. When fn writes nothing, the LSN returned is the one that it read at.
 //
 // Errors: those of fn and of Commit.
 func (s *Store) Update(ctx context.Context, name string, locks []Lock, fn func(tx *Tx) error) (wal.LSN, error) {
@@ -140,20 +148,35 @@ func (s *Store) transact(ctx context.Context, name string, bk *bucket, n *node, 
 	if err := s.admitSpace(&tx.Batch); err != nil {
 		return 0, err
 	}
-	return s.append(ctx, name, bk, n, &tx.Batch)
+	lsn, err := s.append(ctx, name, bk, n, &tx.Batch)
+	if errors.Is(err, ErrConfigChanged) {
+		err = errMoved // fn runs again
+	}
+	return lsn, err
 }
 
 // append encodes and logs a batch whose locks are held, and waits until it is
 // visible.
+//
+// Errors: errMoved, ErrConfigChanged, and those of the log.
 func (s *Store) append(ctx context.Context, name string, bk *bucket, n *node, b *Batch) (wal.LSN, error) {
-	c := wal.Commit{
-		Payload: b.encode(n.id),
-		Reserve: func(wal.LSN) error {
-			if !bk.leadsTo(name, n) {
-				return errMoved
-			}
-			return nil
-		},
+	c := wal.Commit{Payload: b.encode(n.id)}
+	stamps := b.stamps()
+	c.Reserve = func(lsn wal.LSN) error {
+		if !bk.leadsTo(name, n) {
+			return errMoved
+		}
+		if !b.guard.holds(n) {
+			return ErrConfigChanged
+		}
+		if b.configures {
+			n.configured.Store(uint64(lsn))
+		}
+		for _, at := range stamps {
+			stamp := Stamp(lsn)
+			copy(c.Payload[at:], stamp[:])
+		}
+		return nil
 	}
 	return s.logCommit(ctx, &c)
 }
@@ -170,7 +193,7 @@ func (s *Store) logCommit(ctx context.Context, c *wal.Commit) (wal.LSN, error) {
 }
 
 func (s *Store) logError(err error) error {
-	if errors.Is(err, errMoved) {
+	if errors.Is(err, errMoved) || errors.Is(err, ErrConfigChanged) {
 		return err
 	}
 	return fmt.Errorf("commit: %w", err)

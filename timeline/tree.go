@@ -39,6 +39,10 @@ type node struct {
 	// written says that the timeline has, or had, records of its own. A read
 	// passes over timelines without any.
 	written atomic.Bool
+	// configured is the LSN of the last commit in order that wrote to the
+	// NamespaceConfig of the timeline since the store was opened; written under the
+	// log's sequencing lock.
+	configured atomic.Uint64
 	// retention is how far back the timeline can be read.
 	retention atomic.Pointer[retention]
 	// purged says that the tree does not know the timeline any more, or is about to
