@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"stemma/pageserver/auth"
+	"stemma/pageserver/keyring"
 	"stemma/pageserver/object"
 	"stemma/pageserver/s3api"
 	"stemma/timeline"
@@ -26,6 +27,8 @@ type Options struct {
 	Dir string
 	// RootKey may do everything. Required.
 	RootKey auth.Key
+	// MasterKeys seal the secrets that the store holds. Required.
+	MasterKeys *keyring.Ring
 	// Listen is the address of S3. Default 127.0.0.1:9000.
 	Listen string
 	// AdminListen is the address of health, metrics and administration. Default 127.0.0.1:9001.
@@ -53,6 +56,9 @@ type Options struct {
 func (o *Options) setDefaults() error {
 	if o.Dir == "" {
 		return errors.New("pageserver: options need Dir")
+	}
+	if o.MasterKeys == nil {
+		return errors.New("pageserver: options need MasterKeys")
 	}
 	if err := o.RootKey.Validate(); err != nil {
 		return fmt.Errorf("root key: %w", err)

@@ -19,6 +19,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"stemma/pageserver/auth"
+	"stemma/pageserver/keyring"
 	"stemma/wal/storefs"
 )
 
@@ -42,9 +43,18 @@ func (l *logLines) String() string {
 	return l.b.String()
 }
 
+// masterKeys are those of every test: what one server sealed, the next one opens.
+var masterKeys = func() *keyring.Ring {
+	ring, err := keyring.New(keyring.NewKey("test"))
+	if err != nil {
+		panic(err)
+	}
+	return ring
+}()
+
 func options(fs vfs.FS, lines *logLines) Options {
 	return Options{
-		Dir: "data", FS: fs, RootKey: rootKey, Listen: "127.0.0.1:0", AdminListen: "127.0.0.1:0",
+		Dir: "data", FS: fs, RootKey: rootKey, MasterKeys: masterKeys, Listen: "127.0.0.1:0", AdminListen: "127.0.0.1:0",
 		Logger: slog.New(slog.NewTextHandler(lines, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}
 }
@@ -136,6 +146,7 @@ func TestStartFails(t *testing.T) {
 	for name, change := range map[string]func(*Options){
 		"no directory":      func(o *Options) { o.Dir = "" },
 		"no key":            func(o *Options) { o.RootKey = auth.Key{} },
+		"no master keys":    func(o *Options) { o.MasterKeys = nil },
 		"weak key":          func(o *Options) { o.RootKey.Secret = "short" },
 		"S3 address taken":  func(o *Options) { o.Listen = taken.Addr().String() },
 		"admin taken":       func(o *Options) { o.AdminListen = taken.Addr().String() },

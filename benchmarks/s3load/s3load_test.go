@@ -16,6 +16,7 @@ import (
 	"stemma/benchmarks/load"
 	"stemma/pageserver"
 	"stemma/pageserver/auth"
+	"stemma/pageserver/keyring"
 	"stemma/wal/storefs"
 )
 
@@ -24,8 +25,12 @@ var testKey = auth.Key{ID: "load-test", Secret: "load-test-secret"}
 // start runs a server in memory and returns its URL.
 func start(t *testing.T) string {
 	t.Helper()
+	ring, err := keyring.New(keyring.NewKey("test"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	s, err := pageserver.Start(pageserver.Options{
-		Dir: "data", FS: storefs.NewMem(), RootKey: testKey, Listen: "127.0.0.1:0", AdminListen: "127.0.0.1:0",
+		Dir: "data", FS: storefs.NewMem(), RootKey: testKey, MasterKeys: ring, Listen: "127.0.0.1:0", AdminListen: "127.0.0.1:0",
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -109,20 +109,25 @@ func readKeys(path string) (auth.Key, error) {
 	return k, nil
 }
 
-// storeKeys writes a new credentials file, readable by its owner only, and
-// syncs it. The file appears whole or not at all; one that is there already
+// storeKeys writes a new credentials file; see storeSecret.
+func storeKeys(path string, k auth.Key) error {
+	return storeSecret(path, fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", k.ID, k.Secret))
+}
+
+// storeSecret writes a new file, readable by its owner only, and syncs it. Its
+// folder is made. The file appears whole or not at all; one that is there already
 // stays, and the error wraps fs.ErrExist.
-func storeKeys(path string, k auth.Key) (err error) {
+func storeSecret(path, text string) (err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(dir, credentialsFile+".tmp*") // mode 0600
+	tmp, err := os.CreateTemp(dir, filepath.Base(path)+".tmp*") // mode 0600
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(tmp.Name())) }()
-	_, err = fmt.Fprintf(tmp, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", k.ID, k.Secret)
+	_, err = io.WriteString(tmp, text)
 	if err = errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}

@@ -36,6 +36,7 @@ type serveFlags struct {
 	undoTime                  time.Duration
 	backgroundShare           int
 	abortUploadsAfter         time.Duration
+	masterKeyFile             string
 
 	cacheBytes, memlayerBytes                    byteSize
 	walSegmentBytes, walFlushBytes, walStopBytes byteSize
@@ -69,6 +70,7 @@ func newServe() *cobra.Command {
 	fl.DurationVar(&f.abortUploadsAfter, "abort-uploads-after", 7*24*time.Hour, "age at which multipart uploads that were not completed are aborted; 0: never")
 	fl.StringVar(&f.window, "window", "24h", "how far back new root buckets can be read at every moment: a duration, or forever")
 	fl.DurationVar(&f.undoTime, "undo-time", 24*time.Hour, "how long a deleted root bucket can be undeleted; 0: not at all")
+	fl.StringVar(&f.masterKeyFile, "master-key-file", "", "file of the keys that seal secrets, unless "+masterKeyVar+" holds them (default: "+masterKeyFile+" in the data directory)")
 	fl.IntVar(&f.backgroundShare, "background-share", 50, "percent of one processor's time that compaction and collection may take")
 	fl.Var(&f.cacheBytes, "cache-bytes", "block cache")
 	fl.Var(&f.memlayerBytes, "memlayer-bytes", "size at which the memlayer is flushed")
@@ -125,9 +127,13 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	ring, err := masterKeys(f.data, f.masterKeyFile, os.LookupEnv)
+	if err != nil {
+		return err
+	}
 	log := f.logger(stderr)
 	o := pageserver.Options{
-		Dir: f.data, RootKey: key, Listen: f.listen, AdminListen: f.adminListen, Logger: log, BallastBytes: int64(f.ballastBytes),
+		Dir: f.data, RootKey: key, MasterKeys: ring, Listen: f.listen, AdminListen: f.adminListen, Logger: log, BallastBytes: int64(f.ballastBytes),
 		AbortUploadsAfter: f.abortUploadsAfter,
 	}
 	if o.Store.Window, err = pageserver.ParseWindow(f.window); err != nil {
