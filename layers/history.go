@@ -24,15 +24,21 @@ type History struct {
 // being none, with LSNs from minLSN to maxLSN inclusive. Blocks outside of the
 // LSN range are not read. It is not positioned.
 func (v *Version) NewHistory(t TimelineID, ns Namespace, lower, upper []byte, minLSN, maxLSN wal.LSN) *History {
-	h := &History{bounds: userRange(t, ns, lower, upper), min: minLSN, max: maxLSN}
+	return v.newHistory(userRange(t, ns, lower, upper), IterOptions{MinLSN: minLSN, MaxLSN: maxLSN}, 0)
+}
+
+// newHistory is NewHistory of a key range. Unless alive is zero, history layers
+// whose records all died at or below it are left out.
+func (v *Version) newHistory(r KeyRange, o IterOptions, alive wal.LSN) *History {
+	h := &History{bounds: r, min: o.MinLSN, max: o.MaxLSN}
 	var iters []Iterator
-	if h.bounds.Start.Compare(h.bounds.End) < 0 && minLSN <= maxLSN && maxLSN > 0 {
+	if r.Start.Compare(r.End) < 0 && o.MinLSN <= o.MaxLSN && o.MaxLSN > 0 {
 		var sources []source
-		sources, h.err = v.sources(h.bounds, IterOptions{MinLSN: minLSN, MaxLSN: maxLSN}, 0)
+		sources, h.err = v.sources(r, o, alive)
 		for _, s := range sources {
 			iters = append(iters, s.it)
 		}
-		h.stones = v.rangeTombstones(h.bounds, minLSN, maxLSN)
+		h.stones = v.rangeTombstones(r, o.MinLSN, o.MaxLSN)
 	}
 	h.it = NewMergeIterator(iters)
 	return h
