@@ -42,7 +42,7 @@ func (h *changeHop) before(o *changeHop) bool {
 // NewChanges returns the changes of the user keys in [lower, upper), a nil upper
 // being none, that a chain has above an LSN. It is not positioned.
 func (v *Version) NewChanges(chain []Hop, ns Namespace, lower, upper []byte, above wal.LSN) *Changes {
-	c := &Changes{}
+	c := &Changes{user: []byte{}} // an empty key is none that is missing
 	for _, h := range chain {
 		if h.UpTo <= above {
 			continue
@@ -128,8 +128,14 @@ func (c *Changes) settle() bool {
 	return false
 }
 
-// User returns the present user key, valid until the next move.
-func (c *Changes) User() []byte { return c.user }
+// User returns the present user key, valid until the next move; nil when there is
+// none.
+func (c *Changes) User() []byte {
+	if !c.on {
+		return nil
+	}
+	return c.user
+}
 
 // Record returns the newest record of the present key: a value, a delta or a
 // tombstone. The Key is that of the hop and valid until the next move; Meta and

@@ -158,6 +158,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		}
 		defer v.Close()
 		return s.scan(v)
+	case "diff":
+		return s.diff(d)
 	case "buckets":
 		var out []string
 		for _, i := range s.store.Buckets("", "", 0) {

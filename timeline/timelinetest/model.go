@@ -316,6 +316,11 @@ func (m *Model) samples() error {
 			return err
 		}
 	}
+	if m.rng.IntN(4) == 0 {
+		if err := c.someDiff(); err != nil {
+			return err
+		}
+	}
 	if m.rng.IntN(10) == 0 {
 		return c.Tree()
 	}
