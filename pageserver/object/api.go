@@ -10,14 +10,16 @@ import (
 // Conditions are the conditional headers of a request; empty and zero ones are
 // absent. IfMatch and IfNoneMatch are raw header values: lists of tags or "*".
 //
-// A write knows IfMatch (a tag) and IfNoneMatch "*". IfMatch `""`, the tag
-// without characters, means that the key must not exist; pass `""` for a header
-// that was sent with an empty value.
+// A write knows IfMatch and IfNoneMatch. IfMatch `""`, the tag without characters,
+// means that the key must not exist; pass `""` for a header that was sent with an
+// empty value. A delete knows IfMatch, MatchModified and MatchSize.
 type Conditions struct {
 	IfMatch           string
 	IfNoneMatch       string
 	IfModifiedSince   time.Time
 	IfUnmodifiedSince time.Time
+	MatchModified     time.Time // the second that the object was written in
+	MatchSize         *uint64   // bytes
 }
 
 // Expect says which checksum of a body is wanted, and what it must be.
@@ -77,8 +79,8 @@ type DeleteResult struct {
 
 // DeleteKey is one key of DeleteMany.
 type DeleteKey struct {
-	Key     string
-	IfMatch string // raw header form; empty: no condition
+	Key  string
+	Cond Conditions // an object that is not there fails none
 }
 
 // ListInput says what List lists.

@@ -198,15 +198,15 @@ func TestPartsTable(t *testing.T) {
 		size  func(i int) uint64
 		bytes int
 	}{
-		{10000, 1, NoChecksum, func(int) uint64 { return 8 << 20 }, 1 + 7 + 2},
-		{10000, 1, SHA256, func(i int) uint64 { return 8 << 20 }, 1 + 7 + 2 + 320000},
+		{10000, 1, NoChecksum, func(int) uint64 { return 8 << 20 }, 1 + 7 + 2 + 160000},
+		{10000, 1, SHA256, func(i int) uint64 { return 8 << 20 }, 1 + 7 + 2 + 480000},
 		{5000, 2, NoChecksum, func(i int) uint64 { return uint64(i) }, -1},
-		{1, 1, CRC32, func(int) uint64 { return 0 }, 1 + 3 + 2 + 4},
+		{1, 1, CRC32, func(int) uint64 { return 0 }, 1 + 3 + 2 + 4 + 16},
 	} {
 		var parts []PartInfo
 		for i := range c.parts {
 			p := PartInfo{Number: (i + 1) * c.gap, Size: c.size(i)}
-			p.Checksum.Algorithm = c.alg
+			p.Checksum.Algorithm, p.MD5[0] = c.alg, byte(i)
 			if c.alg != NoChecksum {
 				p.Checksum.Sum[0], p.Checksum.Sum[1] = byte(i), byte(i>>8)
 			}

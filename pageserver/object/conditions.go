@@ -1,6 +1,7 @@
 package object
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,7 +12,10 @@ import (
 	"stemma/wal"
 )
 
-func (c *Conditions) any() bool { return c.IfMatch != "" || c.IfNoneMatch != "" }
+// any reports whether a write or delete has a condition.
+func (c *Conditions) any() bool {
+	return c.IfMatch != "" || c.IfNoneMatch != "" || !c.MatchModified.IsZero() || c.MatchSize != nil
+}
 
 // reader is a View or a Tx.
 type reader interface {
@@ -28,8 +32,8 @@ func (c *Conditions) checkWrite(r reader, key []byte) error {
 	if !c.any() {
 		return nil
 	}
-	if c.IfNoneMatch != "" && strings.TrimSpace(c.IfNoneMatch) != "*" {
-		return fmt.Errorf("If-None-Match %q of a write: %w", c.IfNoneMatch, ErrNotImplemented)
+	if c.IfNoneMatch == emptyTag {
+		return fmt.Errorf("If-None-Match without a tag: %w", ErrNotImplemented)
 	}
 	var h metaHead
 	rec, err := r.Get(layers.NamespaceObjects, key)
@@ -55,10 +59,40 @@ func (c *Conditions) checkWrite(r reader, key []byte) error {
 			return ErrPreconditionFailed
 		}
 	}
-	if c.IfNoneMatch != "" && exists {
+	if exists && c.IfNoneMatch != "" && matchTags(c.IfNoneMatch, h.etag, true) {
 		return ErrPreconditionFailed
 	}
 	return nil
+}
+
+// checkDelete evaluates the conditions of a delete against what is at the key.
+// Errors: ErrPreconditionFailed, ErrCorrupt.
+func (c *Conditions) checkDelete(rec *layers.Record) error {
+	if !c.any() {
+		return nil
+	}
+	var h metaHead
+	if _, err := h.decode(rec.Meta, true); err != nil {
+		return err
+	}
+	switch {
+	case c.IfMatch != "" && !matchTags(c.IfMatch, h.etag, false),
+		!c.MatchModified.IsZero() && !rec.LSN.Time().Truncate(time.Second).Equal(c.MatchModified.Truncate(time.Second)),
+		c.MatchSize != nil && *c.MatchSize != h.size:
+		return ErrPreconditionFailed
+	}
+	return nil
+}
+
+// CheckWrite finds out what the conditions of a write would say now. Errors:
+// those of Put for its conditions, timeline.ErrNoSuchBucket.
+func (s *Service) CheckWrite(ctx context.Context, bucket, key string, cond *Conditions) error {
+	v, err := s.store.View(ctx, bucket, 0)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	return cond.checkWrite(v, []byte(key))
 }
 
 // checkRead evaluates the conditions of a read in the order of RFC 9110,

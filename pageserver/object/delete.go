@@ -10,14 +10,14 @@ import (
 	"stemma/wal"
 )
 
-// Delete removes the object at a key. A key that has none is a success and
-// commits nothing. Only Conditions.IfMatch counts.
+// Delete removes the object at a key. A key that has none is a success, whatever
+// the conditions, and commits nothing.
 //
 // Errors: ErrKeyTooLong, ErrPreconditionFailed, timeline.ErrNoSuchBucket, and
 // those of a commit.
 func (s *Service) Delete(ctx context.Context, bucket, key string, cond Conditions) (DeleteResult, error) {
 	var existed [1]bool
-	errs, lsn, err := s.deleteKeys(ctx, bucket, []DeleteKey{{Key: key, IfMatch: cond.IfMatch}}, existed[:])
+	errs, lsn, err := s.deleteKeys(ctx, bucket, []DeleteKey{{Key: key, Cond: cond}}, existed[:])
 	if err == nil {
 		err = errs[0]
 	}
@@ -53,7 +53,7 @@ func (s *Service) deleteKeys(ctx context.Context, bucket string, keys []DeleteKe
 	for i := range keys {
 		if errs[i] = checkKey(keys[i].Key); errs[i] == nil {
 			locks = append(locks, timeline.Lock{
-				NS: layers.NamespaceObjects, Key: []byte(keys[i].Key), Exclusive: keys[i].IfMatch != "",
+				NS: layers.NamespaceObjects, Key: []byte(keys[i].Key), Exclusive: keys[i].Cond.any(),
 			})
 		}
 	}
@@ -73,7 +73,7 @@ func (s *Service) deleteKeys(ctx context.Context, bucket string, keys []DeleteKe
 			} else if err != nil {
 				return err
 			}
-			if errs[i] = matches(&rec, keys[i].IfMatch); errs[i] == nil {
+			if errs[i] = keys[i].Cond.checkDelete(&rec); errs[i] == nil {
 				existed[i] = true
 				tx.Delete(layers.NamespaceObjects, key)
 			} else if !errors.Is(errs[i], ErrPreconditionFailed) {
@@ -83,19 +83,4 @@ func (s *Service) deleteKeys(ctx context.Context, bucket string, keys []DeleteKe
 		return nil
 	})
 	return errs, lsn, err
-}
-
-// matches evaluates the If-Match of a delete.
-func matches(rec *layers.Record, ifMatch string) error {
-	if ifMatch == "" {
-		return nil
-	}
-	var h metaHead
-	if _, err := h.decode(rec.Meta, true); err != nil {
-		return err
-	}
-	if !matchTags(ifMatch, h.etag, false) {
-		return ErrPreconditionFailed
-	}
-	return nil
 }

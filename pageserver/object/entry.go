@@ -1,6 +1,7 @@
 package object
 
 import (
+	"crypto/md5"
 	"time"
 
 	"stemma/wal"
@@ -50,7 +51,8 @@ type Field struct{ Key, Value string }
 type PartInfo struct {
 	Number   int
 	Size     uint64
-	Checksum Checksum // zero: none
+	MD5      [md5.Size]byte // of its ETag
+	Checksum Checksum       // zero: none
 }
 
 // Limits of S3.

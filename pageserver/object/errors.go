@@ -25,7 +25,7 @@ var (
 	ErrInvalidRange = errors.New("object: range not satisfiable")
 	// ErrInvalidCopyRange: InvalidArgument; a copy source range that is not bytes=first-last.
 	ErrInvalidCopyRange = errors.New("object: malformed range of a copy source")
-	// ErrInvalidPartNumber: InvalidPartNumber, 416; the object has no such part.
+	// ErrInvalidPartNumber: InvalidPart; the object has no such part.
 	ErrInvalidPartNumber = errors.New("object: no such part of the object")
 	// ErrRangeAndPart: InvalidRequest; Range and partNumber exclude each other.
 	ErrRangeAndPart = errors.New("object: both a range and a part number")
@@ -50,9 +50,6 @@ var (
 	ErrInvalidPartOrder = errors.New("object: parts not in ascending order")
 	// ErrMalformedParts: MalformedXML; no parts, or more than 10,000.
 	ErrMalformedParts = errors.New("object: bad list of parts")
-	// ErrMissingPartChecksum: InvalidRequest; comes as *PartError. A complete of an
-	// upload with composite checksums must give one for each part.
-	ErrMissingPartChecksum = errors.New("object: part without its checksum")
 	// ErrObjectSize: InvalidRequest; the parts do not add up to the size promised.
 	ErrObjectSize = errors.New("object: parts do not add up to the size promised")
 	// ErrPartNumber: InvalidArgument; part numbers go from 1 to 10,000.
@@ -78,7 +75,7 @@ var (
 	// ErrBucketHasForks: BucketNotEmpty; living forks branch from the bucket. It is
 	// also timeline.ErrBucketNotEmpty.
 	ErrBucketHasForks = fmt.Errorf("object: bucket has forks: %w", timeline.ErrBucketNotEmpty)
-	// ErrNotImplemented: NotImplemented; a condition that S3 does not know for the operation.
+	// ErrNotImplemented: NotImplemented; a condition that says nothing.
 	ErrNotImplemented = errors.New("object: condition not supported here")
 	// ErrCorrupt marks records that this package did not write.
 	ErrCorrupt = errors.New("object: corrupt")
@@ -111,7 +108,7 @@ func (e *RangeError) Unwrap() error { return ErrInvalidRange }
 
 // PartError says which part an upload cannot be completed with.
 type PartError struct {
-	Err    error // ErrInvalidPart, ErrEntityTooSmall or ErrMissingPartChecksum
+	Err    error // ErrInvalidPart or ErrEntityTooSmall
 	Number int
 	ETag   string // as the caller gave it
 	Size   uint64 // of the part, if it exists

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"stemma/layers"
 	"stemma/timeline"
@@ -37,7 +38,7 @@ func (s *Service) read(ctx context.Context, bucket, key string, in *GetInput, bo
 	if err != nil {
 		return nil, err
 	}
-	if err := in.Cond.checkRead(e); err != nil {
+	if err := s.checkRead(&in.Cond, e, rec.Body); err != nil {
 		return nil, notModified(err, e, v.LSN())
 	}
 	o := &Object{Entry: *e, Length: e.Size, At: v.LSN()}
@@ -106,8 +107,37 @@ func (s *Service) selectBytes(o *Object, in *GetInput, ext []layers.Extent) erro
 	return nil
 }
 
-// selectPart serves the part with a number; an object without parts is its own
-// part 1. S3 counts parts as they lie, whatever numbers they were uploaded with.
+// checkRead is Conditions.checkRead that takes the tag of a part for that of the
+// object: a read of a part gives the part's, and whoever reads on compares with it.
+func (s *Service) checkRead(cond *Conditions, e *Entry, body layers.Body) error {
+	failed := cond.checkRead(e)
+	if failed != ErrPreconditionFailed || cond.IfMatch == "" || e.PartsCount == 0 {
+		return failed
+	}
+	var ext []layers.Extent
+	var err error
+	if e.parts.tail > 0 {
+		if ext, err = s.values.LoadExtents(body, nil); err != nil {
+			return err
+		}
+	}
+	parts, err := s.loadParts(e, ext)
+	if err != nil {
+		return err
+	}
+	for i := range parts {
+		if matchTags(cond.IfMatch, ETag{Sum: parts[i].MD5}, false) {
+			rest := *cond
+			rest.IfMatch, rest.IfUnmodifiedSince = "", time.Time{} // which the tag makes moot
+			return rest.checkRead(e)
+		}
+	}
+	return failed
+}
+
+// selectPart serves the part with a number, under the tag of that part; an object
+// without parts is its own part 1. S3 counts parts as they lie, whatever numbers
+// they were uploaded with.
 func (o *Object) selectPart(number int, parts []PartInfo) error {
 	if parts == nil {
 		parts = []PartInfo{{Number: 1, Size: o.Size}}
@@ -117,6 +147,9 @@ func (o *Object) selectPart(number int, parts []PartInfo) error {
 	}
 	for i := range number - 1 {
 		o.Offset += parts[i].Size
+	}
+	if o.PartsCount > 0 {
+		o.ETag = ETag{Sum: parts[number-1].MD5}
 	}
 	o.Length = parts[number-1].Size
 	o.Partial = o.Length > 0

@@ -1,6 +1,7 @@
 package object
 
 import (
+	"crypto/md5"
 	"encoding/binary"
 	"fmt"
 
@@ -18,7 +19,7 @@ const (
 	maxInlineParts = 256
 	// maxPartTable bounds any parts table: the most parts, each a run of its own,
 	// each with the longest checksum.
-	maxPartTable = 1 + MaxPartNumber*(3*binary.MaxVarintLen64+32)
+	maxPartTable = 1 + MaxPartNumber*(3*binary.MaxVarintLen64+32+md5.Size)
 )
 
 // appendParts appends the encoded parts table:
@@ -27,7 +28,7 @@ const (
 //	per run  uvarint numbers skipped since the part before, uvarint parts in
 //	         the run (1 and more), uvarint size of each
 //	         a run of 0 parts ends the list: 0x00 0x00
-//	         then the checksums, in order
+//	         then the checksums, in order, then the MD5s of the tags, 16 bytes each
 //
 // A run is of parts with consecutive numbers and equal sizes.
 func appendParts(dst []byte, parts []PartInfo) []byte {
@@ -50,6 +51,9 @@ func appendParts(dst []byte, parts []PartInfo) []byte {
 		for i := range parts {
 			dst = append(dst, parts[i].Checksum.Bytes()...)
 		}
+	}
+	for i := range parts {
+		dst = append(dst, parts[i].MD5[:]...)
 	}
 	return dst
 }
@@ -104,14 +108,17 @@ func decodeParts(p []byte) ([]PartInfo, error) {
 			parts = append(parts, PartInfo{Number: last, Size: size})
 		}
 	}
-	if len(parts) == 0 || len(p) != len(parts)*alg.Size() {
-		return nil, corrupt("%d bytes of checksums for %d parts", len(p), len(parts))
+	if len(parts) == 0 || len(p) != len(parts)*(alg.Size()+md5.Size) {
+		return nil, corrupt("%d bytes of checksums and tags for %d parts", len(p), len(parts))
 	}
 	if alg != NoChecksum {
 		for i := range parts {
 			parts[i].Checksum.Algorithm = alg
 			p = p[copy(parts[i].Checksum.Sum[:], p[:alg.Size()]):]
 		}
+	}
+	for i := range parts {
+		p = p[copy(parts[i].MD5[:], p):]
 	}
 	return parts, nil
 }

@@ -319,8 +319,26 @@ func TestConditionalWrites(t *testing.T) {
 	wantErr(t, put(Conditions{IfMatch: tag}), nil)
 	wantErr(t, put(Conditions{IfMatch: "*"}), nil)
 	wantErr(t, put(Conditions{IfMatch: `"0"`}), ErrPreconditionFailed)
-	wantErr(t, put(Conditions{IfNoneMatch: tag}), ErrNotImplemented)
-	_, err := h.Delete(h.ctx, "home", "k", Conditions{IfMatch: `"0"`})
+	wantErr(t, put(Conditions{IfNoneMatch: tag}), ErrPreconditionFailed)
+	wantErr(t, put(Conditions{IfNoneMatch: `"0"`}), nil)
+	wantErr(t, put(Conditions{IfNoneMatch: `""`}), ErrNotImplemented)
+	e, err := h.Head(h.ctx, "home", "k", &GetInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, two := uint64(1), uint64(2)
+	for _, cond := range []Conditions{
+		{MatchSize: &two}, {MatchModified: e.Modified().Add(-time.Second)}, {IfMatch: tag, MatchSize: &two},
+	} {
+		_, err := h.Delete(h.ctx, "home", "k", cond)
+		wantErr(t, err, ErrPreconditionFailed)
+		_, err = h.Delete(h.ctx, "home", "nothing", cond)
+		wantErr(t, err, nil)
+	}
+	_, err = h.Delete(h.ctx, "home", "k", Conditions{MatchSize: &one, MatchModified: e.Modified(), IfMatch: tag})
+	wantErr(t, err, nil)
+	wantErr(t, put(Conditions{IfNoneMatch: tag}), nil)
+	_, err = h.Delete(h.ctx, "home", "k", Conditions{IfMatch: `"0"`})
 	wantErr(t, err, ErrPreconditionFailed)
 	_, err = h.Delete(h.ctx, "home", "k", Conditions{IfMatch: tag})
 	wantErr(t, err, nil)
@@ -445,7 +463,7 @@ func TestDelete(t *testing.T) {
 		keys = append(keys, DeleteKey{Key: key}, DeleteKey{Key: "not " + key})
 	}
 	full := h.Store().Visible()
-	keys[0].IfMatch = `"x"`
+	keys[0].Cond.IfMatch = `"x"`
 	keys[1].Key = strings.Repeat("k", 1025)
 	errs, lsn, err := h.DeleteMany(h.ctx, "home", keys)
 	if err != nil || lsn != h.Store().Visible() {

@@ -16,8 +16,8 @@ import (
 // first one made, as long as that is the object at the key.
 //
 // Errors: ErrNoSuchUpload, ErrMalformedParts, ErrPartNumber,
-// ErrInvalidPartOrder, *PartError with ErrInvalidPart, ErrEntityTooSmall or
-// ErrMissingPartChecksum, ErrObjectSize, ErrChecksumType, ErrBadDigest,
+// ErrInvalidPartOrder, *PartError with ErrInvalidPart or ErrEntityTooSmall,
+// ErrObjectSize, ErrChecksumType, ErrBadDigest,
 // ErrPreconditionFailed, ErrNoSuchKey (of IfMatch), timeline.ErrNoSuchBucket,
 // and those of a commit.
 func (s *Service) CompleteUpload(ctx context.Context, bucket, key, id string, in *CompleteInput) (*Entry, error) {
@@ -179,10 +179,7 @@ func (c *completion) checkPart(want *CompletePart, got *partRecord) error {
 		return fail(ErrInvalidPart)
 	}
 	switch a := want.Checksum.Algorithm; {
-	case a == NoChecksum:
-		if c.upload.composite {
-			return fail(ErrMissingPartChecksum)
-		}
+	case a == NoChecksum: // the tag says which part is meant
 	case a == c.upload.algorithm:
 		if got.checksum.Algorithm == a && got.checksum != want.Checksum {
 			return fail(ErrInvalidPart)
@@ -223,7 +220,7 @@ func (c *completion) describe(ctx context.Context) error {
 	for i := range c.parts {
 		p := &c.parts[i]
 		tag.add(p.md5)
-		infos[i] = PartInfo{Number: c.in.Parts[i].Number, Size: p.size}
+		infos[i] = PartInfo{Number: c.in.Parts[i].Number, Size: p.size, MD5: p.md5}
 		if c.upload.composite {
 			infos[i].Checksum = p.checksum
 		}

@@ -229,8 +229,8 @@ func TestUploadRefused(t *testing.T) {
 	part := func(p *Part) CompletePart {
 		return CompletePart{Number: p.Number, ETag: p.ETag.String(), Checksum: p.Checksum}
 	}
-	bare, wrongTag, wrongSum := part(p1), part(p1), part(p1)
-	bare.Checksum, wrongTag.ETag, wrongSum.Checksum.Sum[0] = Checksum{}, p2.ETag.String(), ^wrongSum.Checksum.Sum[0]
+	wrongTag, wrongSum := part(p1), part(p1)
+	wrongTag.ETag, wrongSum.Checksum.Sum[0] = p2.ETag.String(), ^wrongSum.Checksum.Sum[0]
 	for name, c := range map[string]struct {
 		in   CompleteInput
 		want error
@@ -243,7 +243,6 @@ func TestUploadRefused(t *testing.T) {
 		"missing":         {CompleteInput{Parts: []CompletePart{part(p1), {Number: 9, ETag: p1.ETag.String()}}}, ErrInvalidPart},
 		"tag":             {CompleteInput{Parts: []CompletePart{wrongTag}}, ErrInvalidPart},
 		"no tag":          {CompleteInput{Parts: []CompletePart{{Number: 1}}}, ErrInvalidPart},
-		"no checksum":     {CompleteInput{Parts: []CompletePart{bare}}, ErrMissingPartChecksum},
 		"checksum":        {CompleteInput{Parts: []CompletePart{wrongSum}}, ErrInvalidPart},
 		"small":           {CompleteInput{Parts: []CompletePart{part(p1), part(p2), part(p3)}}, ErrEntityTooSmall},
 		"size":            {CompleteInput{Parts: []CompletePart{part(p1)}, Size: 7}, ErrObjectSize},

@@ -84,13 +84,31 @@ func createBucket(ctx context.Context, r *request) error {
 		return invalidArgument("X-Tigris-Enable-Snapshot", v, "X-Tigris-Enable-Snapshot must be true or false")
 	}
 	info, err := r.createOrFork(ctx)
-	if err != nil {
+	if errors.Is(err, timeline.ErrBucketExists) {
+		return r.createAgain(err)
+	} else if err != nil {
 		return err
 	}
 	r.set("Location", "/"+r.bucket)
 	r.setLSN(info.Created)
 	r.setFork(&info)
 	return nil
+}
+
+// createAgain answers the creation of a bucket that its owner has: in its first
+// region S3 lets that pass and does nothing, unless something else is asked for
+// than is there.
+func (r *request) createAgain(exists error) error {
+	if r.srv.o.Region != defaultRegion || len(r.header().PeekAll("X-Tigris-Fork-Source-Bucket")) > 0 {
+		return exists
+	}
+	for _, f := range r.amzFields {
+		if f.Name == "x-amz-acl" || f.Name == "x-amz-bucket-object-lock-enabled" || strings.HasPrefix(f.Name, "x-amz-grant-") {
+			return &apiError{code: "BucketAlreadyExists"}
+		}
+	}
+	r.set("Location", "/"+r.bucket)
+	return r.checkBucket()
 }
 
 // createOrFork makes the bucket, empty or as a fork of the one that a header names.

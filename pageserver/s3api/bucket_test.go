@@ -17,7 +17,16 @@ func TestBuckets(t *testing.T) {
 		}
 	}
 	s.want(200, call{method: "PUT", path: "/other/"}) // with a slash, without a body
-	s.refused(409, "BucketAlreadyOwnedByYou", call{method: "PUT", path: "/other"})
+	s.put("/other/k", "kept")
+	s.want(200, call{method: "PUT", path: "/other"}) // again, which changes nothing
+	s.refused(409, "BucketAlreadyExists", call{method: "PUT", path: "/other", headers: []string{"x-amz-acl", "private"}})
+	if s.get("/other/k") != "kept" {
+		t.Fatal("a bucket that was created again is another")
+	}
+	s.want(204, call{method: "DELETE", path: "/other/k"})
+	elsewhere := newServer(t, func(o *Options) { o.Region = "eu-west-1" })
+	elsewhere.put("/other", "")
+	elsewhere.refused(409, "BucketAlreadyOwnedByYou", call{method: "PUT", path: "/other"})
 
 	doc := s.get("/")
 	if got := elements(doc, "Name"); len(got) != 6 || got[0] != "bucket-0" || element(doc, "Owner") == "" {

@@ -48,7 +48,7 @@ func (r *request) checksumHeader() (object.Checksum, error) {
 			return found, &apiError{code: "InvalidRequest", message: "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."}
 		}
 		if found, err = object.ParseChecksum(a, f.Value); err != nil {
-			return found, &apiError{code: "InvalidRequest", message: "Value for " + f.Name + " header is invalid."}
+			return found, &apiError{code: "BadDigest", message: "Value for " + f.Name + " header is invalid."}
 		}
 	}
 	return found, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
+	"strconv"
 	"unicode/utf8"
 
 	"stemma/pageserver/object"
@@ -13,9 +14,9 @@ func deleteObject(ctx context.Context, r *request) error {
 	if err := r.checkVersion(); err != nil {
 		return err
 	}
-	cond := r.writeConditions()
-	if cond.IfNoneMatch != "" {
-		return notImplemented("the header If-None-Match on DELETE")
+	cond, err := r.deleteConditions()
+	if err != nil {
+		return err
 	}
 	res, err := r.srv.objects.Delete(ctx, r.bucket, r.key, cond)
 	if err != nil {
@@ -35,10 +36,12 @@ type deleteXML struct {
 }
 
 type deleteItem struct {
-	Key       *string      `xml:"Key"`
-	VersionID *string      `xml:"VersionId"`
-	ETag      *string      `xml:"ETag"`
-	Unknown   []unknownXML `xml:",any"`
+	Key              *string      `xml:"Key"`
+	VersionID        *string      `xml:"VersionId"`
+	ETag             *string      `xml:"ETag"`
+	LastModifiedTime *string      `xml:"LastModifiedTime"`
+	Size             *uint64      `xml:"Size"`
+	Unknown          []unknownXML `xml:",any"`
 }
 
 func deleteObjects(ctx context.Context, r *request) error {
@@ -67,11 +70,11 @@ func deleteObjects(ctx context.Context, r *request) error {
 		if errs[i] = item.check(); errs[i] != nil {
 			continue
 		}
-		k := object.DeleteKey{Key: *item.Key}
-		if item.ETag != nil {
-			k.IfMatch = *item.ETag
+		cond, err := item.conditions()
+		if err != nil {
+			return err
 		}
-		keys, places = append(keys, k), append(places, i)
+		keys, places = append(keys, object.DeleteKey{Key: *item.Key, Cond: cond}), append(places, i)
 	}
 	if len(keys) > 0 {
 		done, lsn, err := r.srv.objects.DeleteMany(ctx, r.bucket, keys)
@@ -100,6 +103,43 @@ func (d *deleteItem) check() error {
 		return &apiError{code: "InvalidURI"}
 	}
 	return nil
+}
+
+// conditions returns those of the item. Error: MalformedXML.
+func (d *deleteItem) conditions() (object.Conditions, error) {
+	cond := object.Conditions{MatchSize: d.Size}
+	if d.ETag != nil {
+		cond.IfMatch = *d.ETag
+	}
+	if d.LastModifiedTime != nil {
+		if cond.MatchModified = parseHTTPTime(*d.LastModifiedTime); cond.MatchModified.IsZero() {
+			return cond, &apiError{code: "MalformedXML"}
+		}
+	}
+	return cond, nil
+}
+
+// deleteConditions returns the conditions of DeleteObject. Errors:
+// InvalidArgument, NotImplemented.
+func (r *request) deleteConditions() (object.Conditions, error) {
+	if r.condition("If-None-Match") != "" {
+		return object.Conditions{}, notImplemented("the header If-None-Match on DELETE")
+	}
+	cond := object.Conditions{IfMatch: r.condition("If-Match")}
+	const modified, size = "x-amz-if-match-last-modified-time", "x-amz-if-match-size"
+	if text := r.amz(modified); text != "" {
+		if cond.MatchModified = parseHTTPTime(text); cond.MatchModified.IsZero() {
+			return cond, invalidArgument(modified, text, "The time must be an HTTP date")
+		}
+	}
+	if text := r.amz(size); text != "" {
+		n, err := strconv.ParseUint(text, 10, 63)
+		if err != nil {
+			return cond, invalidArgument(size, text, "The size must be a number of bytes")
+		}
+		cond.MatchSize = &n
+	}
+	return cond, nil
 }
 
 func (r *request) deleteResult(doc *deleteXML, errs []error) *xmlWriter {

@@ -24,21 +24,23 @@ func (r *request) contentHeaders() object.Headers {
 		Expires:            r.peek("Expires"),
 		WebsiteRedirect:    r.amz("x-amz-website-redirect-location"),
 	}
-	if r.proof.Payload.Chunked() {
-		h.ContentEncoding = withoutAWSChunked(h.ContentEncoding)
-	}
+	h.ContentEncoding = withoutAWSChunked(h.ContentEncoding)
 	return h
 }
 
-// withoutAWSChunked takes the coding of the transfer out of a list of codings.
+// withoutAWSChunked takes the coding of the transfer out of a list of codings,
+// and leaves the rest as it was written.
 func withoutAWSChunked(list string) string {
+	if len(list) < len("aws-chunked") {
+		return list
+	}
 	var kept []string
 	for coding := range strings.SplitSeq(list, ",") {
-		if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "aws-chunked") {
+		if !strings.EqualFold(strings.TrimSpace(coding), "aws-chunked") {
 			kept = append(kept, coding)
 		}
 	}
-	return strings.Join(kept, ",")
+	return strings.TrimSpace(strings.Join(kept, ","))
 }
 
 // userMeta returns the x-amz-meta-* headers. Repeated ones are joined by commas.

@@ -27,6 +27,9 @@ func (r *request) parseListing(max string) (listing, error) {
 		return l, err
 	}
 	l.max = min(l.max, object.MaxListKeys)
+	if r.param("allow-unordered") == "true" && l.delimiter != "" { // ours is always in order
+		return l, invalidArgument("allow-unordered", "true", "A listing without order cannot have a delimiter")
+	}
 	return l, nil
 }
 
@@ -88,10 +91,7 @@ func listObjectsV2(ctx context.Context, r *request) error {
 		return err
 	}
 	owner := r.param("fetch-owner") == "true"
-	token, continued := r.target.Get("continuation-token")
-	if continued && token == "" {
-		return object.ErrInvalidToken
-	}
+	token, continued := r.target.Get("continuation-token") // an empty one begins at the beginning
 	after := r.param("start-after")
 	res, err := r.srv.objects.List(ctx, r.bucket, &object.ListInput{
 		At: at, Prefix: l.prefix, Delimiter: l.delimiter, After: after, Token: token, MaxKeys: l.max,
@@ -101,7 +101,9 @@ func listObjectsV2(ctx context.Context, r *request) error {
 	}
 	w := l.begin(r.bodyBuffer(), r.bucket)
 	w.optional("StartAfter", l.name(after))
-	w.optional("ContinuationToken", token)
+	if continued {
+		w.text("ContinuationToken", token)
+	}
 	w.optional("NextContinuationToken", res.NextToken)
 	w.int("KeyCount", len(res.Entries)+len(res.Prefixes))
 	l.finish(w, res, owner)

@@ -139,8 +139,12 @@ func TestListParameters(t *testing.T) {
 	if doc := s.get("/b-1?max-keys=0"); element(doc, "IsTruncated") != "false" || element(doc, "Key") != "" {
 		t.Fatalf("%s", doc)
 	}
+	doc = s.get("/b-1?list-type=2&continuation-token=")
+	if strings.Join(elements(doc, "Key"), "") != "abc" || !strings.Contains(doc, "<ContinuationToken></ContinuationToken>") {
+		t.Fatalf("%s", doc)
+	}
 	for _, q := range []string{
-		"max-keys=-1", "max-keys=x", "max-keys=99999999999", "encoding-type=base64", "list-type=3", "list-type=2&continuation-token=", "list-type=2&continuation-token=AAAA",
+		"max-keys=-1", "max-keys=x", "max-keys=99999999999", "encoding-type=base64", "list-type=3", "allow-unordered=true&delimiter=/", "list-type=2&continuation-token=AAAA",
 	} {
 		s.refused(400, "InvalidArgument", call{method: "GET", path: "/b-1?" + q})
 	}

@@ -2,7 +2,6 @@ package s3api
 
 import (
 	"context"
-	"errors"
 	"io"
 	"strconv"
 	"strings"
@@ -250,7 +249,7 @@ func (r *request) writeAttributeParts(w *xmlWriter, o *object.Object) error {
 		}
 	}
 	w.open("ObjectParts")
-	w.int("TotalPartsCount", o.PartsCount)
+	w.int("PartsCount", o.PartsCount)
 	w.int("PartNumberMarker", marker)
 	first := min(marker, len(o.Parts)) // parts count as they lie, from 1
 	last := min(first+limit, len(o.Parts))
@@ -273,13 +272,4 @@ func (w *xmlWriter) checksum(c object.Checksum) {
 	if c.Algorithm != object.NoChecksum {
 		w.text("Checksum"+c.Algorithm.String(), c.String())
 	}
-}
-
-// exists reports whether the key has an object at the tip that cond lets pass.
-func (r *request) exists(ctx context.Context, cond object.Conditions) (bool, error) {
-	_, err := r.srv.objects.Head(ctx, r.bucket, r.key, &object.GetInput{Cond: cond})
-	if errors.Is(err, object.ErrNoSuchKey) {
-		return false, nil
-	}
-	return err == nil, err
 }

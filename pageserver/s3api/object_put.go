@@ -2,7 +2,6 @@ package s3api
 
 import (
 	"context"
-	"errors"
 
 	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
@@ -43,21 +42,7 @@ func (r *request) precheck() error {
 	}
 	ctx, cancel := context.WithTimeout(r.srv.base, operationTimeout)
 	defer cancel()
-	return r.precheckConditions(ctx, cond)
-}
-
-func (r *request) precheckConditions(ctx context.Context, cond object.Conditions) error {
-	creates := cond.IfMatch == `""`
-	if cond.IfNoneMatch == "*" || creates {
-		if found, err := r.exists(ctx, object.Conditions{}); found || err != nil {
-			return errors.Join(err, object.ErrPreconditionFailed)
-		}
-	}
-	if cond.IfMatch != "" && !creates {
-		_, err := r.srv.objects.Head(ctx, r.bucket, r.key, &object.GetInput{Cond: object.Conditions{IfMatch: cond.IfMatch}})
-		return err
-	}
-	return nil
+	return r.srv.objects.CheckWrite(ctx, r.bucket, r.key, &cond)
 }
 
 func putObject(ctx context.Context, r *request) error {

@@ -104,7 +104,7 @@ func TestRanges(t *testing.T) {
 	}
 	s.refused(416, "InvalidRange", call{method: "GET", path: "/b-1/empty", headers: []string{"Range", "bytes=0-"}})
 	s.refused(400, "InvalidRequest", call{method: "GET", path: "/b-1/k?partNumber=1", headers: []string{"Range", "bytes=0-1"}})
-	s.refused(416, "InvalidPartNumber", call{method: "GET", path: "/b-1/k?partNumber=2"})
+	s.refused(400, "InvalidPart", call{method: "GET", path: "/b-1/k?partNumber=2"})
 	g := s.want(206, call{method: "GET", path: "/b-1/k?partNumber=1"})
 	if g.body != body || g.header.Get("x-amz-mp-parts-count") != "" {
 		t.Errorf("part 1: %v", g.header)
@@ -139,7 +139,8 @@ func TestConditions(t *testing.T) {
 		{"GET", "k", []string{"If-None-Match", `"x"`, "If-Modified-Since", future}, 200},
 		{"GET", "k", []string{"If-Modified-Since", "no date"}, 200},
 		{"PUT", "k", []string{"If-None-Match", "*"}, 412},
-		{"PUT", "k", []string{"If-None-Match", tag}, 501},
+		{"PUT", "k", []string{"If-None-Match", tag}, 412},
+		{"PUT", "k", []string{"If-None-Match", ""}, 501},
 		{"PUT", "k", []string{"If-Match", `"x"`}, 412},
 		{"PUT", "k", []string{"If-Match", ""}, 412},
 		{"PUT", "new", []string{"If-Match", tag}, 404},

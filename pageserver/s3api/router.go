@@ -16,6 +16,8 @@ type operation struct {
 	params []string
 	// tigris are the X-Tigris-* headers that it knows, in lower case without the prefix.
 	tigris []string
+	// amz are the x-amz-* headers that it serves of those that are refused elsewhere.
+	amz []string
 	// reads says that x-stemma-at means the LSN that is read at.
 	reads bool
 	// long says that it moves a body, and so may take any time.
@@ -62,6 +64,7 @@ var routes = []route{
 		params: []string{"uploadId", "max-parts", "part-number-marker", "encoding-type"}}},
 	{"GET", objectLevel, "attributes", "", &operation{name: "GetObjectAttributes", handle: getObjectAttributes, reads: true,
 		params: []string{"attributes", "versionId"}, tigris: []string{"snapshot-version"}}},
+	{"GET", objectLevel, "torrent", "", &operation{name: "GetObjectTorrent", handle: getObjectTorrent, params: []string{"torrent"}}},
 	{"GET", objectLevel, "", "", &operation{name: "GetObject", handle: getObject, reads: true, long: true, params: objectParams, tigris: []string{"snapshot-version"}}},
 	{"HEAD", objectLevel, "", "", &operation{name: "HeadObject", handle: headObject, reads: true, params: objectParams, tigris: []string{"snapshot-version"}}},
 	{"PUT", objectLevel, "partNumber", "x-amz-copy-source", &operation{name: "UploadPartCopy", handle: uploadPartCopy, long: true,
@@ -71,8 +74,10 @@ var routes = []route{
 	{"PUT", objectLevel, "", "", putObjectOperation},
 	{"POST", objectLevel, "uploads", "", &operation{name: "CreateMultipartUpload", handle: createUpload, params: []string{"uploads"}}},
 	{"POST", objectLevel, "uploadId", "", &operation{name: "CompleteMultipartUpload", handle: completeUpload, params: []string{"uploadId"}}},
+	{"POST", objectLevel, "restore", "", &operation{name: "RestoreObject", handle: restoreObject, params: []string{"restore", "versionId"}}},
 	{"DELETE", objectLevel, "uploadId", "", &operation{name: "AbortMultipartUpload", handle: abortUpload, params: []string{"uploadId"}}},
-	{"DELETE", objectLevel, "", "", &operation{name: "DeleteObject", handle: deleteObject, params: []string{"versionId"}}},
+	{"DELETE", objectLevel, "", "", &operation{name: "DeleteObject", handle: deleteObject, params: []string{"versionId"},
+		amz: []string{"x-amz-if-match-last-modified-time", "x-amz-if-match-size"}}},
 }
 
 var putObjectOperation = &operation{name: "PutObject", handle: putObject, long: true}
@@ -257,6 +262,7 @@ func (r *request) checkHeaders() error {
 			if f.Value != ownerAccount {
 				return &apiError{code: "AccessDenied"}
 			}
+		case slices.Contains(r.op.amz, f.Name):
 		case refusedHeaders[f.Name] && f.Value != "false",
 			slices.ContainsFunc(refusedPrefixes, func(p string) bool { return strings.HasPrefix(f.Name, p) }):
 			return notImplemented("the header " + clip(f.Name))
