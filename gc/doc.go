@@ -27,9 +27,9 @@
 // history, pins or children: a version is needed iff the timeline is bound and
 // the horizon has not reached the version's death.
 //
-// Left to the caller, who sees the records: a needed page delta needs the next
-// older version (BaseOfDelta), and a timeline younger than the tree keeps
-// everything (Unknown).
+// Left to the caller, who sees the records: a page delta ends nothing, so that what
+// it applies to lives until the next full value or tombstone, as the delta itself
+// does; and a timeline younger than the tree keeps everything (Unknown).
 //
 // A tombstone that is needed can still go at the bottom level when it hides
 // nothing, and no difference between two points must show it

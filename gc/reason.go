@@ -7,14 +7,13 @@ type Reason byte
 
 // The reasons, in the order in which Need looks for them.
 const (
-	None        Reason = iota // dead: nobody can read it
-	Tip                       // newest version of a timeline that is readable
-	InWindow                  // superseded within the window of its timeline
-	Pin                       // a snapshot or a lease of its timeline reads it
-	Child                     // a read child falls through to it
-	ProbeLimit                // perhaps a read child falls through to it: the bound on probes was hit
-	BaseOfDelta               // a page delta that is needed applies over it; callers find that
-	Unknown                   // its timeline is younger than the tree; callers find that
+	None       Reason = iota // dead: nobody can read it
+	Tip                      // newest version of a timeline that is readable
+	InWindow                 // superseded within the window of its timeline
+	Pin                      // a snapshot or a lease of its timeline reads it
+	Child                    // a read child falls through to it
+	ProbeLimit               // perhaps a read child falls through to it: the bound on probes was hit
+	Unknown                  // its timeline is younger than the tree; callers find that
 	numReasons
 )
 
@@ -22,7 +21,7 @@ const (
 const NumReasons = int(numReasons)
 
 var reasonNames = [NumReasons]string{
-	"none", "tip", "window", "pin", "child", "probe_limit", "base_of_delta", "unknown",
+	"none", "tip", "window", "pin", "child", "probe_limit", "unknown",
 }
 
 // String returns the reason in lower case with underscores, as metrics name it.

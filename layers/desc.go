@@ -15,7 +15,7 @@ type LayerKind byte
 // The kinds of layers.
 const (
 	DeltaLayer   LayerKind = 1 // records of a key range over an LSN range
-	ImageLayer   LayerKind = 2 // the one newest version of each key as of an LSN
+	ImageLayer   LayerKind = 2 // the newest version of each key as of an LSN: one record, or page deltas and what they apply to
 	HistoryLayer LayerKind = 3 // superseded versions, each with the LSN that ended it; no range tombstones
 )
 

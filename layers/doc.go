@@ -65,8 +65,8 @@
 // An adopted file (a staged merge) holds LSN zero everywhere; its readers take
 // Desc.AdoptedLSN of the catalog for it.
 //
-// A delta layer holds any records. An image layer holds one version of each key. A
-// history layer holds superseded versions, each with its death LSN (flag 0x10),
+// A delta layer holds any records. An image layer holds one version of each key: one
+// record, or page deltas and the record that they apply to. A history layer holds superseded versions, each with its death LSN (flag 0x10),
 // that of what superseded it, and no range tombstones: a read at L sees of it what
 // has LSN <= L < death, and does not look at it at all if L is below its lowest LSN
 // or not below its highest death.

@@ -175,7 +175,7 @@ type layerVerifier struct {
 	got    Desc
 	segs   segmentCounter
 	filter []byte
-	last   Record // only Key and LSN
+	last   Record // only Key, LSN and Kind
 	rec    Record
 }
 
@@ -221,7 +221,7 @@ func (v *layerVerifier) point(key Key, lsn wal.LSN, value []byte) error {
 		return err
 	}
 	if !key.Valid() || d.Entries > 0 && compareRecords(v.last.Key, v.last.LSN, key, lsn) >= 0 ||
-		d.Kind == ImageLayer && d.Entries > 0 && bytes.Equal(v.last.Key, key) {
+		d.Kind == ImageLayer && d.Entries > 0 && v.last.Kind != KindDelta && bytes.Equal(v.last.Key, key) {
 		return fmt.Errorf("record %s at %d after %s at %d: %w", key, lsn, v.last.Key, v.last.LSN, ErrCorrupt)
 	}
 	if err := v.segs.count(r.Body); err != nil {
@@ -238,7 +238,7 @@ func (v *layerVerifier) point(key Key, lsn wal.LSN, value []byte) error {
 			}
 		}
 	}
-	v.last.Key, v.last.LSN = append(v.last.Key[:0], key...), lsn
+	v.last.Key, v.last.LSN, v.last.Kind = append(v.last.Key[:0], key...), lsn, r.Kind
 	d.Entries++
 	if r.Kind == KindTombstone {
 		d.Deletes++

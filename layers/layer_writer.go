@@ -49,6 +49,7 @@ type LayerWriter struct {
 	points         tree
 	lastKey        Key
 	lastLSN        wal.LSN
+	lastKind       Kind
 	hashes         []uint64
 	tombstones     []Record
 	tombstoneBytes int64 // bytes
@@ -86,8 +87,8 @@ func NewLayerWriter(fs vfs.FS, dir string, num FileNum, o WriterOptions) (*Layer
 }
 
 // Add appends a point record; records come in order, and r may be reused. An
-// image layer takes one record of a key; records of a history layer, and no
-// others, have a Death above their LSN. Errors: of the file system; of a body
+// image layer takes one record of a key, and below a delta the next older one;
+// records of a history layer, and no others, have a Death above their LSN. Errors: of the file system; of a body
 // that does not decode; disorder and the like, which are bugs.
 func (w *LayerWriter) Add(r *Record) error {
 	if w.err != nil {
@@ -105,7 +106,8 @@ func (w *LayerWriter) add(r *Record) error {
 		return err
 	}
 	newKey := w.desc.Entries == 0 || w.lastKey.Compare(r.Key) != 0
-	if w.desc.Entries > 0 && compareRecords(w.lastKey, w.lastLSN, r.Key, lsn) >= 0 || !newKey && (w.adopted || w.desc.Kind == ImageLayer) {
+	if w.desc.Entries > 0 && compareRecords(w.lastKey, w.lastLSN, r.Key, lsn) >= 0 ||
+		!newKey && (w.adopted || w.desc.Kind == ImageLayer && w.lastKind != KindDelta) {
 		return fmt.Errorf("record %s at %d after %s at %d: out of order", r.Key, lsn, w.lastKey, w.lastLSN)
 	}
 	if err := w.segments.count(r.Body); err != nil {
@@ -121,7 +123,7 @@ func (w *LayerWriter) add(r *Record) error {
 		w.hashes = append(w.hashes, HashSuffix(r.Key.Suffix()), HashKey(r.Key))
 		w.lastKey = append(w.lastKey[:0], r.Key...)
 	}
-	w.lastLSN = lsn
+	w.lastLSN, w.lastKind = lsn, r.Kind
 	w.desc.Entries++
 	if r.Kind == KindTombstone {
 		w.desc.Deletes++

@@ -64,6 +64,12 @@ func (b *Batch) PutStamped(ns layers.Namespace, prefix, meta []byte, body layers
 // Bytes bounds the size of the commit.
 func (b *Batch) Bytes() int { return b.bytes }
 
+// Delta writes a page delta: a reader of the key gets it with all that is older, down
+// to the next full value or tombstone. See View.Stack.
+func (b *Batch) Delta(ns layers.Namespace, key, meta []byte, body layers.Body) {
+	b.add(batchOp{kind: layers.KindDelta, ns: ns, key: key, meta: meta, body: body})
+}
+
 // Delete writes a tombstone for a key.
 func (b *Batch) Delete(ns layers.Namespace, key []byte) {
 	b.add(batchOp{kind: layers.KindTombstone, ns: ns, key: key})

@@ -244,8 +244,6 @@ func (k *retainer) needers(r *layers.Record) (n gc.Needers, death wal.LSN, err e
 	n, err = k.snap.Needers(id, r.Key.Suffix(), r.LSN, death, k.prober, k.maxProbes)
 	switch {
 	case err != nil:
-	case r.Key.Namespace() == layers.NamespacePages && n.None():
-		n = gc.Needers{Many: true} // perhaps the base of a delta
 	case r.Kind == layers.KindTombstone && !n.None() && k.bottom:
 		var idle bool
 		if idle, err = k.hidesNothing(r); idle {

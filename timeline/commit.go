@@ -34,6 +34,11 @@ func (tx *Tx) Get(ns layers.Namespace, key []byte) (layers.Record, error) {
 	return tx.view.Get(ns, key)
 }
 
+// Stack reads a page; see View.Stack. What guards it must be among the locks.
+func (tx *Tx) Stack(ns layers.Namespace, key []byte, dst []layers.Record) ([]layers.Record, error) {
+	return tx.view.Stack(ns, key, dst)
+}
+
 // Scan walks a range; see View.Scan. Only under Exclusive, or when the locks
 // make the answer stable, does it still hold at the commit.
 func (tx *Tx) Scan(ns layers.Namespace, lower, upper []byte) *layers.Scan {

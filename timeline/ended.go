@@ -33,8 +33,11 @@ func (s *Store) ended(v *layers.Version, k *retainer, r *layers.Record) (int64, 
 	var birth wal.LSN
 	hop := [1]layers.Hop{{Timeline: id, UpTo: r.LSN - 1}}
 	err := v.Walk(hop[:], r.Key.Namespace(), r.Key.User(), func(old *layers.Record, _ int) bool {
-		bytes, birth = valueBytes(old), old.LSN
-		return false
+		bytes += valueBytes(old)
+		if birth == 0 {
+			birth = old.LSN
+		}
+		return old.Kind == layers.KindDelta
 	})
 	if err != nil || bytes == 0 {
 		return 0, gc.None, err

@@ -67,6 +67,7 @@ var modelMustDo = []string{
 	"commit", "update", "exclusive", "abort a transaction", "create", "delete-bucket", "delete a bucket with living forks",
 	"rename", "pin", "unpin", "lease",
 	"fork", "fork at the tip", "fork in the past", "fork below the birth of the source", "fork of a fork", "several forks in one commit",
+	"write delta", "deepest stack", "read a stack across a branch point",
 	"write delete", "write range delete", "write empty body", "write small inline body", "write inline body to be parted",
 	"write extents body", "write spilled body", "copy by handle", "abandon an upload", "commit that is too large",
 	"read key", "read missing key", "read key of an ancestor", "read inline body", "read extents body", "read spilled body",

@@ -27,7 +27,9 @@ type retainer struct {
 
 	stones *layers.TombstoneSet // range tombstones of the inputs
 	key    layers.Key
-	above  wal.LSN // LSN of the next newer version of key; wal.MaxLSN without one
+	// above is the LSN of the next newer version of key that ends what is below it:
+	// wal.MaxLSN without one. A page delta ends nothing, a read above it needs both.
+	above wal.LSN
 }
 
 // verdict is what becomes of a record.
@@ -76,7 +78,9 @@ func (k *retainer) death(r *layers.Record) wal.LSN {
 	} else if c, ok := k.stones.CoveringAbove(r.Key, r.LSN); ok {
 		death = min(death, c)
 	}
-	k.above = r.LSN
+	if r.Kind != layers.KindDelta {
+		k.above = r.LSN
+	}
 	return death
 }
 
@@ -89,9 +93,6 @@ func (k *retainer) next(r *layers.Record) (verdict, error) {
 		v.reason = gc.Unknown
 		return v, nil
 	case k.snap.Dead(id):
-		return v, nil
-	case r.Key.Namespace() == layers.NamespacePages:
-		v.reason = gc.BaseOfDelta // which of them are bases is known only where all of a chain is at hand
 		return v, nil
 	}
 	var err error
@@ -122,7 +123,9 @@ func (k *retainer) endOfRolledUp(r *layers.Record, end wal.LSN) (wal.LSN, error)
 	user := r.Key.User()
 	own := k.version.NewHistory(r.Key.Timeline(), r.Key.Namespace(), user, append(user[:len(user):len(user)], 0), r.LSN+1, end-1)
 	for ok := own.First(); ok; ok = own.Next() {
-		end = min(end, own.Record().LSN)
+		if own.Record().Kind != layers.KindDelta {
+			end = min(end, own.Record().LSN)
+		}
 	}
 	for _, t := range own.RangeTombstones() {
 		end = min(end, t.LSN)

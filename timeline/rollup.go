@@ -403,8 +403,35 @@ func (s *Store) writeRollup(v *layers.Version, r *rollup, ns layers.Namespace, o
 		if err := out.add(&rec); err != nil {
 			return err
 		}
+		if rec.Kind == layers.KindDelta {
+			if err := r.writeBases(v, &rec, out); err != nil {
+				return err
+			}
+		}
 	}
 	return scan.Err()
+}
+
+// writeBases writes what of the hops a delta, which was written, applies to.
+func (r *rollup) writeBases(v *layers.Version, delta *layers.Record, out *output) error {
+	var failed error
+	err := v.Walk(r.hops, delta.Key.Namespace(), delta.Key.User(), func(base *layers.Record, _ int) bool {
+		if base.LSN >= delta.LSN {
+			return true // the delta itself
+		}
+		if base.Kind == layers.KindRangeTombstone || base.Kind == layers.KindTombstone && r.to == nil {
+			return false
+		}
+		if r.copied++; r.most > 0 && r.copied > r.most {
+			failed = errManyRecords
+			return false
+		}
+		rec := *base
+		rec.Key, rec.Death = delta.Key, 0
+		failed = out.add(&rec)
+		return failed == nil && rec.Kind == layers.KindDelta
+	})
+	return firstError(failed, err)
 }
 
 // moveKey gives the bound of a range another timeline; an end may be the first

@@ -171,6 +171,22 @@ func (v *View) Get(ns layers.Namespace, key []byte) (layers.Record, error) {
 	return rec, nil
 }
 
+// Stack appends to dst what a page consists of, newest first: deltas, and last the
+// full value, if there is one before a tombstone or the end. An ordinary key is a
+// stack of one. What it appends may be kept after Close. Errors: layers.ErrCorrupt.
+func (v *View) Stack(ns layers.Namespace, key []byte, dst []layers.Record) ([]layers.Record, error) {
+	err := v.version.Walk(v.hops(ns), ns, key, func(r *layers.Record, _ int) bool {
+		if r.Kind == layers.KindDelta || r.Kind == layers.KindValue {
+			dst = append(dst, *r)
+		}
+		return r.Kind == layers.KindDelta
+	})
+	if err != nil {
+		return dst, fmt.Errorf("read %x of timeline %d at %d: %w", key, v.node.id, v.lsn, err)
+	}
+	return dst, nil
+}
+
 // Scan walks the keys of [lower, upper) that have a value; a nil bound is
 // none. The scan must be closed before the view.
 func (v *View) Scan(ns layers.Namespace, lower, upper []byte) *layers.Scan {

@@ -21,7 +21,7 @@ import (
 // namespaces are those that the tests write.
 var namespaces = []layers.Namespace{
 	layers.NamespaceConfig, layers.NamespaceObjects, layers.NamespaceVersions,
-	layers.NamespaceK2V, layers.NamespaceUploads,
+	layers.NamespacePages, layers.NamespaceK2V, layers.NamespaceUploads,
 }
 
 // Checker compares what a store answers with an Oracle.
@@ -280,6 +280,7 @@ func (c *Checker) at(name string, at wal.LSN, check func(v *timeline.View, l *li
 type reader interface {
 	Get(ns layers.Namespace, key []byte) (layers.Record, error)
 	Scan(ns layers.Namespace, lower, upper []byte) *layers.Scan
+	Stack(ns layers.Namespace, key []byte, dst []layers.Record) ([]layers.Record, error)
 }
 
 // point compares one key, with its body or without.
@@ -304,8 +305,40 @@ func (c *Checker) point(v reader, l *line, lsn wal.LSN, k pointKey, body bool) e
 	if err := c.record(&got, k, want, owner); err != nil {
 		return fmt.Errorf("get %w", err)
 	}
+	if k.ns == layers.NamespacePages {
+		if err := c.stack(v, l, lsn, k, body); err != nil {
+			return fmt.Errorf("stack of %q: %w", k.key, err)
+		}
+	}
 	if body {
 		return c.body(&got, k, want)
+	}
+	return nil
+}
+
+// stack compares all that a page consists of.
+func (c *Checker) stack(v reader, l *line, lsn wal.LSN, k pointKey, body bool) error {
+	want := l.Stack(lsn, k)
+	got, err := v.Stack(k.ns, []byte(k.key), nil)
+	if err != nil {
+		return err
+	}
+	if len(got) != len(want) {
+		return fmt.Errorf("%d records, want %d", len(got), len(want))
+	}
+	c.Count.Max("deepest stack", int64(len(want)))
+	for i := range want {
+		if err := c.record(&got[i], k, want[i].Version, want[i].owner); err != nil {
+			return err
+		}
+		if body {
+			if err := c.body(&got[i], k, want[i].Version); err != nil {
+				return err
+			}
+		}
+		if want[i].owner != want[0].owner {
+			c.Count.Add("read a stack across a branch point")
+		}
 	}
 	return nil
 }
@@ -316,7 +349,7 @@ func (v *Version) brief() string { return fmt.Sprintf("%.40q at %d", v.Meta, v.L
 func (c *Checker) record(got *layers.Record, k pointKey, want Version, owner *line) error {
 	// A rollup moves it to a descendant.
 	key := layers.MakeKey(owner.id, k.ns, []byte(k.key))
-	if got.Kind != layers.KindValue || !bytes.Equal(got.Key.Suffix(), key.Suffix()) || !c.Oracle.descends(got.Key.Timeline(), owner) || got.LSN != want.LSN || string(got.Meta) != want.Meta {
+	if got.Kind != want.Kind || !bytes.Equal(got.Key.Suffix(), key.Suffix()) || !c.Oracle.descends(got.Key.Timeline(), owner) || got.LSN != want.LSN || string(got.Meta) != want.Meta {
 		return fmt.Errorf("%02x %q: kind %d of %s, %.40q at %d; want %s of timeline %d",
 			byte(k.ns), k.key, got.Kind, got.Key, got.Meta, got.LSN, want.brief(), owner.id)
 	}

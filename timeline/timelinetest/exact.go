@@ -152,16 +152,30 @@ func newNeeds(o *Oracle, tree []timeline.TreeLine) (*needs, error) {
 	return n, nil
 }
 
-// ending is a record that ends the search for a key.
-type ending struct {
-	kind layers.Kind // zero: there is none
+// met is a record that a search for a key meets.
+type met struct {
+	kind layers.Kind
 	lsn  wal.LSN
 	v    Version
 	from *line // whose record it was at first
 }
 
-// own returns what of l ends the search for k at or below an LSN.
-func (l *line) own(k pointKey, at wal.LSN) ending {
+// stack is what a search for a key meets, newest first: all but the last are
+// deltas. The search ends unless the last one is a delta, too.
+type stack []met
+
+func (s stack) ends() bool { return len(s) > 0 && s[len(s)-1].kind != layers.KindDelta }
+
+// first returns the newest record; its kind is zero when there is none.
+func (s stack) first() met {
+	if len(s) == 0 {
+		return met{}
+	}
+	return s[0]
+}
+
+// own appends what a search for k at or below an LSN meets of l.
+func (l *line) own(s stack, k pointKey, at wal.LSN) stack {
 	var hidden wal.LSN
 	for _, r := range l.ranges {
 		if r.ns == k.ns && r.lsn <= at && r.lo <= k.key && k.key < r.hi {
@@ -169,17 +183,20 @@ func (l *line) own(k pointKey, at wal.LSN) ending {
 		}
 	}
 	for _, v := range slices.Backward(l.points[k]) {
-		if v.LSN <= at && v.LSN >= hidden {
-			return ending{v.Kind, v.LSN, v, l}
+		if v.LSN > at {
+			continue
 		}
-		if v.LSN <= at {
+		if v.LSN < hidden {
 			break
+		}
+		if s = append(s, met{v.Kind, v.LSN, v, l}); v.Kind != layers.KindDelta {
+			return s
 		}
 	}
 	if hidden > 0 {
-		return ending{kind: layers.KindRangeTombstone, lsn: hidden, from: l}
+		s = append(s, met{kind: layers.KindRangeTombstone, lsn: hidden, from: l})
 	}
-	return ending{}
+	return s
 }
 
 // rolled walks the timelines whose records rollups copied under l.
@@ -192,18 +209,18 @@ func (l *needLine) rolled(visit func(from *line, upTo wal.LSN) (more bool)) {
 	}
 }
 
-// find returns what under l ends the search for k at or below an LSN: of its
-// own, or a copy. Reads are at or above its birth, copies below.
-func (l *needLine) find(k pointKey, at wal.LSN) ending {
-	e := l.own(k, at)
-	if e.kind != 0 || k.ns == layers.NamespaceUploads {
-		return e
+// find returns what under l a search for k at or below an LSN meets: of its own, and
+// copies. Reads are at or above its birth, copies below.
+func (l *needLine) find(k pointKey, at wal.LSN) stack {
+	s := l.own(nil, k, at)
+	if s.ends() || k.ns == layers.NamespaceUploads {
+		return s
 	}
 	l.rolled(func(from *line, upTo wal.LSN) bool {
-		e = from.own(k, upTo)
-		return e.kind == 0
+		s = from.own(s, k, upTo)
+		return !s.ends()
 	})
-	return e
+	return s
 }
 
 // readAll makes every read there is: children before what they read.
@@ -217,16 +234,17 @@ func (n *needs) readAll() {
 			n.readLoosely(l, k)
 			through := false
 			for _, at := range n.readsOf(l, k) {
-				e := l.find(k, at)
-				p := physical{l.id, k, e.lsn}
-				switch e.kind {
-				case layers.KindValue:
-					n.values[p] = true
-				case layers.KindTombstone:
-					n.tombstones[p] = goes
-				case 0:
-					through = true
+				s := l.find(k, at)
+				for _, e := range s {
+					p := physical{l.id, k, e.lsn}
+					switch e.kind {
+					case layers.KindValue, layers.KindDelta:
+						n.values[p] = true
+					case layers.KindTombstone:
+						n.tombstones[p] = goes
+					}
 				}
+				through = through || !s.ends()
 			}
 			if p := n.byID[l.state.ReadAncestor]; through && p != nil {
 				p.reads[k] = append(p.reads[k], l.state.ReadLSN)
@@ -240,11 +258,15 @@ func (n *needs) readAll() {
 func (n *needs) readLoosely(l *needLine, k pointKey) {
 	through := false
 	for _, at := range append(n.readsOf(l, k), l.loose[k]...) {
-		e := l.find(k, at)
-		if e.kind == layers.KindTombstone {
-			n.met[physical{l.id, k, e.lsn}] = true
+		s := l.find(k, at)
+		ends := false
+		for _, e := range s {
+			if e.kind == layers.KindTombstone {
+				n.met[physical{l.id, k, e.lsn}] = true
+			}
+			ends = e.kind == layers.KindValue
 		}
-		through = through || e.kind != layers.KindValue
+		through = through || !ends
 	}
 	if p := n.byID[l.state.ReadAncestor]; through && p != nil {
 		p.loose[k] = append(p.loose[k], l.state.ReadLSN)
@@ -358,13 +380,14 @@ func (n *needs) inherits(l *needLine, k pointKey) bool {
 	for l.state.ReadAncestor != 0 {
 		at = min(at, l.state.ReadLSN)
 		l = n.byID[l.state.ReadAncestor]
-		e := l.find(k, at)
-		p := physical{l.id, k, e.lsn}
-		switch {
-		case e.kind == layers.KindValue && n.values[p]:
-			return true
-		case e.kind == layers.KindTombstone && n.tombstones[p] == must, e.kind == layers.KindRangeTombstone:
-			return false
+		for _, e := range l.find(k, at) {
+			p := physical{l.id, k, e.lsn}
+			switch {
+			case (e.kind == layers.KindValue || e.kind == layers.KindDelta) && n.values[p]:
+				return true
+			case e.kind == layers.KindTombstone && n.tombstones[p] == must, e.kind == layers.KindRangeTombstone:
+				return false
+			}
 		}
 	}
 	return false
@@ -428,9 +451,13 @@ func (n *needs) same(p physical, r *layers.Record) error {
 	if l == nil {
 		return fmt.Errorf("record %v of a timeline that is not in the tree", p)
 	}
-	e := l.find(p.key, p.lsn)
-	if p.lsn < l.birth {
-		e = l.find(p.key, l.birth-1) // a copy: there is one at most
+	e := l.find(p.key, p.lsn).first()
+	if p.lsn < l.birth { // a copy
+		for _, c := range l.find(p.key, l.birth-1) {
+			if e = c; e.lsn == p.lsn {
+				break
+			}
+		}
 	}
 	if e.kind != r.Kind || e.lsn != p.lsn || e.v.Meta != string(r.Meta) {
 		return fmt.Errorf("record %v, kind %d, %.40q: nobody wrote that; there is kind %d, %.40q at %d", p, r.Kind, r.Meta, e.kind, e.v.Meta, e.lsn)
@@ -450,7 +477,7 @@ func (n *needs) compare(found *present) error {
 		why, needed := n.tombstones[p]
 		l := n.byID[p.id]
 		switch {
-		case kind == layers.KindValue && !n.values[p]:
+		case kind != layers.KindTombstone && !n.values[p]:
 			say(p, "is there, and nobody can read it")
 		case kind == layers.KindTombstone && !needed:
 			say(p, "is a tombstone that nobody meets")
@@ -465,7 +492,7 @@ func (n *needs) compare(found *present) error {
 		}
 	}
 	for p := range n.values {
-		if found.points[p] != layers.KindValue {
+		if kind := found.points[p]; kind != layers.KindValue && kind != layers.KindDelta {
 			say(p, "is lost")
 		}
 	}
@@ -494,8 +521,8 @@ func joinFew(lines []string) (s string) {
 // ended reports whether a tombstone was superseded: it lies in a history layer,
 // and stays there as long as a main layer may have the key.
 func (n *needs) ended(l *needLine, p physical) bool {
-	e := l.find(p.key, wal.MaxLSN)
-	return e.lsn > p.lsn
+	s := l.find(p.key, wal.MaxLSN)
+	return s.ends() && s[len(s)-1].lsn > p.lsn
 }
 
 // compareRanges looks for range tombstones that hide nothing. What they are cut

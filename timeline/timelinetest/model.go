@@ -188,7 +188,7 @@ func (m *Model) Do(op Op) error {
 	m.step++
 	m.clocks.Pass(time.Millisecond, time.Millisecond)
 	for i := range op.Writes {
-		if w := &op.Writes[i]; w.Kind == layers.KindValue && w.encoded == nil {
+		if w := &op.Writes[i]; (w.Kind == layers.KindValue || w.Kind == layers.KindDelta) && w.encoded == nil {
 			w.encoded = layers.AppendInlineBody(nil, w.Body.Bytes())
 		}
 	}
@@ -403,6 +403,9 @@ func (m *Model) tookPlace(op *Op) {
 	m.history = append(m.history, op)
 	for i := range op.Writes {
 		w := &op.Writes[i]
+		if w.Kind == layers.KindDelta {
+			m.count.Add("write delta")
+		}
 		switch {
 		case w.Kind == layers.KindRangeTombstone:
 			m.count.Add("write range delete")

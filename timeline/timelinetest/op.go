@@ -126,6 +126,8 @@ func (op *Op) String() string {
 			fmt.Fprintf(&s, " %02x:-[%.24q,%.24q)", byte(w.NS), w.Key, w.End)
 		case layers.KindTombstone:
 			fmt.Fprintf(&s, " %02x:-%.24q", byte(w.NS), w.Key)
+		case layers.KindDelta:
+			fmt.Fprintf(&s, " %02x:%.24q+=%.12s(%d)", byte(w.NS), w.Key, w.Meta, w.Body.Len())
 		default:
 			fmt.Fprintf(&s, " %02x:%.24q=%.12s(%d)", byte(w.NS), w.Key, w.Meta, w.Body.Len())
 		}
@@ -148,6 +150,8 @@ func addTo(b *timeline.Batch, writes []Write) {
 			b.DeleteRange(w.NS, []byte(w.Key), []byte(w.End))
 		case layers.KindTombstone:
 			b.Delete(w.NS, []byte(w.Key))
+		case layers.KindDelta:
+			b.Delta(w.NS, []byte(w.Key), []byte(w.Meta), w.encoded)
 		default:
 			b.Put(w.NS, []byte(w.Key), []byte(w.Meta), w.encoded)
 		}

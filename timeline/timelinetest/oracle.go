@@ -123,13 +123,39 @@ func (l *line) Get(at wal.LSN, k pointKey) (Version, *line, bool) {
 		i := sort.Search(len(versions), func(i int) bool { return versions[i].LSN > at })
 		if i > 0 && versions[i-1].LSN >= hidden {
 			v := versions[i-1]
-			return v, n, v.Kind == layers.KindValue
+			return v, n, v.Kind != layers.KindTombstone
 		}
 		if hidden != 0 || k.ns == layers.NamespaceUploads {
 			break
 		}
 	}
 	return Version{}, nil, false
+}
+
+// Stack returns what a read of a page at lsn must find, newest first.
+func (l *line) Stack(at wal.LSN, k pointKey) (found []Found) {
+	for {
+		v, owner, ok := l.Get(at, k)
+		if !ok {
+			return found
+		}
+		found = append(found, Found{k.key, v, owner})
+		if v.Kind != layers.KindDelta || v.LSN == 1 || owner.deletedAt(v.LSN, k) {
+			return found
+		}
+		// A read just below the delta finds what it applies to.
+		for l != owner {
+			l = l.ancestor
+		}
+		at = v.LSN - 1
+	}
+}
+
+// deletedAt reports whether a range delete at an LSN hides what is older of a key.
+func (l *line) deletedAt(at wal.LSN, k pointKey) bool {
+	return slices.ContainsFunc(l.ranges, func(r rangeDelete) bool {
+		return r.lsn == at && r.ns == k.ns && r.lo <= k.key && k.key < r.hi
+	})
 }
 
 // Found is one key of a scan.

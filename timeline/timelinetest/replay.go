@@ -154,7 +154,7 @@ func (r *replay) encode(w *Write) (release func(), err error) {
 	if r.variant.Inline && n <= most {
 		stream = false
 	}
-	if w.Kind != layers.KindValue || n == 0 {
+	if w.Kind != layers.KindValue && w.Kind != layers.KindDelta || n == 0 {
 		return func() {}, nil
 	}
 	if !stream {

@@ -125,8 +125,11 @@ func (m *Model) retained(name string) wal.LSN {
 }
 
 func (m *Model) namespace() layers.Namespace {
-	if m.rng.IntN(2) == 0 {
+	switch m.rng.IntN(8) {
+	case 0, 1, 2:
 		return layers.NamespaceObjects
+	case 3, 4:
+		return layers.NamespacePages
 	}
 	return namespaces[m.rng.IntN(len(namespaces))]
 }
@@ -149,6 +152,14 @@ func (m *Model) meta() string {
 	return s
 }
 
+// kind picks what a write of a namespace is: only pages have deltas.
+func (m *Model) kind(ns layers.Namespace) layers.Kind {
+	if ns == layers.NamespacePages && m.rng.IntN(3) != 0 {
+		return layers.KindDelta
+	}
+	return layers.KindValue
+}
+
 // put is a write with an inline body.
 func (m *Model) put() Write {
 	ns := m.namespace()
@@ -163,7 +174,7 @@ func (m *Model) put() Write {
 		n = 1000 + m.rng.Int64N(5000)
 	}
 	c := m.newContent(n)
-	w := Write{Kind: layers.KindValue, NS: ns, Key: randomKey(m.rng, ns), Meta: m.meta(), Body: c}
+	w := Write{Kind: m.kind(ns), NS: ns, Key: randomKey(m.rng, ns), Meta: m.meta(), Body: c}
 	w.encoded = layers.AppendInlineBody(nil, c.Bytes())
 	return w
 }
@@ -209,7 +220,7 @@ func (m *Model) stepStream() error {
 	op := &Op{Kind: OpCommit, Bucket: m.bucket()}
 	for range 1 + m.rng.IntN(2) {
 		ns := m.namespace()
-		w := Write{Kind: layers.KindValue, NS: ns, Key: randomKey(m.rng, ns)}
+		w := Write{Kind: m.kind(ns), NS: ns, Key: randomKey(m.rng, ns)}
 		var n int64
 		switch m.rng.IntN(8) {
 		case 0:
