@@ -83,6 +83,11 @@ func (s *Store) applyRows(o *treeOp, lsn wal.LSN, rows rowBatch) {
 		rows.setTimeline(s.tree.node(o.timeline))
 		rows.setRetention(o.timeline, retention{window: o.window})
 		rows.setBucket(s.tree.bucket(o.bucket), lsn, o.name, 0)
+		if !o.props.none() {
+			rows.setProperties(o.bucket, &o.props)
+		}
+	case opProperties:
+		rows.setProperties(o.bucket, &o.props)
 	case opDelete:
 		b := s.tree.bucket(o.bucket)
 		rows.setBucket(b, lsn, o.name, lsn)

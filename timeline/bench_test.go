@@ -34,7 +34,7 @@ func benchStore(b *testing.B) *timeline.Store {
 
 func mustCreate(b *testing.B, s *timeline.Store, name string) {
 	b.Helper()
-	if _, err := s.CreateBucket(context.Background(), name, nil); err != nil {
+	if _, err := s.CreateBucket(context.Background(), timeline.NewBucket{Name: name}); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -83,7 +83,7 @@ func BenchmarkGet(b *testing.B) {
 		}
 		for d := 1; d <= 1000; d++ {
 			name := fmt.Sprintf("d%d", d)
-			if _, err := s.Fork(ctx, timeline.ForkOptions{Source: fmt.Sprintf("d%d", d-1), Names: []string{name}}); err != nil {
+			if _, err := s.Fork(ctx, timeline.ForkOptions{Source: fmt.Sprintf("d%d", d-1), Forks: timeline.Named(name)}); err != nil {
 				b.Fatal(err)
 			}
 			if wrote {
@@ -129,7 +129,7 @@ func BenchmarkFork(b *testing.B) {
 	mustCreate(b, s, "main")
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		if _, err := s.Fork(ctx, timeline.ForkOptions{Source: "main", Names: []string{fmt.Sprintf("fork-%09d", i)}}); err != nil {
+		if _, err := s.Fork(ctx, timeline.ForkOptions{Source: "main", Forks: timeline.Named(fmt.Sprintf("fork-%09d", i))}); err != nil {
 			b.Fatal(err)
 		}
 	}

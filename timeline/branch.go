@@ -9,31 +9,44 @@ import (
 	"stemma/wal"
 )
 
-// CreateBucket makes an empty bucket on a new root timeline. first holds
-// records that the same commit writes to it, or is nil.
+// NewBucket says what to make.
+type NewBucket struct {
+	Name string
+	Properties
+	// First holds records that the commit which makes the bucket writes to it, or is nil.
+	First *Batch
+}
+
+// check refuses what the log's decoder would refuse, and what no layer could hold.
+func (b *NewBucket) check(maxCommitBytes int) error {
+	if err := firstError(checkNames(b.Name), b.Properties.check()); err != nil || b.First == nil {
+		return err
+	}
+	return b.First.check(maxCommitBytes)
+}
+
+// CreateBucket makes an empty bucket on a new root timeline.
 //
-// Errors: ErrBadName, ErrBucketExists, and those of Commit.
-func (s *Store) CreateBucket(ctx context.Context, name string, first *Batch) (Info, error) {
-	if err := checkNames(name); err != nil {
+// Errors: ErrBadName, ErrBadProperties, ErrBucketExists, and those of Commit.
+func (s *Store) CreateBucket(ctx context.Context, b NewBucket) (Info, error) {
+	if err := b.check(s.opts.maxCommitBytes()); err != nil {
 		return Info{}, err
 	}
 	if err := s.AdmitWrite(ctx); err != nil {
 		return Info{}, err
 	}
-	if first != nil {
-		if err := first.check(s.opts.maxCommitBytes()); err != nil {
-			return Info{}, err
-		}
-	}
 	s.treeMu.Lock()
-	if s.tree.sequencedName(name) != nil {
+	if s.tree.sequencedName(b.Name) != nil {
 		s.treeMu.Unlock()
-		return Info{}, fmt.Errorf("create bucket %q: %w", name, ErrBucketExists)
+		return Info{}, fmt.Errorf("create bucket %q: %w", b.Name, ErrBucketExists)
 	}
-	op := treeOp{tag: opCreate, bucket: s.tree.lastBucket + 1, timeline: s.tree.lastTimeline + 1, window: s.opts.Window, name: name}
-	lsn, err := s.changeTree(ctx, []treeOp{op}, op.timeline, first)
+	op := treeOp{
+		tag: opCreate, bucket: s.tree.lastBucket + 1, timeline: s.tree.lastTimeline + 1, window: s.opts.Window,
+		name: b.Name, props: b.Properties, first: b.First,
+	}
+	lsn, err := s.changeTree(ctx, []treeOp{op})
 	if err != nil {
-		return Info{}, fmt.Errorf("create bucket %q: %w", name, err)
+		return Info{}, fmt.Errorf("create bucket %q: %w", b.Name, err)
 	}
 	return s.infoOf(op.bucket, lsn), nil
 }
@@ -52,21 +65,32 @@ func checkNames(names ...string) error {
 // ForkOptions say what to fork.
 type ForkOptions struct {
 	Source string
-	At     wal.LSN  // zero: the tip
-	Names  []string // of the forks, all made in one commit
+	At     wal.LSN     // zero: the tip
+	Forks  []NewBucket // all made in one commit; see Named
 }
 
-// Fork makes one new bucket per name, each a fork of the source at one LSN.
-// It copies nothing and creates no file.
+// Named returns new buckets without properties or records.
+func Named(names ...string) []NewBucket {
+	list := make([]NewBucket, len(names))
+	for i, name := range names {
+		list[i].Name = name
+	}
+	return list
+}
+
+// Fork makes new buckets, each a fork of the source at one LSN. It copies nothing
+// and creates no file.
 //
-// Errors: ErrBadName, ErrNoSuchBucket, ErrBucketExists, ErrFuture, *BelowHorizonError, and
-// those of Commit.
+// Errors: ErrBadName, ErrBadProperties, ErrNoSuchBucket, ErrBucketExists, ErrFuture,
+// *BelowHorizonError, and those of Commit.
 func (s *Store) Fork(ctx context.Context, o ForkOptions) ([]Info, error) {
-	if len(o.Names) == 0 {
+	if len(o.Forks) == 0 {
 		return nil, fmt.Errorf("fork %q: no names: %w", o.Source, ErrBadName)
 	}
-	if err := checkNames(o.Names...); err != nil {
-		return nil, err
+	for i := range o.Forks {
+		if err := o.Forks[i].check(s.opts.maxCommitBytes()); err != nil {
+			return nil, fmt.Errorf("fork %q: %w", o.Source, err)
+		}
 	}
 	if err := s.AdmitWrite(ctx); err != nil {
 		return nil, err
@@ -82,7 +106,7 @@ func (s *Store) Fork(ctx context.Context, o ForkOptions) ([]Info, error) {
 		s.treeMu.Unlock()
 		return nil, fmt.Errorf("fork %q: %w", o.Source, err)
 	}
-	lsn, err := s.changeTree(ctx, ops, 0, nil)
+	lsn, err := s.changeTree(ctx, ops)
 	if err != nil {
 		return nil, fmt.Errorf("fork %q: %w", o.Source, err)
 	}
@@ -109,15 +133,16 @@ func (s *Store) planForkLocked(o *ForkOptions) ([]treeOp, error) {
 		}
 	}
 	window := src.sequenced().retention.Load().window
-	seen := make(map[string]bool, len(o.Names))
-	ops := make([]treeOp, len(o.Names))
-	for i, name := range o.Names {
-		if seen[name] || s.tree.sequencedName(name) != nil {
-			return nil, fmt.Errorf("bucket %q: %w", name, ErrBucketExists)
+	seen := make(map[string]bool, len(o.Forks))
+	ops := make([]treeOp, len(o.Forks))
+	for i := range o.Forks {
+		f := &o.Forks[i]
+		if seen[f.Name] || s.tree.sequencedName(f.Name) != nil {
+			return nil, fmt.Errorf("bucket %q: %w", f.Name, ErrBucketExists)
 		}
-		seen[name] = true
+		seen[f.Name] = true
 		ops[i] = treeOp{
-			tag: opFork, ancestor: n.id, lsn: branch, source: src.id, window: window, name: name,
+			tag: opFork, ancestor: n.id, lsn: branch, source: src.id, window: window, name: f.Name, props: f.Properties, first: f.First,
 			bucket: s.tree.lastBucket + 1 + BucketID(i), timeline: s.tree.lastTimeline + 1 + layers.TimelineID(i),
 		}
 	}
@@ -155,7 +180,7 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) 
 			return 0, errMoved
 		}
 		op := treeOp{tag: opDelete, bucket: bk.id, timeline: n.id, lsn: s.undoUntil(n, o.Undo), name: name}
-		return s.changeTree(ctx, []treeOp{op}, 0, nil)
+		return s.changeTree(ctx, []treeOp{op})
 	})
 	if err != nil {
 		return 0, fmt.Errorf("delete bucket %q: %w", name, err)
@@ -210,7 +235,7 @@ func (s *Store) RenameBucket(ctx context.Context, from, to string) (wal.LSN, err
 		s.treeMu.Unlock()
 		return 0, fmt.Errorf("rename bucket %q to %q: %w", from, to, err)
 	}
-	lsn, err := s.changeTree(ctx, []treeOp{{tag: opRename, bucket: b.id, name: to}}, 0, nil)
+	lsn, err := s.changeTree(ctx, []treeOp{{tag: opRename, bucket: b.id, name: to}})
 	if err != nil {
 		return 0, fmt.Errorf("rename bucket %q to %q: %w", from, to, err)
 	}
@@ -220,12 +245,12 @@ func (s *Store) RenameBucket(ctx context.Context, from, to string) (wal.LSN, err
 	return lsn, nil
 }
 
-// changeTree logs operations that were validated under treeMu, with the first
-// records of timeline t, changes the sequenced tree as they take their place in
-// the order, lets go of treeMu, and waits until they are visible.
-func (s *Store) changeTree(ctx context.Context, ops []treeOp, t layers.TimelineID, first *Batch) (wal.LSN, error) {
+// changeTree logs operations that were validated under treeMu, with the records
+// that come with them, changes the sequenced tree as they take their place in the
+// order, lets go of treeMu, and waits until they are visible.
+func (s *Store) changeTree(ctx context.Context, ops []treeOp) (wal.LSN, error) {
 	c := wal.Commit{
-		Payload: encodeTree(ops, t, first),
+		Payload: encodeTree(ops),
 		Reserve: func(lsn wal.LSN) error {
 			visible := s.log.Visible()
 			for i := range ops {
@@ -252,20 +277,24 @@ func (s *Store) changeTree(ctx context.Context, ops []treeOp, t layers.TimelineI
 	return c.LSN, nil
 }
 
-// encodeTree returns the payload of a commit of tree operations, and of the
-// first records of timeline t. A fresh slice: the memlayer aliases it.
-func encodeTree(ops []treeOp, t layers.TimelineID, first *Batch) []byte {
+// encodeTree returns the payload of a commit of tree operations and the records
+// that come with them. A fresh slice: the memlayer aliases it.
+func encodeTree(ops []treeOp) []byte {
 	n := len(ops)
-	if first != nil {
-		n += len(first.ops)
-	}
-	p := appendPayloadHeader(nil, n)
 	for i := range ops {
-		p = ops[i].append(p)
+		if f := ops[i].first; f != nil {
+			n += f.Len()
+		}
 	}
-	if first != nil {
-		for i := range first.ops {
-			p = appendRecord(p, t, &first.ops[i])
+	p, last := appendPayloadHeader(nil, n), []byte(nil)
+	for i := range ops {
+		p = ops[i].append(p, &last)
+	}
+	for i := range ops {
+		if f := ops[i].first; f != nil {
+			for j := range f.ops {
+				p = appendRecord(p, ops[i].timeline, &f.ops[j])
+			}
 		}
 	}
 	return p

@@ -28,13 +28,14 @@ import (
 //	'r' timeline   read ancestor (0: none), read LSN; no row: the lineage
 //	'w' timeline   the timeline has records of its own; no value
 //	'b' bucket     created, deleted, name, count, then per binding: since, timeline
+//	'e' bucket     properties: expires (0: never), attributes; no row: none
 //	'p' pin        bucket, timeline, LSN, created, name
 //	'l' layer      layers.Desc
 //	's' segment    generation of a value segment that layers refer to
 //
-// Rows under t, o, d, b, p and the applied mark are derived from the log; rows
+// Rows under t, o, d, b, e, p and the applied mark are derived from the log; rows
 // under l, s, w, r and the flushed mark are written by flush, compaction, rollup
-// and reclaim. A purge deletes those of a timeline under every letter.
+// and reclaim. A purge deletes those of a timeline or bucket under every letter.
 type catalog struct {
 	db *pebble.DB
 }
@@ -51,6 +52,7 @@ const (
 	rowReads    = 'r'
 	rowWritten  = 'w'
 	rowBucket   = 'b'
+	rowProps    = 'e'
 	rowPin      = 'p'
 	rowLayer    = 'l'
 	rowSegment  = 's'
@@ -204,6 +206,15 @@ func (r rowBatch) setBucket(b *bucket, lsn wal.LSN, name string, deleted wal.LSN
 	r.set(rowKey(rowBucket, uint64(b.id)), p)
 }
 
+// setProperties writes the properties of a bucket.
+func (r rowBatch) setProperties(id BucketID, p *Properties) {
+	if p.none() {
+		r.delete(rowKey(rowProps, uint64(id)))
+		return
+	}
+	r.set(rowKey(rowProps, uint64(id)), appendBytes(row(uint64(p.Expires)), p.Attrs))
+}
+
 func (r rowBatch) setPin(p *Pin) {
 	v := row(uint64(p.Bucket), uint64(p.Timeline), uint64(p.LSN), uint64(p.Created))
 	r.set(rowKey(rowPin, uint64(p.ID)), appendBytes(v, p.Name))
@@ -349,6 +360,9 @@ func (c *catalog) loadTree(t *tree) error {
 	if err := c.loadBuckets(t); err != nil {
 		return err
 	}
+	if err := c.loadProperties(t); err != nil {
+		return err
+	}
 	return c.each(rowPin, func(id uint64, v []byte) error {
 		d := rowDecoder(v)
 		p := &Pin{ID: PinID(id), Bucket: BucketID(d.uvarint()), Timeline: layers.TimelineID(d.uvarint()), LSN: d.lsn(), Created: d.lsn(), Name: d.name()}
@@ -416,9 +430,25 @@ func (c *catalog) loadBuckets(t *tree) error {
 		b.bindings.Store(&l)
 		t.mu.buckets[b.id] = b
 		if b.deleted.Load() == 0 {
-			t.mu.names.Set(name, &nameState{since: b.created, bucket: b})
+			t.mu.names.Set(name, &nameState{from: b.created, value: b})
 		}
 		return nil
+	})
+}
+
+func (c *catalog) loadProperties(t *tree) error {
+	return c.each(rowProps, func(id uint64, v []byte) error {
+		what := fmt.Sprintf("properties of bucket %d", id)
+		d := rowDecoder(v)
+		p := Properties{Expires: d.lsn(), Attrs: d.bytes()}
+		b := t.mu.buckets[BucketID(id)]
+		if d.err == nil && (b == nil || p.none() || p.check() != nil) {
+			d.fail("of no bucket, or bad")
+		}
+		if d.err == nil {
+			t.setPropertiesLocked(b, &p, 0, 0)
+		}
+		return d.end(what)
 	})
 }
 

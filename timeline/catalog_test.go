@@ -40,7 +40,7 @@ func TestFlushedMemlayerIsFreed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := s.CreateBucket(t.Context(), "b", nil); err != nil {
+	if _, err := s.CreateBucket(t.Context(), NewBucket{Name: "b"}); err != nil {
 		t.Fatal(err)
 	}
 	var b Batch

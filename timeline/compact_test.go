@@ -22,7 +22,7 @@ func TestMergingDownGoesInPieces(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := s.CreateBucket(t.Context(), "b", nil); err != nil {
+	if _, err := s.CreateBucket(t.Context(), NewBucket{Name: "b"}); err != nil {
 		t.Fatal(err)
 	}
 	rng := rand.New(rand.NewPCG(1, 1))
@@ -86,7 +86,7 @@ func TestRewriteIsOvertaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := s.CreateBucket(t.Context(), "b", nil); err != nil {
+	if _, err := s.CreateBucket(t.Context(), NewBucket{Name: "b"}); err != nil {
 		t.Fatal(err)
 	}
 	put := func() {

@@ -30,7 +30,7 @@ func configure(t *testing.T, s *timeline.Store, bucket, value string) wal.LSN {
 func TestGuardRefusesOldConfiguration(t *testing.T) {
 	s := openUsage(t, gc.Forever).Store
 	ctx := context.Background()
-	if _, err := s.CreateBucket(ctx, "main", nil); err != nil {
+	if _, err := s.CreateBucket(ctx, timeline.NewBucket{Name: "main"}); err != nil {
 		t.Fatal(err)
 	}
 	put := func(bucket string, g timeline.ConfigGuard) error {
@@ -55,7 +55,7 @@ func TestGuardRefusesOldConfiguration(t *testing.T) {
 	if err := put("main", before); !errors.Is(err, timeline.ErrConfigChanged) {
 		t.Errorf("put by outdated configuration: %v", err)
 	}
-	if _, err := s.Fork(ctx, timeline.ForkOptions{Source: "main", Names: []string{"fork"}}); err != nil {
+	if _, err := s.Fork(ctx, timeline.ForkOptions{Source: "main", Forks: timeline.Named("fork")}); err != nil {
 		t.Fatal(err)
 	}
 	main, fork := guard("main"), guard("fork")
@@ -76,7 +76,7 @@ func TestGuardRefusesOldConfiguration(t *testing.T) {
 func TestUpdateActsByTheConfigurationAtItsCommit(t *testing.T) {
 	s := openUsage(t, gc.Forever).Store
 	ctx := context.Background()
-	if _, err := s.CreateBucket(ctx, "main", nil); err != nil {
+	if _, err := s.CreateBucket(ctx, timeline.NewBucket{Name: "main"}); err != nil {
 		t.Fatal(err)
 	}
 	configure(t, s, "main", "0")
@@ -122,7 +122,7 @@ func TestUpdateActsByTheConfigurationAtItsCommit(t *testing.T) {
 func TestStampedKeys(t *testing.T) {
 	s := openUsage(t, gc.Forever).Store
 	ctx := context.Background()
-	if _, err := s.CreateBucket(ctx, "main", nil); err != nil {
+	if _, err := s.CreateBucket(ctx, timeline.NewBucket{Name: "main"}); err != nil {
 		t.Fatal(err)
 	}
 	var lsns []wal.LSN

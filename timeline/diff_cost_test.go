@@ -28,7 +28,7 @@ func diffStore(t testing.TB, n int) (*Store, wal.LSN) {
 			t.Error(err)
 		}
 	})
-	if _, err := s.CreateBucket(context.Background(), "main", nil); err != nil {
+	if _, err := s.CreateBucket(context.Background(), NewBucket{Name: "main"}); err != nil {
 		t.Fatal(err)
 	}
 	var b Batch
@@ -92,7 +92,7 @@ func countDiff(t testing.TB, s *Store, a string, la wal.LSN, b string, lb wal.LS
 func TestDiffCostFollowsTheChanges(t *testing.T) {
 	const objects, changes = 60_000, 10
 	s, base := diffStore(t, objects)
-	if _, err := s.Fork(t.Context(), ForkOptions{Source: "main", Names: []string{"fork"}}); err != nil {
+	if _, err := s.Fork(t.Context(), ForkOptions{Source: "main", Forks: Named("fork")}); err != nil {
 		t.Fatal(err)
 	}
 	var b, f Batch

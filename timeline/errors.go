@@ -25,6 +25,8 @@ var (
 	ErrBatchTooLarge = errors.New("timeline: batch too large")
 	// ErrBadName says that a name is empty or longer than the log holds.
 	ErrBadName = errors.New("timeline: bad name")
+	// ErrBadProperties says that attributes are longer than the log holds, or an expiry no LSN.
+	ErrBadProperties = errors.New("timeline: bad properties")
 	// ErrGone says that a deleted bucket cannot be undeleted (any more).
 	ErrGone = errors.New("timeline: bucket is gone")
 	// ErrBadShare says that a share of time is no percentage above zero.

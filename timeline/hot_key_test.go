@@ -33,7 +33,7 @@ func TestHotKey(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if _, err := s.CreateBucket(ctx, "hot", nil); err != nil {
+	if _, err := s.CreateBucket(ctx, timeline.NewBucket{Name: "hot"}); err != nil {
 		t.Fatal(err)
 	}
 	lsns := make([]wal.LSN, versions)
@@ -101,7 +101,7 @@ func TestLongLogFlushesOnce(t *testing.T) {
 	}
 	const commits = 20
 	for i := range commits {
-		if _, err := s.CreateBucket(context.Background(), fmt.Sprint("bucket-", i), nil); err != nil {
+		if _, err := s.CreateBucket(context.Background(), timeline.NewBucket{Name: fmt.Sprint("bucket-", i)}); err != nil {
 			t.Fatal(err)
 		}
 	}

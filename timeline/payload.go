@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -17,8 +18,8 @@ import (
 //
 //	tag 1..3     record: composite key, meta, body (value, page delta, tombstone)
 //	tag 4        range tombstone: first composite key, exclusive end
-//	tag 16       create bucket: bucket, timeline, window, name
-//	tag 17       fork: ancestor, branch LSN (0: this commit's LSN - 1), source bucket, bucket, timeline, window, name
+//	tag 16       create bucket: bucket, timeline, window, name, properties
+//	tag 17       fork: ancestor, branch LSN (0: this commit's LSN - 1), source bucket, bucket, timeline, window, name, properties
 //	tag 18       delete bucket: bucket, timeline, LSN until which it can be undeleted (0: it cannot), name
 //	tag 19       rename bucket: bucket, new name
 //	tag 20       pin: pin, bucket, timeline, LSN (0: this commit's), name
@@ -27,8 +28,11 @@ import (
 //	tag 23       undelete bucket: bucket, timeline, name
 //	tag 24       drop timeline, whose undo time is over: timeline, LSN of its bucket's deletion
 //	tag 25       window: timeline, window, floor (no LSN below it is readable by the window)
+//	tag 26       properties of a bucket: bucket, properties
 //
-// Numbers are uvarints. The LSN of an operation is that of its commit.
+// Numbers are uvarints. The LSN of an operation is that of its commit. Properties
+// are an LSN of expiry (0: never) and attributes: 0 for none, 1 for the last ones in
+// the same commit before, else their length + 1, and the bytes.
 const payloadVersion = 1
 
 type opTag byte
@@ -46,6 +50,8 @@ const (
 	opUndelete opTag = 23
 	opDrop     opTag = 24
 	opWindow   opTag = 25
+
+	opProperties opTag = 26
 )
 
 // maxNameBytes bounds bucket and pin names in the log.
@@ -62,6 +68,8 @@ type treeOp struct {
 	lsn      wal.LSN
 	window   gc.Window
 	name     string
+	props    Properties
+	first    *Batch // records that the commit writes to timeline; not part of the operation's bytes
 }
 
 // fate returns what opDelete and opDrop make of their timeline in the commit at lsn.
@@ -99,7 +107,23 @@ func appendBytes[T ~[]byte | ~string](p []byte, b T) []byte {
 	return append(p, b...)
 }
 
-func (o *treeOp) append(p []byte) []byte {
+// appendProperties appends properties; *last are the attributes that were appended
+// last in the same payload.
+func appendProperties(p []byte, props *Properties, last *[]byte) []byte {
+	p = binary.AppendUvarint(p, uint64(props.Expires))
+	switch a := props.Attrs; {
+	case len(a) == 0:
+		return append(p, 0)
+	case bytes.Equal(a, *last):
+		return append(p, 1)
+	default:
+		*last = a
+		return append(binary.AppendUvarint(p, uint64(len(a))+1), a...)
+	}
+}
+
+// append appends the operation; *last is as with appendProperties.
+func (o *treeOp) append(p []byte, last *[]byte) []byte {
 	p = append(p, byte(o.tag))
 	num := func(n uint64) { p = binary.AppendUvarint(p, n) }
 	switch o.tag {
@@ -108,6 +132,7 @@ func (o *treeOp) append(p []byte) []byte {
 		num(uint64(o.timeline))
 		num(uint64(o.window))
 		p = appendBytes(p, o.name)
+		p = appendProperties(p, &o.props, last)
 	case opFork:
 		num(uint64(o.ancestor))
 		num(uint64(o.lsn))
@@ -116,6 +141,10 @@ func (o *treeOp) append(p []byte) []byte {
 		num(uint64(o.timeline))
 		num(uint64(o.window))
 		p = appendBytes(p, o.name)
+		p = appendProperties(p, &o.props, last)
+	case opProperties:
+		num(uint64(o.bucket))
+		p = appendProperties(p, &o.props, last)
 	case opDelete:
 		num(uint64(o.bucket))
 		num(uint64(o.timeline))
@@ -196,8 +225,9 @@ func decodePayload(p []byte, lsn wal.LSN, v payloadVisitor) error {
 // decoder reads the fields of payloads and rows; after the first error every
 // read returns zero.
 type decoder struct {
-	p   []byte
-	err error
+	p     []byte
+	err   error
+	attrs []byte // the last ones of the payload
 }
 
 func (d *decoder) fail(what string) {
@@ -265,6 +295,24 @@ func (d *decoder) name() string {
 	return string(b)
 }
 
+func (d *decoder) properties() Properties {
+	p := Properties{Expires: d.lsn()}
+	switch n := d.uvarint(); {
+	case n == 0:
+	case n == 1 && len(d.attrs) == 0, n > MaxAttrBytes+1, n > 1 && n-1 > uint64(len(d.p)):
+		d.fail("bad attributes")
+	case n == 1:
+		p.Attrs = d.attrs
+	default:
+		p.Attrs, d.p = d.p[:n-1:n-1], d.p[n-1:]
+		if bytes.Equal(p.Attrs, d.attrs) {
+			d.fail("attributes as before")
+		}
+		d.attrs = p.Attrs
+	}
+	return p
+}
+
 func (d *decoder) key() layers.Key {
 	k := layers.Key(d.bytes())
 	if d.err == nil && !k.Valid() {
@@ -296,10 +344,14 @@ func (d *decoder) treeOp(tag opTag) treeOp {
 	switch tag {
 	case opCreate:
 		o.bucket, o.timeline, o.window, o.name = BucketID(d.uvarint()), layers.TimelineID(d.uvarint()), d.window(), d.name()
+		o.props = d.properties()
 	case opFork:
 		o.ancestor, o.lsn = layers.TimelineID(d.uvarint()), d.lsn()
 		o.source = BucketID(d.uvarint())
 		o.bucket, o.timeline, o.window, o.name = BucketID(d.uvarint()), layers.TimelineID(d.uvarint()), d.window(), d.name()
+		o.props = d.properties()
+	case opProperties:
+		o.bucket, o.props = BucketID(d.uvarint()), d.properties()
 	case opDelete:
 		o.bucket, o.timeline, o.lsn, o.name = BucketID(d.uvarint()), layers.TimelineID(d.uvarint()), d.lsn(), d.name()
 	case opUndelete:

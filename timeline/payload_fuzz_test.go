@@ -23,16 +23,18 @@ func FuzzPayload(f *testing.F) {
 	b.DeleteRange(layers.NamespaceVersions, []byte("a"), []byte("b"))
 	f.Add(b.encode(7))
 	f.Add(encodeTree([]treeOp{
-		{tag: opCreate, bucket: 1, timeline: 1, name: "main"},
-		{tag: opFork, ancestor: 1, lsn: 77, source: 1, bucket: 2, timeline: 2, name: "dev"},
+		{tag: opCreate, bucket: 1, timeline: 1, name: "main", props: Properties{Attrs: []byte("a"), Expires: 5}},
+		{tag: opFork, ancestor: 1, lsn: 77, source: 1, bucket: 2, timeline: 2, name: "dev", first: &b, props: Properties{Attrs: []byte("a")}},
+		{tag: opProperties, bucket: 2, props: Properties{Attrs: []byte("b"), Expires: wal.MaxLSN}},
+		{tag: opProperties, bucket: 1},
 		{tag: opDelete, bucket: 2},
 		{tag: opRename, bucket: 1, name: "prod"},
 		{tag: opPin, pin: 3, bucket: 1, timeline: 1, lsn: 5, name: "snapshot"},
 		{tag: opUnpin, pin: 3},
 		{tag: opHorizon, lsn: wal.MaxLSN},
-	}, 2, &b))
+	}))
 	f.Fuzz(func(t *testing.T, p []byte) {
-		var again []byte
+		var again, last []byte
 		ops := 0
 		visitor := payloadVisitor{
 			record: func(r *layers.Record) error {
@@ -47,7 +49,7 @@ func FuzzPayload(f *testing.F) {
 				ops++
 				return nil
 			},
-			tree: func(o *treeOp) error { again = o.append(again); ops++; return nil },
+			tree: func(o *treeOp) error { again = o.append(again, &last); ops++; return nil },
 		}
 		if err := decodePayload(p, 9, visitor); err != nil {
 			if !errors.Is(err, ErrCorrupt) {
@@ -84,6 +86,7 @@ func FuzzCatalogRow(f *testing.F) {
 		f.Add(letter, uint64(2), rowValue(f, c, rowKey(letter, 2)))
 	}
 	f.Add(byte(rowSegment), uint64(9), rowValue(f, c, rowKey(rowSegment, 9)))
+	f.Add(byte(rowProps), uint64(2), rowValue(f, c, rowKey(rowProps, 2)))
 	f.Add(byte(rowPin), uint64(1), rowValue(f, c, rowKey(rowPin, 1)))
 	d := layers.Desc{Num: 4, Kind: layers.DeltaLayer, Range: layers.KeyRange{Start: layers.MakeKey(1, 1, nil), End: layers.MakeKey(2, 1, nil)}, MinLSN: 1, MaxLSN: 2}
 	f.Add(byte(rowLayer), uint64(4), d.Append([]byte{catalogVersion}))
@@ -157,6 +160,8 @@ func encodeRow(tb testing.TB, c *catalog, tr *tree, letter byte, id uint64) (val
 	case rowBucket:
 		b := tr.mu.buckets[BucketID(id)]
 		rows.setBucket(b, wal.MaxLSN, *b.name.Load(), wal.LSN(b.deleted.Load()))
+	case rowProps:
+		rows.setProperties(BucketID(id), tr.mu.buckets[BucketID(id)].properties.Load().value)
 	case rowPin:
 		rows.setPin(tr.mu.pins[PinID(id)])
 	case rowLayer:
@@ -185,7 +190,7 @@ func seedCatalog(tb testing.TB, c *catalog) {
 	tr := newTree()
 	for i, o := range []treeOp{
 		{tag: opCreate, bucket: 1, timeline: 1, name: "main"},
-		{tag: opFork, ancestor: 1, source: 1, bucket: 2, timeline: 2, name: "dev"},
+		{tag: opFork, ancestor: 1, source: 1, bucket: 2, timeline: 2, name: "dev", props: Properties{Attrs: []byte("attributes"), Expires: 99}},
 		{tag: opPin, pin: 1, bucket: 1, timeline: 1, lsn: 5, name: "snapshot"},
 	} {
 		if err := tr.change(&o, wal.LSN(10+i), wal.LSN(10+i)); err != nil {
@@ -201,6 +206,7 @@ func seedCatalog(tb testing.TB, c *catalog) {
 	}
 	rows.setFate(2, &fate{deleted: 20, undo: 30})
 	rows.setReads(2, nil)
+	rows.setProperties(2, tr.bucket(2).properties.Load().value)
 	rows.setSegment(9, 3)
 	rows.setPin(tr.mu.pins[1])
 	a := appliedMark{lsn: 12, timeline: 2, bucket: 2, pin: 1}

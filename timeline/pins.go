@@ -59,7 +59,7 @@ func (s *Store) Pin(ctx context.Context, name string, at wal.LSN, label string) 
 		s.treeMu.Unlock()
 		return Pin{}, fmt.Errorf("pin %q: %w", name, err)
 	}
-	lsn, err := s.changeTree(ctx, []treeOp{op}, 0, nil)
+	lsn, err := s.changeTree(ctx, []treeOp{op})
 	if err != nil {
 		return Pin{}, fmt.Errorf("pin %q: %w", name, err)
 	}
@@ -96,7 +96,7 @@ func (s *Store) Unpin(ctx context.Context, id PinID) error {
 		s.treeMu.Unlock()
 		return fmt.Errorf("unpin %d: %w", id, ErrNoSuchPin)
 	}
-	if _, err := s.changeTree(ctx, []treeOp{{tag: opUnpin, pin: id}}, 0, nil); err != nil {
+	if _, err := s.changeTree(ctx, []treeOp{{tag: opUnpin, pin: id}}); err != nil {
 		return fmt.Errorf("unpin %d: %w", id, err)
 	}
 	return nil
@@ -277,7 +277,7 @@ func (s *Store) advanceHorizon() error {
 		return nil
 	}
 	op := treeOp{tag: opHorizon, lsn: h}
-	c := wal.Commit{Payload: encodeTree([]treeOp{op}, 0, nil)}
+	c := wal.Commit{Payload: encodeTree([]treeOp{op})}
 	lsn, err := s.logCommit(s.closing, &c)
 	if err != nil {
 		return fmt.Errorf("log horizon %d: %w", h, err)

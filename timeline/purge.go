@@ -204,6 +204,7 @@ func (s *Store) purgeSome(nodes []*node) error {
 			continue
 		}
 		rows.delete(rowKey(rowBucket, uint64(b.id)))
+		rows.delete(rowKey(rowProps, uint64(b.id)))
 	}
 	if err := s.commitSynced(rows, nil); err != nil {
 		return err

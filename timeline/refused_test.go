@@ -27,7 +27,7 @@ func TestRefusedAfterCollection(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	info, err := s.CreateBucket(ctx, "data", nil)
+	info, err := s.CreateBucket(ctx, timeline.NewBucket{Name: "data"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestRefusedAfterCollection(t *testing.T) {
 		},
 		"lease": func() error { return s.Lease("data", old, time.Hour) },
 		"fork": func() error {
-			_, err := s.Fork(ctx, timeline.ForkOptions{Source: "data", At: old, Names: []string{"past"}})
+			_, err := s.Fork(ctx, timeline.ForkOptions{Source: "data", At: old, Forks: timeline.Named("past")})
 			return err
 		},
 		"pin": func() error { _, err := s.Pin(ctx, "data", old, "past"); return err },
@@ -69,7 +69,7 @@ func TestRefusedAfterCollection(t *testing.T) {
 	if _, err := s.DeleteBucket(ctx, "data", timeline.DeleteOptions{Force: true}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.CreateBucket(ctx, "data", nil); err != nil {
+	if _, err := s.CreateBucket(ctx, timeline.NewBucket{Name: "data"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Undelete(ctx, info.Bucket, "data"); !errors.Is(err, timeline.ErrBucketExists) {
@@ -81,7 +81,7 @@ func TestRefusedAfterCollection(t *testing.T) {
 	if _, err := s.Undelete(ctx, info.Bucket, "twice"); !errors.Is(err, timeline.ErrBucketExists) {
 		t.Errorf("undelete of a living bucket: %v", err)
 	}
-	forks, err := s.Fork(ctx, timeline.ForkOptions{Source: "again", Names: []string{"fork"}})
+	forks, err := s.Fork(ctx, timeline.ForkOptions{Source: "again", Forks: timeline.Named("fork")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ func (s *Store) SetWindow(ctx context.Context, name string, w gc.Window) (wal.LS
 	n := b.sequenced()
 	// Collections decide by a durable horizon: none has passed this cutoff.
 	op := treeOp{tag: opWindow, timeline: n.id, window: w, lsn: n.cutoff(s.Horizon())}
-	lsn, err := s.changeTree(ctx, []treeOp{op}, 0, nil)
+	lsn, err := s.changeTree(ctx, []treeOp{op})
 	if err != nil {
 		return 0, fmt.Errorf("set window of %q: %w", name, err)
 	}
@@ -122,7 +122,7 @@ func (s *Store) Undelete(ctx context.Context, id BucketID, name string) (Info, e
 		return Info{}, fmt.Errorf("undelete bucket %d: %w", id, err)
 	}
 	op := treeOp{tag: opUndelete, bucket: id, timeline: b.last().id, name: name}
-	lsn, err := s.changeTree(ctx, []treeOp{op}, 0, nil)
+	lsn, err := s.changeTree(ctx, []treeOp{op})
 	if err != nil {
 		return Info{}, fmt.Errorf("undelete bucket %d: %w", id, err)
 	}
@@ -145,7 +145,7 @@ func (s *Store) dropExpired(ctx context.Context) error {
 		s.treeMu.Unlock()
 		return nil
 	}
-	if _, err := s.changeTree(ctx, ops, 0, nil); err != nil {
+	if _, err := s.changeTree(ctx, ops); err != nil {
 		return fmt.Errorf("drop %d timelines: %w", len(ops), err)
 	}
 	s.at(StepDropLogged)

@@ -105,13 +105,13 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	arg := func(i int) string { return d.CmdArgs[i].Key }
 	switch d.Cmd {
 	case "create":
-		i, err := s.store.CreateBucket(ctx, arg(0), nil)
+		i, err := s.store.CreateBucket(ctx, timeline.NewBucket{Name: arg(0)})
 		return s.done(d, i.Created, err)
 	case "fork": // fork SRC DST... [at=]
 		o := timeline.ForkOptions{Source: arg(0), At: s.lsn(d)}
 		for _, a := range d.CmdArgs[1:] {
 			if len(a.Vals) == 0 {
-				o.Names = append(o.Names, a.Key)
+				o.Forks = append(o.Forks, timeline.NewBucket{Name: a.Key})
 			}
 		}
 		infos, err := s.store.Fork(ctx, o)

@@ -252,6 +252,8 @@ func describeNumbers(letter byte, id uint64, d *decoder) string {
 			fmt.Fprintf(&s, " since=%d:timeline=%d", num(), num())
 		}
 		return s.String()
+	case rowProps:
+		return fmt.Sprintf("properties bucket=%d expires=%d attrs=%x", id, num(), d.bytes())
 	case rowPin:
 		return fmt.Sprintf("pin %d bucket=%d timeline=%d lsn=%d created=%d name=%q", id, num(), num(), num(), num(), d.name())
 	}
@@ -310,6 +312,8 @@ func (o *treeOp) describe() string {
 		return fmt.Sprintf("create bucket=%d timeline=%d name=%q", o.bucket, o.timeline, o.name)
 	case opFork:
 		return fmt.Sprintf("fork bucket=%d timeline=%d name=%q ancestor=%d branch=%d source=%d", o.bucket, o.timeline, o.name, o.ancestor, o.lsn, o.source)
+	case opProperties:
+		return fmt.Sprintf("properties bucket=%d expires=%d attrs=%x", o.bucket, o.props.Expires, o.props.Attrs)
 	case opDelete:
 		return fmt.Sprintf("delete bucket=%d timeline=%d undo=%d", o.bucket, o.timeline, o.lsn)
 	case opUndelete:

@@ -141,6 +141,8 @@ type bucket struct {
 	created  wal.LSN
 	deleted  atomic.Uint64 // LSN, or zero
 	bindings atomic.Pointer[[]binding]
+	// properties are nil for as long as there never were any.
+	properties atomic.Pointer[since[*Properties]]
 }
 
 // binding says that from LSN since on a bucket leads to a timeline.
@@ -175,13 +177,8 @@ func (b *bucket) at(lsn wal.LSN) binding {
 	return l[0]
 }
 
-// nameState says what a name means from LSN since on. A nil bucket means
-// nothing. prev is kept while readers may still be below since.
-type nameState struct {
-	since  wal.LSN
-	bucket *bucket
-	prev   *nameState
-}
+// nameState says what a name means; a nil bucket means nothing.
+type nameState = since[*bucket]
 
 // tree is the sequenced tree of one store. Writers hold Store.treeMu; mu
 // covers the maps for readers.
@@ -198,6 +195,8 @@ type tree struct {
 	lastTimeline layers.TimelineID
 	lastBucket   BucketID
 	lastPin      PinID
+	// lastProperties are those that were given last, to share them.
+	lastProperties *since[*Properties]
 }
 
 func newTree() *tree {
@@ -220,16 +219,6 @@ func (t *tree) lookup(name string, visible wal.LSN) *bucket {
 		return nil
 	}
 	return s.at(visible)
-}
-
-func (s *nameState) at(visible wal.LSN) *bucket {
-	for s != nil && s.since > visible {
-		s = s.prev
-	}
-	if s == nil {
-		return nil
-	}
-	return s.bucket
 }
 
 // sequencedName returns the bucket that name means to the next commit, or nil.
@@ -269,13 +258,10 @@ func (t *tree) wasBucket(id BucketID) bool {
 // reader at or above visible can want are let go.
 func (t *tree) setNameLocked(name string, b *bucket, lsn, visible wal.LSN) {
 	prev, _ := t.mu.names.Get(name)
-	if prev != nil && prev.since <= visible && prev.prev != nil {
-		prev = &nameState{since: prev.since, bucket: prev.bucket}
-	}
 	if prev == nil && b == nil {
 		return
 	}
-	t.mu.names.Set(name, &nameState{since: lsn, bucket: b, prev: prev})
+	t.mu.names.Set(name, prev.then(b, lsn, visible))
 }
 
 // forgetName removes a name that has come to mean nothing for every reader.
@@ -283,7 +269,7 @@ func (t *tree) setNameLocked(name string, b *bucket, lsn, visible wal.LSN) {
 func (t *tree) forgetName(name string, visible wal.LSN) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if s, ok := t.mu.names.Get(name); ok && s.bucket == nil && s.since <= visible {
+	if s, ok := t.mu.names.Get(name); ok && s.value == nil && s.from <= visible {
 		t.mu.names.Delete(name)
 	}
 }
@@ -295,7 +281,7 @@ func (t *tree) forgetNames() {
 	defer t.mu.Unlock()
 	var dead []string
 	t.mu.names.Scan(func(name string, s *nameState) bool {
-		if s.bucket == nil {
+		if s.value == nil {
 			dead = append(dead, name)
 		}
 		return true
@@ -306,9 +292,10 @@ func (t *tree) forgetNames() {
 }
 
 // addTimelineLocked makes a timeline and its bucket, born at lsn.
-func (t *tree) addTimelineLocked(n *node, id BucketID, name string, visible wal.LSN) {
-	b := &bucket{id: id, created: n.birth}
+func (t *tree) addTimelineLocked(n *node, o *treeOp, visible wal.LSN) {
+	b, name := &bucket{id: o.bucket, created: n.birth}, o.name
 	b.name.Store(&name)
+	t.setPropertiesLocked(b, &o.props, n.birth, visible)
 	b.bindings.Store(&[]binding{{since: n.birth, node: n}})
 	n.bucket = b
 	if a := n.ancestor; a != nil {
@@ -317,10 +304,10 @@ func (t *tree) addTimelineLocked(n *node, id BucketID, name string, visible wal.
 		a.forks.Add(1)
 	}
 	t.mu.nodes[n.id] = n
-	t.mu.buckets[id] = b
+	t.mu.buckets[b.id] = b
 	t.setNameLocked(name, b, n.birth, visible)
 	t.lastTimeline = max(t.lastTimeline, n.id)
-	t.lastBucket = max(t.lastBucket, id)
+	t.lastBucket = max(t.lastBucket, b.id)
 }
 
 // change applies one tree operation of the commit at lsn to the sequenced
@@ -333,7 +320,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 	case opCreate:
 		n := &node{id: o.timeline, birth: lsn}
 		n.retention.Store(&retention{window: o.window})
-		t.addTimelineLocked(n, o.bucket, o.name, visible)
+		t.addTimelineLocked(n, o, visible)
 	case opFork:
 		a := t.mu.nodes[o.ancestor]
 		if a == nil {
@@ -345,7 +332,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 		}
 		n := &node{id: o.timeline, birth: lsn, ancestor: a, branchLSN: branch, source: o.source}
 		n.setRetention(retention{window: o.window}, a.retention.Load())
-		t.addTimelineLocked(n, o.bucket, o.name, visible)
+		t.addTimelineLocked(n, o, visible)
 	case opDelete:
 		b := t.mu.buckets[o.bucket]
 		if b == nil {
@@ -396,6 +383,12 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 		name := o.name
 		b.name.Store(&name)
 		t.setNameLocked(name, b, lsn, visible)
+	case opProperties:
+		b := t.mu.buckets[o.bucket]
+		if b == nil {
+			return o.dangling("bucket", uint64(o.bucket))
+		}
+		t.setPropertiesLocked(b, &o.props, lsn, visible)
 	case opPin:
 		p := o.newPin(lsn)
 		t.mu.pins[o.pin] = &p

@@ -144,11 +144,13 @@ func TestTreeOperationsRoundTrip(t *testing.T) {
 		{tag: opFork, ancestor: 1, lsn: 77, source: 1, bucket: 2, timeline: 2, name: "dev"},
 		{tag: opDelete, bucket: 2},
 		{tag: opRename, bucket: 1, name: "prod"},
+		{tag: opProperties, bucket: 1, props: Properties{Attrs: []byte("owner"), Expires: 99}},
+		{tag: opProperties, bucket: 2, props: Properties{Attrs: []byte("owner")}},
 		{tag: opPin, pin: 3, bucket: 1, timeline: 1, lsn: 5, name: "before the change"},
 		{tag: opUnpin, pin: 3},
 		{tag: opHorizon, lsn: 1 << 60},
 	}
-	p := encodeTree(ops, 0, nil)
+	p := encodeTree(ops)
 	var got []treeOp
 	visit := payloadVisitor{tree: func(o *treeOp) error { got = append(got, *o); return nil }}
 	if err := decodePayload(p, 1, visit); err != nil {

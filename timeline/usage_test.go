@@ -130,13 +130,13 @@ func (s *usageStore) copyTo(from, to, key string) {
 
 func (s *usageStore) create(name string) {
 	s.t.Helper()
-	_, err := s.CreateBucket(s.t.Context(), name, nil)
+	_, err := s.CreateBucket(s.t.Context(), timeline.NewBucket{Name: name})
 	s.ok(err)
 }
 
 func (s *usageStore) fork(from string, names ...string) {
 	s.t.Helper()
-	_, err := s.Fork(s.t.Context(), timeline.ForkOptions{Source: from, Names: names})
+	_, err := s.Fork(s.t.Context(), timeline.ForkOptions{Source: from, Forks: timeline.Named(names...)})
 	s.ok(err)
 }
 

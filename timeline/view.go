@@ -23,12 +23,14 @@ type Info struct {
 	HasForks bool
 	// Depth is the number of ancestors.
 	Depth int
+	// Properties are the present ones. Attrs must not be changed.
+	Properties
 }
 
 func (s *Store) info(b *bucket, n *node) Info {
 	i := Info{
 		Name: *b.name.Load(), Bucket: b.id, Timeline: n.id, Created: b.created,
-		HasForks: n.forks.Load() > 0, Depth: int(n.depth),
+		HasForks: n.forks.Load() > 0, Depth: int(n.depth), Properties: b.propertiesAt(s.log.Visible()),
 	}
 	if n.ancestorID != 0 {
 		i.Ancestor, i.BranchLSN, i.SourceBucket = n.ancestorID, n.branchLSN, n.source

@@ -113,11 +113,11 @@ func buildStore(t *testing.T, fs vfs.FS) {
 		must(t, err)
 		return infos[0]
 	}
-	_, err := s.CreateBucket(ctx, "data", nil)
+	_, err := s.CreateBucket(ctx, timeline.NewBucket{Name: "data"})
 	must(t, err)
 	put("data", "a", "b", "c")
 	must(t, streamValue(t, s, "data", "big", 100_000))
-	first := fork(timeline.ForkOptions{Source: "data", Names: []string{"fork"}})
+	first := fork(timeline.ForkOptions{Source: "data", Forks: timeline.Named("fork")})
 	put("fork", "b")
 	var b timeline.Batch
 	b.Put(layers.NamespaceObjects, []byte("parted"), nil, layers.AppendInlineBody(nil, bytes.Repeat([]byte("x"), 5000)))
@@ -126,8 +126,8 @@ func buildStore(t *testing.T, fs vfs.FS) {
 	must(t, err)
 	must(t, s.Flush(ctx))
 
-	fork(timeline.ForkOptions{Source: "fork", Names: []string{"deep"}})
-	fork(timeline.ForkOptions{Source: "data", At: first.Created, Names: []string{"side"}})
+	fork(timeline.ForkOptions{Source: "fork", Forks: timeline.Named("deep")})
+	fork(timeline.ForkOptions{Source: "data", At: first.Created, Forks: timeline.Named("side")})
 	_, err = s.Pin(ctx, "data", first.Created, "snapshot one")
 	must(t, err)
 	var r timeline.Batch

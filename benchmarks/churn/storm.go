@@ -65,7 +65,7 @@ func (s *storm) bytes(o object) []byte {
 
 // fill makes the base.
 func (s *storm) fill() error {
-	if _, err := s.e.CreateBucket(s.ctx, base, nil); err != nil {
+	if _, err := s.e.CreateBucket(s.ctx, timeline.NewBucket{Name: base}); err != nil {
 		return err
 	}
 	s.base = bucket{name: base, own: make(map[int]object, *objects)}

@@ -80,7 +80,7 @@ func measure(data string, size int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	if _, err := e.CreateBucket(ctx, "main", nil); err != nil {
+	if _, err := e.CreateBucket(ctx, timeline.NewBucket{Name: "main"}); err != nil {
 		return err
 	}
 	w := &load{e: e, size: size, hashes: make([]uint64, *objects)}

@@ -134,7 +134,7 @@ func layersOf(e *engine.Engine) string {
 
 // build makes the chain and the flat bucket.
 func (p *pair) build(ctx context.Context, e *engine.Engine) error {
-	if _, err := e.CreateBucket(ctx, root, nil); err != nil {
+	if _, err := e.CreateBucket(ctx, timeline.NewBucket{Name: root}); err != nil {
 		return err
 	}
 	rng := rand.New(rand.NewPCG(p.c.Seed, uint64(p.depth)))
@@ -177,7 +177,7 @@ func (p *pair) build(ctx context.Context, e *engine.Engine) error {
 			return err
 		}
 	}
-	if _, err := e.CreateBucket(ctx, flat, nil); err != nil {
+	if _, err := e.CreateBucket(ctx, timeline.NewBucket{Name: flat}); err != nil {
 		return err
 	}
 	b = e.NewBatch(flat)

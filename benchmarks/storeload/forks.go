@@ -82,7 +82,7 @@ func (s *forkStorm) fork(ctx context.Context, n int) error {
 	}
 	s.made += n
 	return s.e.Patiently(func() error {
-		_, err := s.e.Store.Fork(ctx, timeline.ForkOptions{Source: "main", Names: names})
+		_, err := s.e.Store.Fork(ctx, timeline.ForkOptions{Source: "main", Forks: timeline.Named(names...)})
 		return err
 	})
 }

@@ -55,7 +55,7 @@ func (p *Past) Run(ctx context.Context, c *Config) (rows []report.Row, err error
 
 // write returns the LSN of the end of each version.
 func (p *Past) write(ctx context.Context, e *engine.Engine) ([]wal.LSN, error) {
-	if _, err := e.CreateBucket(ctx, pastBucket, nil); err != nil {
+	if _, err := e.CreateBucket(ctx, timeline.NewBucket{Name: pastBucket}); err != nil {
 		return nil, err
 	}
 	var lsns []wal.LSN

@@ -46,7 +46,7 @@ func openSite(dir string, o timeline.Options) (*engineSite, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := e.CreateBucket(context.Background(), bucket, nil); err != nil {
+	if _, err := e.CreateBucket(context.Background(), timeline.NewBucket{Name: bucket}); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
 	return &engineSite{e}, nil
@@ -94,7 +94,7 @@ func (c *engineClient) get(ctx context.Context, i int) (int, error) {
 type engineChurner struct{ e *engine.Engine }
 
 func (c *engineChurner) createBucket(ctx context.Context, name string) error {
-	_, err := c.e.CreateBucket(ctx, name, nil)
+	_, err := c.e.CreateBucket(ctx, timeline.NewBucket{Name: name})
 	return err
 }
 

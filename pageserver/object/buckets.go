@@ -58,7 +58,7 @@ func (s *Service) CreateBucket(ctx context.Context, name string) (timeline.Info,
 	if err := checkBucketName(name); err != nil {
 		return timeline.Info{}, err
 	}
-	return s.store.CreateBucket(ctx, name, nil)
+	return s.store.CreateBucket(ctx, timeline.NewBucket{Name: name})
 }
 
 // Fork makes one bucket per name in one commit, each a fork of source as of at;
@@ -71,7 +71,7 @@ func (s *Service) Fork(ctx context.Context, source string, at wal.LSN, names []s
 			return nil, err
 		}
 	}
-	return s.store.Fork(ctx, timeline.ForkOptions{Source: source, At: at, Names: names})
+	return s.store.Fork(ctx, timeline.ForkOptions{Source: source, At: at, Forks: timeline.Named(names...)})
 }
 
 // DeleteBucket deletes a bucket with its open uploads; forks of it live on. Unless

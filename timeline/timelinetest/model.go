@@ -455,22 +455,23 @@ func execute(s *timeline.Store, op *Op, look func(tx *timeline.Tx) error) {
 		}
 		op.LSN, op.Err = s.Update(ctx, op.Bucket, locks, fn)
 	case OpCreate:
-		var first *timeline.Batch
-		if len(op.Writes) > 0 {
-			first = &timeline.Batch{}
-			addTo(first, op.Writes)
-		}
-		info, err := s.CreateBucket(ctx, op.Bucket, first)
+		info, err := s.CreateBucket(ctx, op.made(op.Bucket))
 		if op.Err = err; err == nil {
 			op.Infos, op.LSN = []timeline.Info{info}, info.Created
 		}
 	case OpFork:
-		op.Infos, op.Err = s.Fork(ctx, timeline.ForkOptions{Source: op.Bucket, At: op.At, Names: op.Names})
+		o := timeline.ForkOptions{Source: op.Bucket, At: op.At}
+		for _, name := range op.Names {
+			o.Forks = append(o.Forks, op.made(name))
+		}
+		op.Infos, op.Err = s.Fork(ctx, o)
 		if op.Err == nil && len(op.Infos) > 0 {
 			op.LSN = op.Infos[0].Created
 		}
 	case OpDelete:
 		op.LSN, op.Err = s.DeleteBucket(ctx, op.Bucket, timeline.DeleteOptions{Force: op.Force, Undo: op.Undo})
+	case OpProperties:
+		op.LSN, op.Err = s.SetProperties(ctx, op.Bucket, func(timeline.Properties) (timeline.Properties, error) { return op.Props, nil })
 	case OpWindow:
 		op.LSN, op.Err = s.SetWindow(ctx, op.Bucket, op.Window)
 	case OpUndelete:

@@ -27,12 +27,14 @@ const (
 	OpUnpin     OpKind = "unpin"
 	OpWindow    OpKind = "set-window"
 	OpUndelete  OpKind = "undelete"
+
+	OpProperties OpKind = "set-properties"
 )
 
 // tree reports whether the operation changes the tree of timelines.
 func (k OpKind) tree() bool {
 	switch k {
-	case OpCreate, OpFork, OpDelete, OpRename, OpPin, OpUnpin, OpWindow, OpUndelete:
+	case OpCreate, OpFork, OpDelete, OpRename, OpPin, OpUnpin, OpWindow, OpUndelete, OpProperties:
 		return true
 	}
 	return false
@@ -50,7 +52,9 @@ type Op struct {
 	Undo   time.Duration     // delete; as timeline.DeleteOptions has it
 	Window gc.Window         // set-window
 	ID     timeline.BucketID // undelete
-	Writes []Write           // commit, update, exclusive, create
+	Writes []Write           // commit, update, exclusive, create, fork (each)
+
+	Props timeline.Properties // create, fork (each), set-properties
 
 	LSN   wal.LSN
 	Infos []timeline.Info // create, fork, undelete
@@ -115,6 +119,9 @@ func (op *Op) String() string {
 	if op.Kind == OpPin || op.Kind == OpUnpin {
 		fmt.Fprintf(&s, " pin %d", op.Pin.ID)
 	}
+	if op.Props.Expires != 0 || len(op.Props.Attrs) > 0 {
+		fmt.Fprintf(&s, " expires %d, attributes of %d bytes", op.Props.Expires, len(op.Props.Attrs))
+	}
 	for i := range op.Writes {
 		if i == 6 {
 			fmt.Fprintf(&s, " and %d more", len(op.Writes)-i)
@@ -139,6 +146,16 @@ func (op *Op) String() string {
 		fmt.Fprintf(&s, " => %v", op.Err)
 	}
 	return s.String()
+}
+
+// made is a bucket that a create or fork makes.
+func (op *Op) made(name string) timeline.NewBucket {
+	b := timeline.NewBucket{Name: name, Properties: op.Props}
+	if len(op.Writes) > 0 {
+		b.First = &timeline.Batch{}
+		addTo(b.First, op.Writes)
+	}
+	return b
 }
 
 // addTo puts the writes into a batch.

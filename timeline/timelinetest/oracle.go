@@ -1,9 +1,11 @@
 package timelinetest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"sort"
 
@@ -66,6 +68,7 @@ type bucket struct {
 	created wal.LSN
 	deleted bool
 	source  *bucket
+	props   timeline.Properties
 }
 
 // NewOracle returns the oracle of an empty store.
@@ -268,9 +271,7 @@ func (o *Oracle) Apply(op *Op) error {
 			return fmt.Errorf("%s: %d infos", op, len(op.Infos))
 		}
 		l := &line{birth: op.LSN, life: life{window: o.window}}
-		if err = o.add(op.Bucket, l, nil, &op.Infos[0], op.LSN); err == nil {
-			l.write(op)
-		}
+		err = o.add(op.Bucket, l, nil, &op.Infos[0], op)
 	case OpFork:
 		err = o.fork(b, op)
 	case OpDelete:
@@ -285,6 +286,8 @@ func (o *Oracle) Apply(op *Op) error {
 		err = o.pin(b, op)
 	case OpUnpin:
 		delete(o.pins, op.Pin.ID)
+	case OpProperties:
+		b.props = op.Props
 	case OpWindow:
 		b.line.floor = b.line.cutoff(o.horizon)
 		b.line.window = op.Window
@@ -305,14 +308,15 @@ func (o *Oracle) Apply(op *Op) error {
 }
 
 // add makes a bucket on l with the ids that the store has given out.
-func (o *Oracle) add(name string, l *line, source *bucket, info *timeline.Info, lsn wal.LSN) error {
+func (o *Oracle) add(name string, l *line, source *bucket, info *timeline.Info, op *Op) error {
 	if o.timelines[info.Timeline] != nil || o.buckets[info.Bucket] != nil || info.Timeline == 0 || info.Bucket == 0 {
 		return fmt.Errorf("ids of timeline %d and bucket %d are not new", info.Timeline, info.Bucket)
 	}
 	l.id, l.points = info.Timeline, make(map[pointKey][]Version)
-	b := &bucket{id: info.Bucket, name: name, line: l, created: lsn, source: source}
+	b := &bucket{id: info.Bucket, name: name, line: l, created: op.LSN, source: source, props: op.Props}
 	l.bucket = b
 	o.timelines[l.id], o.buckets[b.id], o.names[name] = l, b, b
+	l.write(op)
 	return o.checkInfo(b, info, true)
 }
 
@@ -328,7 +332,7 @@ func (o *Oracle) fork(src *bucket, op *Op) error {
 	for i, name := range op.Names {
 		a.forks++
 		l := &line{birth: op.LSN, ancestor: a, branch: branch, depth: a.depth + 1, life: life{window: src.line.window}}
-		errs = append(errs, o.add(name, l, src, &op.Infos[i], op.LSN))
+		errs = append(errs, o.add(name, l, src, &op.Infos[i], op))
 	}
 	return errors.Join(errs...)
 }
@@ -368,7 +372,7 @@ func (l *line) write(op *Op) {
 // fresh set, the bucket's name and forks are compared too: they are the newest
 // ones, which the answer of an older operation need not show.
 func (o *Oracle) checkInfo(b *bucket, got *timeline.Info, fresh bool) error {
-	want := timeline.Info{Name: b.name, Bucket: b.id, Timeline: b.line.id, Created: b.created, Depth: b.line.depth, HasForks: b.line.forks > 0}
+	want := timeline.Info{Name: b.name, Bucket: b.id, Timeline: b.line.id, Created: b.created, Depth: b.line.depth, HasForks: b.line.forks > 0, Properties: b.props}
 	if b.source != nil {
 		want.SourceBucket, want.Ancestor, want.BranchLSN = b.source.id, b.line.ancestor.id, b.line.branch
 		if !b.source.deleted {
@@ -377,12 +381,18 @@ func (o *Oracle) checkInfo(b *bucket, got *timeline.Info, fresh bool) error {
 	}
 	g := *got
 	if !fresh {
-		g.Name, g.SourceName, g.HasForks = want.Name, want.SourceName, want.HasForks
+		g.Name, g.SourceName, g.HasForks, g.Properties = want.Name, want.SourceName, want.HasForks, want.Properties
 	}
-	if g != want {
+	if !sameInfo(&g, &want) {
 		return fmt.Errorf("bucket is %+v, want %+v", *got, want)
 	}
 	return nil
+}
+
+func sameInfo(a, b *timeline.Info) bool {
+	x, y := *a, *b
+	x.Attrs, y.Attrs = nil, nil
+	return bytes.Equal(a.Attrs, b.Attrs) && reflect.DeepEqual(x, y)
 }
 
 // pinsOf returns the pins of a bucket, oldest first.

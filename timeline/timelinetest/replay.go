@@ -119,7 +119,7 @@ func (r *replay) between(i int) error {
 func (r *replay) repeat(was *Op) error {
 	op := Op{
 		Kind: was.Kind, Bucket: was.Bucket, To: was.To, Names: was.Names, At: was.At, Force: was.Force, Label: was.Label,
-		Undo: was.Undo, Window: was.Window, ID: was.ID,
+		Undo: was.Undo, Window: was.Window, ID: was.ID, Props: was.Props,
 		Writes: slices.Clone(was.Writes),
 	}
 	if op.Kind == OpUnpin {
@@ -140,7 +140,7 @@ func (r *replay) repeat(was *Op) error {
 		return op.Err
 	case op.LSN != was.LSN:
 		return fmt.Errorf("LSN %d", op.LSN)
-	case op.Pin != was.Pin || !slices.Equal(op.Infos, was.Infos):
+	case op.Pin != was.Pin || !slices.EqualFunc(op.Infos, was.Infos, func(a, b timeline.Info) bool { return sameInfo(&a, &b) }):
 		return fmt.Errorf("%+v, %+v; want %+v, %+v", op.Infos, op.Pin, was.Infos, was.Pin)
 	}
 	return nil

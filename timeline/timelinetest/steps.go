@@ -31,6 +31,7 @@ var choices = []choice{
 	{3, (*Model).stepCreate, false},
 	{8, (*Model).stepFork, false},
 	{2, (*Model).stepRename, false},
+	{2, (*Model).stepProperties, false},
 	{3, (*Model).stepDelete, false},
 	{2, (*Model).stepPin, false},
 	{1, (*Model).stepUnpin, false},
@@ -465,7 +466,7 @@ func (m *Model) stepCreate() error {
 	if len(m.oracle.names) >= maxBuckets {
 		return m.stepDelete()
 	}
-	op := &Op{Kind: OpCreate, Bucket: m.newName()}
+	op := &Op{Kind: OpCreate, Bucket: m.newName(), Props: m.properties()}
 	if m.rng.IntN(3) == 0 {
 		op.Writes = m.randomWrites()
 	}
@@ -476,7 +477,7 @@ func (m *Model) stepFork() error {
 	if len(m.oracle.names) >= maxBuckets {
 		return m.stepDelete()
 	}
-	op := &Op{Kind: OpFork, Bucket: m.bucket()}
+	op := &Op{Kind: OpFork, Bucket: m.bucket(), Props: m.properties()}
 	op.At = m.retained(op.Bucket)
 	n := 1
 	if m.rng.IntN(4) == 0 {
@@ -484,6 +485,9 @@ func (m *Model) stepFork() error {
 	}
 	for range n {
 		op.Names = append(op.Names, m.newName())
+	}
+	if n == 1 && m.rng.IntN(4) == 0 {
+		op.Writes = m.randomWrites()
 	}
 	if b := m.oracle.names[op.Bucket]; b != nil && m.oracle.Expect(op) == nil {
 		switch {
@@ -494,6 +498,9 @@ func (m *Model) stepFork() error {
 		default:
 			m.count.Add("fork in the past")
 		}
+		if len(op.Writes) > 0 {
+			m.count.Add("fork with records of its own")
+		}
 		if len(op.Names) > 1 {
 			m.count.Add("several forks in one commit")
 		}
@@ -503,6 +510,21 @@ func (m *Model) stepFork() error {
 		m.count.Max("deepest fork", int64(b.line.depth+1))
 	}
 	return m.do(op, nil)
+}
+
+// properties picks attributes: mostly none.
+func (m *Model) properties() (p timeline.Properties) {
+	switch m.rng.IntN(6) {
+	case 0:
+		p.Attrs = fmt.Appendf(nil, "attributes %d", m.step)
+	case 1:
+		p.Attrs = bytes.Repeat([]byte("a"), m.rng.IntN(3000))
+	}
+	return p
+}
+
+func (m *Model) stepProperties() error {
+	return m.do(&Op{Kind: OpProperties, Bucket: m.bucket(), Props: m.properties()}, nil)
 }
 
 func (m *Model) stepRename() error {
@@ -625,7 +647,7 @@ func (m *Model) stepFuture() error {
 		if !errors.Is(err, timeline.ErrFuture) {
 			return fmt.Errorf("view at %d: %w, want ErrFuture", beyond, err)
 		}
-		_, err = m.store.Fork(context.Background(), timeline.ForkOptions{Source: name, At: beyond, Names: []string{"future"}})
+		_, err = m.store.Fork(context.Background(), timeline.ForkOptions{Source: name, At: beyond, Forks: timeline.Named("future")})
 		if !errors.Is(err, timeline.ErrFuture) && !m.excused(err) {
 			return fmt.Errorf("fork at %d: %w, want ErrFuture", beyond, err)
 		}

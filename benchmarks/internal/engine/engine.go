@@ -153,7 +153,7 @@ func (e *Engine) Patiently(do func() error) error {
 // Fork makes one fork of a bucket's tip.
 func (e *Engine) Fork(ctx context.Context, source, name string) error {
 	return e.Patiently(func() error {
-		_, err := e.Store.Fork(ctx, timeline.ForkOptions{Source: source, Names: []string{name}})
+		_, err := e.Store.Fork(ctx, timeline.ForkOptions{Source: source, Forks: timeline.Named(name)})
 		return err
 	})
 }

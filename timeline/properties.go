@@ -1,0 +1,125 @@
+package timeline
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"stemma/wal"
+)
+
+// MaxAttrBytes bounds the attributes of a bucket.
+const MaxAttrBytes = 64 << 10
+
+// Properties are what a bucket carries beside its records, without a past: they
+// go by the bucket, not by its timelines, and forks do not inherit them.
+type Properties struct {
+	// Attrs are bytes that the store keeps and does not look into, at most MaxAttrBytes.
+	Attrs []byte
+	// Expires is the store time at which the bucket is deleted; zero: never.
+	Expires wal.LSN
+}
+
+func (p *Properties) check() error {
+	if len(p.Attrs) > MaxAttrBytes {
+		return fmt.Errorf("attributes of %d bytes, at most %d: %w", len(p.Attrs), MaxAttrBytes, ErrBadProperties)
+	}
+	if p.Expires > wal.MaxLSN {
+		return fmt.Errorf("expiry at %d, at most %d: %w", p.Expires, wal.MaxLSN, ErrBadProperties)
+	}
+	return nil
+}
+
+func (p *Properties) none() bool { return len(p.Attrs) == 0 && p.Expires == 0 }
+
+func (p *Properties) equal(o *Properties) bool {
+	return p.Expires == o.Expires && bytes.Equal(p.Attrs, o.Attrs)
+}
+
+// propertiesAt returns those of a bucket as of a visible LSN.
+func (b *bucket) propertiesAt(visible wal.LSN) Properties {
+	if p := b.properties.Load().at(visible); p != nil {
+		return *p
+	}
+	return Properties{}
+}
+
+// SetProperties replaces the properties of a bucket by what change makes of
+// them. Nobody else changes them meanwhile; change must not call the store, nor
+// write to the attributes that it is given. Its error ends it.
+//
+// Errors: those of change, ErrNoSuchBucket, ErrBadProperties, and those of Commit.
+func (s *Store) SetProperties(ctx context.Context, name string, change func(old Properties) (Properties, error)) (wal.LSN, error) {
+	if err := s.AdmitWrite(ctx); err != nil {
+		return 0, err
+	}
+	s.treeMu.Lock()
+	op, err := s.planPropertiesLocked(name, change)
+	if err != nil {
+		s.treeMu.Unlock()
+		return 0, fmt.Errorf("set properties of bucket %q: %w", name, err)
+	}
+	lsn, err := s.changeTree(ctx, []treeOp{op})
+	if err != nil {
+		return 0, fmt.Errorf("set properties of bucket %q: %w", name, err)
+	}
+	s.tree.settleProperties(op.bucket, lsn)
+	return lsn, nil
+}
+
+func (s *Store) planPropertiesLocked(name string, change func(old Properties) (Properties, error)) (treeOp, error) {
+	b := s.tree.sequencedName(name)
+	if b == nil {
+		return treeOp{}, ErrNoSuchBucket
+	}
+	p, err := change(b.propertiesAt(wal.MaxLSN))
+	if err != nil {
+		return treeOp{}, err
+	}
+	return treeOp{tag: opProperties, bucket: b.id, props: p}, p.check()
+}
+
+// SetAttributes is SetProperties for the attributes alone.
+func (s *Store) SetAttributes(ctx context.Context, name string, change func(old []byte) ([]byte, error)) (wal.LSN, error) {
+	return s.SetProperties(ctx, name, func(p Properties) (_ Properties, err error) {
+		p.Attrs, err = change(p.Attrs)
+		return p, err
+	})
+}
+
+// SetExpiry is SetProperties for the expiry alone; zero: never.
+func (s *Store) SetExpiry(ctx context.Context, name string, expires wal.LSN) (wal.LSN, error) {
+	return s.SetProperties(ctx, name, func(p Properties) (Properties, error) {
+		p.Expires = expires
+		return p, nil
+	})
+}
+
+// settleProperties lets go of what a bucket had before, once visible.
+func (t *tree) settleProperties(id BucketID, visible wal.LSN) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if b := t.mu.buckets[id]; b != nil {
+		b.properties.Store(b.properties.Load().settled(visible))
+	}
+}
+
+// setPropertiesLocked gives b properties from lsn on. Buckets that one commit
+// gives the same share them in memory.
+func (t *tree) setPropertiesLocked(b *bucket, p *Properties, lsn, visible wal.LSN) {
+	old := b.properties.Load()
+	if old == nil && p.none() {
+		return
+	}
+	last := t.lastProperties
+	if old == nil && last != nil && last.from == lsn && last.prev == nil && last.value.equal(p) {
+		b.properties.Store(last)
+		return
+	}
+	own := &Properties{Expires: p.Expires}
+	if len(p.Attrs) > 0 {
+		own.Attrs = bytes.Clone(p.Attrs) // p may alias a buffer
+	}
+	t.lastProperties = old.then(own, lsn, visible)
+	b.properties.Store(t.lastProperties)
+}
