@@ -42,6 +42,7 @@ type PutInput struct {
 	Size         int64
 	Headers      Headers
 	UserMeta     []Field
+	Tags         []Field // by key
 	StorageClass StorageClass
 	ContentMD5   []byte // nil, or 16 bytes
 	Checksum     Expect
@@ -132,9 +133,12 @@ type CopyInput struct {
 	Cond              Conditions // of the destination, as for Put
 	// Replace takes Headers and UserMeta instead of the source's. Without it only
 	// Headers.WebsiteRedirect is taken, which a copy never inherits.
-	Replace      bool
-	Headers      Headers
-	UserMeta     []Field
+	Replace  bool
+	Headers  Headers
+	UserMeta []Field
+	// ReplaceTags takes Tags instead of the source's.
+	ReplaceTags  bool
+	Tags         []Field
 	StorageClass StorageClass // of the copy; never the source's
 	// Algorithm other than the source's makes Copy read the body once to compute it.
 	Algorithm Algorithm
@@ -151,6 +155,7 @@ type CopyResult struct {
 type UploadInput struct {
 	Headers      Headers
 	UserMeta     []Field
+	Tags         []Field // by key
 	StorageClass StorageClass
 	// Algorithm of the parts' checksums. NoChecksum: CRC64NVME where parts bring none.
 	Algorithm Algorithm

@@ -26,6 +26,7 @@ func samples() map[string][]byte {
 			CacheControl: "no-store", Expires: "never", WebsiteRedirect: "/elsewhere",
 		},
 		UserMeta: []Field{{"b", "2"}, {"a", "ü"}, {"empty", ""}},
+		Tags:     []Field{{"colour", "rot"}, {"none", ""}}, made: 1 << 60,
 		uploadID: uploadID{1, 15: 2},
 		parts: partTable{inline: appendParts(nil, []PartInfo{
 			{Number: 1, Size: 12345677}, {Number: 3, Size: 1},
@@ -35,6 +36,7 @@ func samples() map[string][]byte {
 	tail := &Entry{Size: 7, ETag: ETag{Sum: [16]byte{5}, Parts: 10000}, parts: partTable{tail: 300}}
 	upload := &uploadRecord{
 		class: OneZoneIA, algorithm: CRC32C, composite: true, headers: Headers{ContentType: "a/b"}, userMeta: []Field{{"k", "v"}},
+		tags: []Field{{"t", "u"}},
 	}
 	part := &partRecord{size: 5 << 20, md5: [16]byte{4}, checksum: Checksum{Algorithm: CRC32C, Sum: [32]byte{1, 2, 3, 4}}}
 	return map[string][]byte{
@@ -158,18 +160,22 @@ func TestMetaBound(t *testing.T) {
 	for range MaxUserMetaBytes / 2 {
 		e.UserMeta = append(e.UserMeta, Field{"k", "v"})
 	}
-	if err := checkDescription(&e.Headers, e.UserMeta); err != nil {
+	for i := range MaxObjectTags {
+		e.Tags = append(e.Tags, Field{strings.Repeat("界", maxTagKeyChars-1) + string(rune('a'+i)), strings.Repeat("界", maxTagValueChars)})
+	}
+	if err := checkDescription(&e.Headers, e.UserMeta, e.Tags); err != nil {
 		t.Fatal(err)
 	}
+	e.made = wal.MaxLSN
 	if _, err := decodeEntry(e.append(nil), 1); err != nil {
 		t.Errorf("%d bytes: %v", len(e.append(nil)), err)
 	}
 	for _, f := range [][]Field{append(e.UserMeta, Field{"k", ""}), make([]Field, MaxUserMetaBytes)} {
-		if err := checkDescription(&Headers{}, f); !errors.Is(err, ErrMetadataTooLarge) {
+		if err := checkDescription(&Headers{}, f, nil); !errors.Is(err, ErrMetadataTooLarge) {
 			t.Errorf("user metadata of %d pairs: %v", len(f), err)
 		}
 	}
-	if err := checkDescription(&Headers{Expires: strings.Repeat("x", MaxHeaderBytes+1)}, nil); !errors.Is(err, ErrMetadataTooLarge) {
+	if err := checkDescription(&Headers{Expires: strings.Repeat("x", MaxHeaderBytes+1)}, nil, nil); !errors.Is(err, ErrMetadataTooLarge) {
 		t.Errorf("headers: %v", err)
 	}
 }

@@ -114,12 +114,15 @@ func (s *Service) Copy(ctx context.Context, bucket, key string, in *CopyInput) (
 		return nil, fmt.Errorf("copy %q: %w", key, ErrSelfCopy)
 	}
 	e := *src.entry
-	e.uploadID = uploadID{}
+	e.uploadID, e.made = uploadID{}, 0
 	e.StorageClass = in.StorageClass
 	if in.Replace {
 		e.Headers, e.UserMeta = in.Headers, in.UserMeta
 	} else {
 		e.Headers.WebsiteRedirect = in.Headers.WebsiteRedirect
+	}
+	if in.ReplaceTags {
+		e.Tags = in.Tags
 	}
 	if in.Algorithm != NoChecksum && in.Algorithm != e.Checksum.Algorithm {
 		if _, e.Checksum, err = s.checksum(ctx, src, 0, e.Size, in.Algorithm); err != nil {
@@ -145,12 +148,12 @@ func (in *CopyInput) check(key string) error {
 	if in.Algorithm >= numAlgorithms {
 		return ErrChecksumType
 	}
-	return checkDescription(&in.Headers, in.UserMeta)
+	return checkDescription(&in.Headers, in.UserMeta, in.Tags)
 }
 
 // changes reports whether the copy differs from the source in what S3 lets a
 // copy onto itself change.
 func (in *CopyInput) changes(e *Entry) bool {
-	return in.Replace || in.StorageClass != e.StorageClass || in.Headers.WebsiteRedirect != e.Headers.WebsiteRedirect ||
+	return in.Replace || in.ReplaceTags || in.StorageClass != e.StorageClass || in.Headers.WebsiteRedirect != e.Headers.WebsiteRedirect ||
 		in.Algorithm != NoChecksum && in.Algorithm != e.Checksum.Algorithm
 }

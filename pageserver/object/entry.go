@@ -15,18 +15,22 @@ type Entry struct {
 	Checksum     Checksum // zero: none
 	Headers      Headers
 	UserMeta     []Field // in the order given; keys in lower case, without x-amz-meta-
+	Tags         []Field // by key
 	// PartsCount is the number of parts that the object was made of, zero when it
 	// was not a multipart upload.
 	PartsCount int
 	// Parts is only filled where it was asked for.
 	Parts []PartInfo
-	// LSN is the commit that wrote the version, and its version id.
+	// LSN is the commit that made the version, and its version id. What is no part
+	// of the version, such as its tags, may be of a later commit.
 	LSN wal.LSN
 
 	// uploadID is the multipart upload that the object was made by, so that a
 	// repeated complete finds its result.
 	uploadID uploadID
 	parts    partTable
+	// made is LSN in a record of a later commit, zero otherwise.
+	made wal.LSN
 }
 
 // Modified returns when the version was written, by the store clock.
@@ -44,7 +48,7 @@ type Headers struct {
 	WebsiteRedirect    string // x-amz-website-redirect-location
 }
 
-// Field is one pair of user metadata.
+// Field is one pair of user metadata, or a tag.
 type Field struct{ Key, Value string }
 
 // PartInfo describes one part of an object.

@@ -15,7 +15,8 @@ const (
 	flagETagParts = 1 << 0 // the number of parts follows the MD5
 	flagComposite = 1 << 1 // the checksum is, or will be, of the parts' checksums
 	flagImplicit  = 1 << 2 // upload: the algorithm is the default, not asked for
-	flagsKnown    = flagETagParts | flagComposite | flagImplicit
+	flagChanged   = 1 << 3 // the LSN of the version follows: the record is of a later commit
+	flagsKnown    = flagETagParts | flagComposite | flagImplicit | flagChanged
 )
 
 // Tags of fields, in their order. See docs/format/object.md.
@@ -25,13 +26,14 @@ const (
 	tagParts     = 0x03
 	tagPartsTail = 0x04
 	tagUserMeta  = 0x05
+	tagTags      = 0x06
 	// One tag per field of Headers, in the order of Headers.list.
 	tagHeaders = 0x10
 )
 
-// maxMetaBytes bounds a meta: 8 KiB of headers, 2 KiB of user metadata, a short
-// parts table and lengths.
-const maxMetaBytes = 16 << 10
+// maxMetaBytes bounds a meta: 8 KiB of headers, 2 KiB of user metadata, 15 KiB of
+// tags, a short parts table and lengths.
+const maxMetaBytes = 32 << 10
 
 func (h *Headers) list() [7]*string {
 	return [...]*string{
@@ -47,11 +49,25 @@ type metaHead struct {
 	algorithm Algorithm
 	size      uint64
 	etag      ETag
+	// made is the commit that made the version, if that is not the record's own:
+	// what is not part of the version was changed since. Zero otherwise.
+	made wal.LSN
+}
+
+// version returns the version's LSN, of a record of a commit.
+func (h *metaHead) version(lsn wal.LSN) wal.LSN {
+	if h.made != 0 {
+		return h.made
+	}
+	return lsn
 }
 
 func (h *metaHead) append(dst []byte, tagged bool) []byte {
 	if h.etag.Parts > 0 {
 		h.flags |= flagETagParts
+	}
+	if h.made != 0 {
+		h.flags |= flagChanged
 	}
 	dst = append(dst, metaVersion, h.flags, byte(h.class), byte(h.algorithm))
 	dst = binary.AppendUvarint(dst, h.size)
@@ -61,6 +77,9 @@ func (h *metaHead) append(dst []byte, tagged bool) []byte {
 	dst = append(dst, h.etag.Sum[:]...)
 	if h.etag.Parts > 0 {
 		dst = binary.AppendUvarint(dst, uint64(h.etag.Parts))
+	}
+	if h.made != 0 {
+		dst = binary.AppendUvarint(dst, uint64(h.made))
 	}
 	return dst
 }
@@ -104,6 +123,14 @@ func (h *metaHead) decode(p []byte, tagged bool) ([]byte, error) {
 		}
 		p, h.etag.Parts = rest, int(n)
 	}
+	h.made = 0
+	if h.flags&flagChanged != 0 {
+		made, rest, ok := takeUvarint(p)
+		if !ok || made == 0 || made > uint64(wal.MaxLSN) {
+			return nil, corrupt("bad LSN of the version")
+		}
+		p, h.made = rest, wal.LSN(made)
+	}
 	return p, nil
 }
 
@@ -144,7 +171,7 @@ func appendString(dst []byte, s string) []byte {
 
 // append appends the entry's meta.
 func (e *Entry) append(dst []byte) []byte {
-	h := metaHead{class: e.StorageClass, algorithm: e.Checksum.Algorithm, size: e.Size, etag: e.ETag}
+	h := metaHead{class: e.StorageClass, algorithm: e.Checksum.Algorithm, size: e.Size, etag: e.ETag, made: e.made}
 	if e.Checksum.Composite {
 		h.flags |= flagComposite
 	}
@@ -160,7 +187,7 @@ func (e *Entry) append(dst []byte) []byte {
 		var few [binary.MaxVarintLen64]byte
 		dst = appendField(dst, tagPartsTail, binary.AppendUvarint(few[:0], e.parts.tail))
 	}
-	return appendDescription(dst, &e.Headers, e.UserMeta)
+	return appendDescription(dst, &e.Headers, e.UserMeta, e.Tags)
 }
 
 // appendChecksumField appends the sum, and the number of parts that it is made of.
@@ -177,21 +204,29 @@ func appendChecksumField(dst []byte, c *Checksum) []byte {
 }
 
 // appendDescription appends what objects and uploads have in common.
-func appendDescription(dst []byte, h *Headers, user []Field) []byte {
-	if len(user) > 0 {
-		n := 0
-		for i := range user {
-			n += uvarintLen(len(user[i].Key)) + len(user[i].Key) + uvarintLen(len(user[i].Value)) + len(user[i].Value)
-		}
-		dst = binary.AppendUvarint(append(dst, tagUserMeta), uint64(n))
-		for i := range user {
-			dst = appendString(appendString(dst, user[i].Key), user[i].Value)
-		}
-	}
+func appendDescription(dst []byte, h *Headers, user, tags []Field) []byte {
+	dst = appendPairs(dst, tagUserMeta, user)
+	dst = appendPairs(dst, tagTags, tags)
 	for i, s := range h.list() {
 		if *s != "" {
 			dst = appendString(append(dst, tagHeaders+byte(i)), *s)
 		}
+	}
+	return dst
+}
+
+// appendPairs appends a field of pairs, unless there are none.
+func appendPairs(dst []byte, tag byte, pairs []Field) []byte {
+	if len(pairs) == 0 {
+		return dst
+	}
+	n := 0
+	for i := range pairs {
+		n += uvarintLen(len(pairs[i].Key)) + len(pairs[i].Key) + uvarintLen(len(pairs[i].Value)) + len(pairs[i].Value)
+	}
+	dst = binary.AppendUvarint(append(dst, tag), uint64(n))
+	for i := range pairs {
+		dst = appendString(appendString(dst, pairs[i].Key), pairs[i].Value)
 	}
 	return dst
 }
@@ -215,7 +250,7 @@ func decodeEntry(meta []byte, lsn wal.LSN) (*Entry, error) {
 	if h.flags&flagImplicit != 0 {
 		return nil, corrupt("flags %#x of an object", h.flags)
 	}
-	e := &Entry{Size: h.size, ETag: h.etag, StorageClass: h.class, LSN: lsn, PartsCount: h.etag.Parts}
+	e := &Entry{Size: h.size, ETag: h.etag, StorageClass: h.class, LSN: h.version(lsn), PartsCount: h.etag.Parts, made: h.made}
 	e.Checksum.Algorithm, e.Checksum.Composite = h.algorithm, h.flags&flagComposite != 0
 	summed := false
 	err = eachField(p, func(tag byte, v []byte) error {
@@ -240,7 +275,7 @@ func decodeEntry(meta []byte, lsn wal.LSN) (*Entry, error) {
 			}
 			e.parts.tail = n
 		default:
-			return decodeDescription(tag, v, &e.Headers, &e.UserMeta)
+			return decodeDescription(tag, v, &e.Headers, &e.UserMeta, &e.Tags)
 		}
 		return nil
 	})
@@ -292,9 +327,12 @@ func eachField(p []byte, visit func(tag byte, v []byte) error) error {
 }
 
 // decodeDescription decodes a field that objects and uploads have in common.
-func decodeDescription(tag byte, v []byte, h *Headers, user *[]Field) error {
-	if tag == tagUserMeta {
-		return decodeUserMeta(v, user)
+func decodeDescription(tag byte, v []byte, h *Headers, user, tags *[]Field) error {
+	switch tag {
+	case tagUserMeta:
+		return decodePairs(v, user)
+	case tagTags:
+		return decodePairs(v, tags)
 	}
 	list := h.list()
 	if i := int(tag) - tagHeaders; i >= 0 && i < len(list) && len(v) > 0 {
@@ -304,27 +342,27 @@ func decodeDescription(tag byte, v []byte, h *Headers, user *[]Field) error {
 	return corrupt("unknown or empty field %#x", tag)
 }
 
-func decodeUserMeta(p []byte, user *[]Field) error {
+func decodePairs(p []byte, pairs *[]Field) error {
 	if len(p) == 0 {
-		return corrupt("empty user metadata")
+		return corrupt("a field of no pairs")
 	}
 	for len(p) > 0 {
 		k, rest, ok := takeBytes(p)
 		if !ok {
-			return corrupt("bad key of user metadata")
+			return corrupt("bad key of a pair")
 		}
 		v, rest, ok := takeBytes(rest)
 		if !ok {
-			return corrupt("bad value of user metadata")
+			return corrupt("bad value of a pair")
 		}
-		*user = append(*user, Field{Key: string(k), Value: string(v)})
+		*pairs = append(*pairs, Field{Key: string(k), Value: string(v)})
 		p = rest
 	}
 	return nil
 }
 
-// checkDescription bounds what becomes part of a meta. Errors: ErrMetadataTooLarge.
-func checkDescription(h *Headers, user []Field) error {
+// checkDescription bounds what becomes part of a meta. Errors: ErrMetadataTooLarge, *RuleError.
+func checkDescription(h *Headers, user, tags []Field) error {
 	n := 0
 	for i := range user {
 		n += len(user[i].Key) + len(user[i].Value)
@@ -340,5 +378,5 @@ func checkDescription(h *Headers, user []Field) error {
 	if n > MaxHeaderBytes {
 		return fmt.Errorf("headers of %d bytes, at most %d: %w", n, MaxHeaderBytes, ErrMetadataTooLarge)
 	}
-	return nil
+	return CheckObjectTags(tags)
 }

@@ -100,7 +100,7 @@ func (s *Service) listPage(v *timeline.View, g *grouping, lower, upper string, r
 		}
 		res.Entries = append(res.Entries, ListEntry{
 			Key: string(user), Size: h.size, ETag: h.etag, StorageClass: h.class,
-			Algorithm: h.algorithm, Composite: h.flags&flagComposite != 0, LSN: rec.LSN,
+			Algorithm: h.algorithm, Composite: h.flags&flagComposite != 0, LSN: h.version(rec.LSN),
 		})
 		g.took(res.Entries[len(res.Entries)-1].Key)
 		ok = scan.Next()

@@ -22,7 +22,7 @@ func (s *Service) Put(ctx context.Context, bucket, key string, in *PutInput) (*E
 	if err := checkKey(key); err != nil {
 		return nil, err
 	}
-	if err := checkDescription(&in.Headers, in.UserMeta); err != nil {
+	if err := checkDescription(&in.Headers, in.UserMeta, in.Tags); err != nil {
 		return nil, err
 	}
 	if in.StorageClass >= numStorageClasses {
@@ -46,7 +46,7 @@ func (s *Service) Put(ctx context.Context, bucket, key string, in *PutInput) (*E
 	}
 	e := &Entry{
 		Size: r.size, ETag: ETag{Sum: r.md5}, StorageClass: in.StorageClass, Checksum: r.sum,
-		Headers: in.Headers, UserMeta: in.UserMeta,
+		Headers: in.Headers, UserMeta: in.UserMeta, Tags: in.Tags,
 	}
 	body := r.body
 	if r.ext != nil {

@@ -18,13 +18,13 @@ func (s *Service) CreateUpload(ctx context.Context, bucket, key string, in *Uplo
 	if err := checkKey(key); err != nil {
 		return nil, err
 	}
-	if err := checkDescription(&in.Headers, in.UserMeta); err != nil {
+	if err := checkDescription(&in.Headers, in.UserMeta, in.Tags); err != nil {
 		return nil, err
 	}
 	if in.StorageClass >= numStorageClasses {
 		return nil, ErrInvalidStorageClass
 	}
-	u := uploadRecord{class: in.StorageClass, headers: in.Headers, userMeta: in.UserMeta}
+	u := uploadRecord{class: in.StorageClass, headers: in.Headers, userMeta: in.UserMeta, tags: in.Tags}
 	var err error
 	if u.algorithm, u.composite, u.implicit, err = in.checksumTypeOf(); err != nil {
 		return nil, err

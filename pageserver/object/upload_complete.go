@@ -213,7 +213,7 @@ func (c *completion) checkSizes() error {
 func (c *completion) describe(ctx context.Context) error {
 	e := &Entry{
 		Size: length(c.ext), StorageClass: c.upload.class, PartsCount: len(c.parts),
-		Headers: c.upload.headers, UserMeta: c.upload.userMeta, uploadID: c.o.id,
+		Headers: c.upload.headers, UserMeta: c.upload.userMeta, Tags: c.upload.tags, uploadID: c.o.id,
 	}
 	var tag tagOfParts
 	infos := make([]PartInfo, len(c.parts))

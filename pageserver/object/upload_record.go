@@ -103,6 +103,7 @@ type uploadRecord struct {
 	implicit bool
 	headers  Headers
 	userMeta []Field
+	tags     []Field
 }
 
 func (u *uploadRecord) append(dst []byte) []byte {
@@ -113,7 +114,7 @@ func (u *uploadRecord) append(dst []byte) []byte {
 	if u.implicit {
 		h.flags |= flagImplicit
 	}
-	return appendDescription(h.append(dst, false), &u.headers, u.userMeta)
+	return appendDescription(h.append(dst, false), &u.headers, u.userMeta, u.tags)
 }
 
 func decodeUpload(meta []byte) (*uploadRecord, error) {
@@ -122,13 +123,13 @@ func decodeUpload(meta []byte) (*uploadRecord, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.flags&flagETagParts != 0 || h.size != 0 || h.algorithm == NoChecksum {
+	if h.flags&(flagETagParts|flagChanged) != 0 || h.size != 0 || h.algorithm == NoChecksum {
 		return nil, corrupt("upload of flags %#x, size %d, algorithm %d", h.flags, h.size, h.algorithm)
 	}
 	u := &uploadRecord{
 		class: h.class, algorithm: h.algorithm, composite: h.flags&flagComposite != 0, implicit: h.flags&flagImplicit != 0,
 	}
-	err = eachField(p, func(tag byte, v []byte) error { return decodeDescription(tag, v, &u.headers, &u.userMeta) })
+	err = eachField(p, func(tag byte, v []byte) error { return decodeDescription(tag, v, &u.headers, &u.userMeta, &u.tags) })
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func copyObject(ctx context.Context, r *request) error {
 	if in.Replace, err = r.directive("x-amz-metadata-directive"); err != nil {
 		return err
 	}
-	if _, err := r.directive("x-amz-tagging-directive"); err != nil { // there are no tags to copy
+	if in.ReplaceTags, in.Tags, err = r.copyTags(); err != nil {
 		return err
 	}
 	if in.StorageClass, err = object.ParseStorageClass(r.amz("x-amz-storage-class")); err != nil {

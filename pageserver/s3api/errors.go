@@ -66,6 +66,7 @@ var codes = map[string]struct {
 	"InvalidStorageClass":               {400, "The storage class you specified is not valid"},
 	"InvalidToken":                      {400, "The provided token is malformed or otherwise invalid."},
 	"InvalidURI":                        {400, "Couldn't parse the specified URI."},
+	"InvalidTag":                        {400, "The tag you provided is invalid"},
 	"KeyTooLongError":                   {400, "Your key is too long"},
 	"MalformedTrailerError":             {400, "The request contained trailing data that was not well-formed or did not conform to our published schema."},
 	"MalformedXML":                      {400, "The XML you provided was not well-formed or did not validate against our published schema"},
@@ -76,6 +77,7 @@ var codes = map[string]struct {
 	"MissingRequestBodyError":           {400, "Request Body is empty"},
 	"NoSuchBucket":                      {404, "The specified bucket does not exist"},
 	"NoSuchKey":                         {404, "The specified key does not exist."},
+	"NoSuchTagSet":                      {404, "The TagSet does not exist"},
 	"NoSuchUpload":                      {404, "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."},
 	"NoSuchVersion":                     {404, "The specified version does not exist."},
 	"NotImplemented":                    {501, "A header or parameter you provided implies functionality that is not implemented"},
@@ -144,6 +146,10 @@ func (r *request) toAPIError(err error) *apiError {
 	var known *apiError
 	if errors.As(err, &known) {
 		return known
+	}
+	var rule *object.RuleError
+	if errors.As(err, &rule) {
+		return &apiError{code: rule.Code, message: rule.Message}
 	}
 	var denied *auth.Error
 	if errors.As(err, &denied) {

@@ -148,6 +148,9 @@ func (r *request) setEntry(e *object.Entry) {
 	if e.StorageClass != object.Standard {
 		r.set("x-amz-storage-class", e.StorageClass.String())
 	}
+	if len(e.Tags) > 0 {
+		r.set("x-amz-tagging-count", itoa(len(e.Tags)))
+	}
 	for _, f := range e.UserMeta {
 		r.set(metaPrefix+f.Key, f.Value)
 	}

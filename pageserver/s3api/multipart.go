@@ -16,6 +16,9 @@ func createUpload(ctx context.Context, r *request) error {
 	if in.StorageClass, err = object.ParseStorageClass(r.amz("x-amz-storage-class")); err != nil {
 		return err
 	}
+	if in.Tags, err = r.headerTags(); err != nil {
+		return err
+	}
 	if in.Algorithm, err = object.ParseAlgorithm(r.amz("x-amz-checksum-algorithm")); err != nil {
 		return err
 	}

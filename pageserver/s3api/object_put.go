@@ -54,6 +54,9 @@ func putObject(ctx context.Context, r *request) error {
 	if in.StorageClass, err = object.ParseStorageClass(r.amz("x-amz-storage-class")); err != nil {
 		return err
 	}
+	if in.Tags, err = r.headerTags(); err != nil {
+		return err
+	}
 	if in.ContentMD5, err = r.contentMD5(); err != nil {
 		return err
 	}

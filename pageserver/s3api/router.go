@@ -70,9 +70,9 @@ var routes = []route{
 	{"PUT", objectLevel, "partNumber", "x-amz-copy-source", &operation{name: "UploadPartCopy", handle: uploadPartCopy, long: true,
 		params: []string{"partNumber", "uploadId"}, tigris: []string{"snapshot-version"}}},
 	{"PUT", objectLevel, "partNumber", "", uploadPartOperation},
-	{"PUT", objectLevel, "", "x-amz-copy-source", &operation{name: "CopyObject", handle: copyObject, long: true, tigris: []string{"snapshot-version"}}},
+	{"PUT", objectLevel, "", "x-amz-copy-source", &operation{name: "CopyObject", handle: copyObject, long: true, amz: []string{taggingHeader}, tigris: []string{"snapshot-version"}}},
 	{"PUT", objectLevel, "", "", putObjectOperation},
-	{"POST", objectLevel, "uploads", "", &operation{name: "CreateMultipartUpload", handle: createUpload, params: []string{"uploads"}}},
+	{"POST", objectLevel, "uploads", "", &operation{name: "CreateMultipartUpload", handle: createUpload, params: []string{"uploads"}, amz: []string{taggingHeader}}},
 	{"POST", objectLevel, "uploadId", "", &operation{name: "CompleteMultipartUpload", handle: completeUpload, params: []string{"uploadId"}}},
 	{"POST", objectLevel, "restore", "", &operation{name: "RestoreObject", handle: restoreObject, params: []string{"restore", "versionId"}}},
 	{"DELETE", objectLevel, "uploadId", "", &operation{name: "AbortMultipartUpload", handle: abortUpload, params: []string{"uploadId"}}},
@@ -80,7 +80,7 @@ var routes = []route{
 		amz: []string{"x-amz-if-match-last-modified-time", "x-amz-if-match-size"}}},
 }
 
-var putObjectOperation = &operation{name: "PutObject", handle: putObject, long: true}
+var putObjectOperation = &operation{name: "PutObject", handle: putObject, long: true, amz: []string{taggingHeader}}
 
 var objectParams = []string{
 	"partNumber", "versionId", "response-content-type", "response-content-language", "response-expires",
@@ -106,6 +106,21 @@ func makeSet(names ...string) map[string]bool {
 	return m
 }
 
+// routeTable has the routes of each method and level, those of configuration first.
+var routeTable = map[routeClass][]route{}
+
+type routeClass struct {
+	method string
+	level  level
+}
+
+func init() { // not in the declaration: handlers lead back to the table
+	for _, rt := range slices.Concat(configRoutes, routes) {
+		c := routeClass{rt.method, rt.level}
+		routeTable[c] = append(routeTable[c], rt)
+	}
+}
+
 // route finds the operation. The operation may come with an error: it is what
 // was meant, but it was asked for in a way that is not served.
 func (r *request) route() (*operation, error) {
@@ -118,13 +133,9 @@ func (r *request) route() (*operation, error) {
 	case r.key == "":
 		at = bucketLevel
 	}
-	known := false
-	for i := range routes {
-		rt := &routes[i]
-		if rt.method != method || rt.level != at {
-			continue
-		}
-		known = true
+	known := routeTable[routeClass{method, at}]
+	for i := range known {
+		rt := &known[i]
 		if rt.param != "" {
 			if _, ok := r.target.Get(rt.param); !ok {
 				continue
@@ -135,7 +146,7 @@ func (r *request) route() (*operation, error) {
 		}
 		return rt.op, r.checkParams(rt.op)
 	}
-	if known || method == "POST" || method == "PATCH" {
+	if known != nil || method == "POST" || method == "PATCH" {
 		return nil, &apiError{code: "NotImplemented"}
 	}
 	return nil, &apiError{code: "MethodNotAllowed"}
