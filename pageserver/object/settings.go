@@ -24,6 +24,9 @@ type Settings struct {
 	LSN wal.LSN `json:"-"`
 	// Tags are those of the bucket itself, in the order given.
 	Tags []Field `json:"tags,omitempty"`
+	// Configurations that were set; nil ones were not.
+	CORS       *CORS       `json:"cors,omitempty"`
+	Encryption *Encryption `json:"encryption,omitempty"`
 }
 
 // MaxSettingsBytes bounds the encoded settings of a bucket.

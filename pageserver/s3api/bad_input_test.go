@@ -113,7 +113,7 @@ func TestBadInput(t *testing.T) {
 		{"post to the service", 501, "NotImplemented", call{method: "POST", path: "/?Action=CreateUser", body: "x"}},
 		{"patch", 501, "NotImplemented", call{method: "PATCH", path: "/b-1", body: "{}"}},
 		{"method", 405, "MethodNotAllowed", call{method: "BREW", path: "/b-1/k"}},
-		{"options", 405, "MethodNotAllowed", call{method: "OPTIONS", path: "/b-1/k"}},
+		{"options", 400, "BadRequest", call{method: "OPTIONS", path: "/b-1/k"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s.t = t

@@ -25,14 +25,30 @@ func (r *request) settings(ctx context.Context) (*object.Settings, error) {
 	return set, nil
 }
 
-// updateSettings changes how the bucket is configured.
-func (r *request) updateSettings(ctx context.Context, change func(*object.Settings) error) error {
-	lsn, err := r.srv.objects.UpdateSettings(ctx, r.bucket, change)
+// updateSettings changes how the bucket is configured, unless check fails.
+func (r *request) updateSettings(ctx context.Context, check func() error, change func(*object.Settings)) error {
+	if err := check(); err != nil {
+		return err
+	}
+	lsn, err := r.srv.objects.UpdateSettings(ctx, r.bucket, func(set *object.Settings) error {
+		change(set)
+		return nil
+	})
 	if err != nil {
 		return err
 	}
 	r.setLSN(lsn)
 	return nil
+}
+
+// deleteSettings takes a part of the configuration away, and answers 204 whether or
+// not it was there.
+func (r *request) deleteSettings(ctx context.Context, change func(*object.Settings)) error {
+	err := r.updateSettings(ctx, func() error { return nil }, change)
+	if err == nil {
+		r.noContent()
+	}
+	return err
 }
 
 // readConfig decodes the body of the request, a document with the given root,

@@ -4,6 +4,12 @@ import "context"
 
 // configRoutes are the subresources by which a bucket or an object is configured.
 var configRoutes = []route{
+	{"GET", bucketLevel, "cors", "", reads("GetBucketCors", getBucketCORS, "cors")},
+	{"PUT", bucketLevel, "cors", "", writes("PutBucketCors", putBucketCORS, "cors")},
+	{"DELETE", bucketLevel, "cors", "", writes("DeleteBucketCors", deleteBucketCORS, "cors")},
+	{"GET", bucketLevel, "encryption", "", reads("GetBucketEncryption", getBucketEncryption, "encryption")},
+	{"PUT", bucketLevel, "encryption", "", writes("PutBucketEncryption", putBucketEncryption, "encryption")},
+	{"DELETE", bucketLevel, "encryption", "", writes("DeleteBucketEncryption", deleteBucketEncryption, "encryption")},
 	{"GET", bucketLevel, "tagging", "", reads("GetBucketTagging", getBucketTagging, "tagging")},
 	{"PUT", bucketLevel, "tagging", "", writes("PutBucketTagging", putBucketTagging, "tagging")},
 	{"DELETE", bucketLevel, "tagging", "", writes("DeleteBucketTagging", deleteBucketTagging, "tagging")},

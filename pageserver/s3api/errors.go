@@ -77,7 +77,6 @@ var codes = map[string]struct {
 	"MissingRequestBodyError":           {400, "Request Body is empty"},
 	"NoSuchBucket":                      {404, "The specified bucket does not exist"},
 	"NoSuchKey":                         {404, "The specified key does not exist."},
-	"NoSuchTagSet":                      {404, "The TagSet does not exist"},
 	"NoSuchUpload":                      {404, "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."},
 	"NoSuchVersion":                     {404, "The specified version does not exist."},
 	"NotImplemented":                    {501, "A header or parameter you provided implies functionality that is not implemented"},
@@ -90,6 +89,12 @@ var codes = map[string]struct {
 	"SlowDown":                          {503, "Please reduce your request rate."},
 	"StorageFull":                       {503, "The disk of the store is full; nothing was written"},
 	"XAmzContentSHA256Mismatch":         {400, "The provided 'x-amz-content-sha256' header does not match what was computed."},
+
+	// Of the configuration of buckets.
+	"AccessForbidden":         {403, "Access forbidden"},
+	"NoSuchCORSConfiguration": {404, "The CORS configuration does not exist"},
+	"NoSuchTagSet":            {404, "The TagSet does not exist"},
+	"ServerSideEncryptionConfigurationNotFoundError": {404, "The server side encryption configuration was not found"},
 }
 
 // sentinels map errors of the packages below; the first that fits is taken.

@@ -30,6 +30,8 @@ type request struct {
 	amzFields []auth.Field
 	fewFields [4]auth.Field // where amzFields begins
 	presigned bool
+	// cors are headers of every answer to the request.
+	cors []auth.Field
 	// refusal is why the request must not be served, nil if it may.
 	refusal error
 	// streaming says that the answer's body is still to be written when the
@@ -63,6 +65,7 @@ func (r *request) resetResponse() {
 	h.SetNoDefaultContentType(true)
 	h.Set("x-amz-request-id", r.id)
 	h.Set("x-amz-id-2", r.srv.hostID)
+	r.setFields(r.cors)
 }
 
 // begin finds out what is asked and by whom. What it finds wrong is r.refusal.
@@ -72,9 +75,14 @@ func (s *Server) begin(ctx *fasthttp.RequestCtx) *request {
 		return r
 	}
 	r.locate()
+	r.findCORS()
 	refusal := r.collectAmz()
 	if op, err := r.route(); refusal == nil {
 		r.op, refusal = op, err
+	}
+	if r.op == preflightOperation {
+		r.refusal = refusal
+		return r
 	}
 	if r.proof, r.refusal = s.o.Verifier.Verify(r.header(), &r.target); r.refusal != nil {
 		return r

@@ -133,6 +133,9 @@ func (r *request) route() (*operation, error) {
 	case r.key == "":
 		at = bucketLevel
 	}
+	if method == "OPTIONS" && at != serviceLevel {
+		return preflightOperation, nil // its parameters are those of the request that it asks about
+	}
 	known := routeTable[routeClass{method, at}]
 	for i := range known {
 		rt := &known[i]

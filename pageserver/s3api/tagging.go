@@ -72,13 +72,7 @@ func putBucketTagging(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := object.CheckBucketTags(tags); err != nil {
-		return err
-	}
-	err = r.updateSettings(ctx, func(set *object.Settings) error {
-		set.Tags = tags
-		return nil
-	})
+	err = r.updateSettings(ctx, func() error { return object.CheckBucketTags(tags) }, func(set *object.Settings) { set.Tags = tags })
 	if err == nil {
 		r.noContent()
 	}
@@ -86,14 +80,7 @@ func putBucketTagging(ctx context.Context, r *request) error {
 }
 
 func deleteBucketTagging(ctx context.Context, r *request) error {
-	err := r.updateSettings(ctx, func(set *object.Settings) error {
-		set.Tags = nil
-		return nil
-	})
-	if err == nil {
-		r.noContent()
-	}
-	return err
+	return r.deleteSettings(ctx, func(set *object.Settings) { set.Tags = nil })
 }
 
 func getObjectTagging(ctx context.Context, r *request) error {

@@ -1,0 +1,46 @@
+package object
+
+// Encryption is how objects of a bucket are encrypted when a request does not say,
+// as S3's document has it.
+type Encryption struct {
+	Rules []EncryptionRule `xml:"Rule"`
+}
+
+// EncryptionRule is the one rule of an Encryption.
+type EncryptionRule struct {
+	Default          *EncryptionDefault `xml:"ApplyServerSideEncryptionByDefault" json:",omitempty"`
+	BucketKeyEnabled *bool              `xml:"BucketKeyEnabled" json:",omitempty"`
+}
+
+// EncryptionDefault is what is applied by default.
+type EncryptionDefault struct {
+	Algorithm string  `xml:"SSEAlgorithm"` // AES256 or aws:kms
+	KeyID     *string `xml:"KMSMasterKeyID" json:",omitempty"`
+}
+
+// Check refuses what S3 refuses, and what is not there. Errors: *RuleError.
+func (c *Encryption) Check() error {
+	if len(c.Rules) != 1 || c.Rules[0].Default == nil {
+		return malformed
+	}
+	switch d := c.Rules[0].Default; {
+	case d.Algorithm == "aws:kms:dsse":
+		return &RuleError{"NotImplemented", "Encryption in two layers, aws:kms:dsse, is not implemented"}
+	case d.Algorithm != "AES256" && d.Algorithm != "aws:kms":
+		return malformed
+	case d.KeyID != nil && (*d.KeyID == "" || len(*d.KeyID) > 2048):
+		return invalidArgument("Invalid KMSMasterKeyID")
+	case d.KeyID != nil && d.Algorithm != "aws:kms":
+		return invalidArgument("a KMSMasterKeyID is not applicable if the default sse algorithm is not aws:kms or aws:kms:dsse")
+	}
+	return nil
+}
+
+// DefaultEncryption returns how an object is encrypted whose request does not say;
+// nil: not at all.
+func (set *Settings) DefaultEncryption() *EncryptionDefault {
+	if set.Encryption == nil || len(set.Encryption.Rules) == 0 {
+		return nil
+	}
+	return set.Encryption.Rules[0].Default
+}
