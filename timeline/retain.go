@@ -150,11 +150,11 @@ func (k *retainer) keepRange(r *layers.Record) (bool, error) {
 
 // hidesNothing reports whether a tombstone, of a key or a range, can go although
 // its timeline is read above it: nothing older of the timeline is left that it
-// hides, what the timeline inherits has no value of the key, and no difference
-// must show it.
+// hides, what the timeline inherits has no value of the key, no difference must
+// show it, and nothing that it could be merged into has a value of the key.
 //
 // Values that are hidden in an ancestor, by its own tombstone, count: the very
-// merge that asks may drop that one, because nobody falls through to it yet.
+// compaction that asks may drop that one, because nobody falls through to it yet.
 func (k *retainer) hidesNothing(r *layers.Record) (bool, error) {
 	id := r.Key.Timeline()
 	uploads := r.Key.Namespace() == layers.NamespaceUploads // no differences, nothing inherited
@@ -168,36 +168,69 @@ func (k *retainer) hidesNothing(r *layers.Record) (bool, error) {
 	if n == nil || uploads {
 		return true, nil
 	}
-	chain := n.inherited(k.version.Seq)
-	if len(chain) == 0 {
+	if nothing, err := k.nothingIn(n.inherited(k.version.Seq), nil, r); !nothing || err != nil {
+		return false, err
+	}
+	targets, branches := n.mergeTargets()
+	if k.maxProbes > 0 && len(targets) > k.maxProbes {
+		return false, nil
+	}
+	return k.nothingIn(targets, branches, r)
+}
+
+// mergeTargets returns the ancestors that a merge of n may go to, as they are now,
+// and where n branched from each. Since then they may have replaced what n deleted:
+// what n inherits does not show it any more, and yet the two have come to differ.
+func (n *node) mergeTargets() (hops []layers.Hop, branches []wal.LSN) {
+	branch := wal.MaxLSN
+	for p := n.parent(); p != nil; p = p.node.parent() {
+		branch = min(branch, p.lsn)
+		if p.node.written.Load() && p.node.readable(wal.MaxLSN) {
+			hops, branches = append(hops, layers.Hop{Timeline: p.node.id, UpTo: wal.MaxLSN}), append(branches, branch)
+		}
+	}
+	return hops, branches
+}
+
+// nothingIn reports whether no hop has a value, hidden or not, of what a tombstone
+// deletes, or, with branches, anything at all above that of the hop.
+func (k *retainer) nothingIn(hops []layers.Hop, branches []wal.LSN, r *layers.Record) (bool, error) {
+	if len(hops) == 0 {
 		return true, nil
 	}
 	if r.Kind == layers.KindRangeTombstone {
-		return k.nothingInherited(chain, r)
+		return k.noneInRange(hops, branches, r)
 	}
 	found := false
-	err := k.version.Walk(chain, r.Key.Namespace(), r.Key.User(), func(in *layers.Record, _ int) bool {
-		found = in.Kind == layers.KindValue || in.Kind == layers.KindDelta
+	err := k.version.Walk(hops, r.Key.Namespace(), r.Key.User(), func(in *layers.Record, hop int) bool {
+		found = counts(in, branches, hop)
 		return !found
 	})
 	return !found && err == nil, err
 }
 
-// nothingInherited reports whether no hop has a value, hidden or not, in the
-// range of a tombstone. It gives up where there are many point tombstones, unless
-// there is no bound on probes.
-func (k *retainer) nothingInherited(chain []layers.Hop, r *layers.Record) (bool, error) {
+// counts reports whether a record of a hop keeps a tombstone; see nothingIn.
+func counts(in *layers.Record, branches []wal.LSN, hop int) bool {
+	return in.Kind == layers.KindValue || in.Kind == layers.KindDelta || branches != nil && in.LSN > branches[hop]
+}
+
+// noneInRange is nothingIn for the range of a tombstone. It gives up where there are
+// many point tombstones, unless there is no bound on probes.
+func (k *retainer) noneInRange(hops []layers.Hop, branches []wal.LSN, r *layers.Record) (bool, error) {
 	upper := r.End.User()
 	if r.End.Namespace() != r.Key.Namespace() {
 		upper = nil
 	}
 	left := k.maxProbes
-	for _, h := range chain {
+	for i, h := range hops {
 		it := k.version.NewHistory(h.Timeline, r.Key.Namespace(), r.Key.User(), upper, 1, h.UpTo)
 		found := false
-		for ok := it.First(); ok && !found; ok = it.Next() {
+		for _, stone := range it.RangeTombstones() {
+			found = found || counts(&stone, branches, i)
+		}
+		for ok := !found && it.First(); ok && !found; ok = it.Next() {
 			left--
-			found = it.Record().Kind != layers.KindTombstone || left == 0
+			found = counts(it.Record(), branches, i) || left == 0
 		}
 		if err := firstError(it.Err(), it.Close()); found || err != nil {
 			return false, err

@@ -214,7 +214,11 @@ func (s *Store) longChains(version uint64) []rollup {
 	defer s.tree.mu.RUnlock()
 	for _, n := range s.tree.mu.nodes {
 		target, ok := gc.RollupDepth(int(n.depth))
-		if p := n.next(version); !ok || p == nil || int(p.node.depth) <= target || !n.readable(wal.MaxLSN) && n.forks.Load() == 0 {
+		p := n.next(version)
+		switch {
+		case !ok, p == nil, int(p.node.depth) <= target, p.node.next(version) == nil:
+			continue
+		case !n.readable(wal.MaxLSN) && n.forks.Load() == 0:
 			continue
 		}
 		if n.birth > visible {
@@ -235,11 +239,12 @@ func (s *Store) longChains(version uint64) []rollup {
 }
 
 // rollupTo plans a rollup to the first timeline on the way whose depth is at or
-// below target; a negative one rolls up everything.
+// below target, or to the last on the way: that is as good as a root, and to copy
+// all of it would be a detachment. A negative target rolls up everything.
 func (n *node) rollupTo(target int, version uint64) rollup {
 	r := rollup{node: n, to: n.next(version)}
 	lsn := wal.MaxLSN
-	for r.to != nil && int(r.to.node.depth) > target {
+	for r.to != nil && int(r.to.node.depth) > target && (target < 0 || r.to.node.next(version) != nil) {
 		lsn = min(lsn, r.to.lsn)
 		if r.to.node.written.Load() {
 			r.hops = append(r.hops, layers.Hop{Timeline: r.to.node.id, UpTo: lsn})

@@ -353,7 +353,7 @@ func (n *needs) findTombstones() {
 	}
 	for p := range n.met {
 		l := n.byID[p.id]
-		if n.tombstones[p] = goes; n.differenceMayShow(l, p.lsn) || n.mayInherit(l, p.key) || n.ended(l, p) {
+		if n.tombstones[p] = goes; n.differenceMayShow(l, p.lsn) || n.mayInherit(l, p.key) || n.ended(l, p) || n.mergeMayNeed(l, p.key) {
 			n.tombstones[p] = may
 		}
 	}
@@ -364,9 +364,9 @@ func (n *needs) findTombstones() {
 				if n.ended(l, p) {
 					n.tombstones[p] = may
 				}
-			case n.differenceMayShow(l, p.lsn), n.inherits(l, p.key):
+			case n.differenceMayShow(l, p.lsn), n.inherits(l, p.key), !n.ended(l, p) && n.mergeNeeds(l, p.key):
 				n.tombstones[p] = must
-			case n.ended(l, p), n.mayInherit(l, p.key):
+			case n.ended(l, p), n.mayInherit(l, p.key), n.mergeMayNeed(l, p.key):
 				n.tombstones[p] = may
 			}
 		}
@@ -404,6 +404,45 @@ func (n *needs) mayInherit(l *needLine, k pointKey) bool {
 		}
 	}
 	return false
+}
+
+// mergeTargets walks the ancestors that l can be merged into, with what it sees of
+// them.
+func (n *needs) mergeTargets(l *needLine, visit func(t *needLine, branch wal.LSN) (more bool)) {
+	at := wal.MaxLSN
+	for l != nil && l.state.ReadAncestor != 0 {
+		next, lsn := n.byID[l.state.ReadAncestor], l.state.ReadLSN
+		if l.ancestor != nil && n.byID[l.ancestor.id] != nil {
+			next, lsn = n.byID[l.ancestor.id], l.branch
+		}
+		l, at = next, min(at, lsn)
+		if l.readable && !visit(l, at) {
+			return
+		}
+	}
+}
+
+// mergeNeeds reports whether an ancestor that l can be merged into had a value of k
+// where l branched, and something else since.
+func (n *needs) mergeNeeds(l *needLine, k pointKey) (needs bool) {
+	n.mergeTargets(l, func(t *needLine, branch wal.LSN) bool {
+		_, _, was := t.Get(branch, k)
+		e := t.own(nil, k, wal.MaxLSN).first()
+		needs = needs || k.ns != layers.NamespaceUploads && was && (e.kind == layers.KindValue || e.kind == layers.KindDelta || e.lsn > branch)
+		return !needs
+	})
+	return needs
+}
+
+// mergeMayNeed reports whether such an ancestor may have anything of k.
+func (n *needs) mergeMayNeed(l *needLine, k pointKey) (needs bool) {
+	n.mergeTargets(l, func(t *needLine, _ wal.LSN) bool {
+		needs = needs || k.ns != layers.NamespaceUploads && len(t.own(nil, k, wal.MaxLSN)) > 0
+		_, ok := n.lowest[physical{id: t.id, key: k}]
+		needs = needs || ok
+		return !needs
+	})
+	return needs
 }
 
 // present is what a store has.
@@ -542,7 +581,7 @@ func (n *needs) compareRanges(found *present) error {
 			return fmt.Errorf("range tombstone [%s, %s) at %d: nobody reads the timeline there", r.Key, r.End, r.LSN)
 		}
 		hides := n.differenceMayShow(l, r.LSN) || slices.ContainsFunc(n.keys, func(have pointKey) bool {
-			return have.ns == k.ns && have.ns != layers.NamespaceUploads && have.key >= k.key && have.key < end && n.mayInherit(l, have)
+			return have.ns == k.ns && have.ns != layers.NamespaceUploads && have.key >= k.key && have.key < end && (n.mayInherit(l, have) || n.mergeMayNeed(l, have))
 		})
 		if !hides {
 			return fmt.Errorf("range tombstone [%s, %s) at %d hides nothing", r.Key, r.End, r.LSN)
@@ -636,7 +675,7 @@ func (n *needs) checkTree() error {
 			return fmt.Errorf("timeline %d is dropped, nobody reads it, and it is still in the tree: %+v; those that read it: %+v\n%s", l.id, l.state, n.readersOf(l), n.draw())
 		}
 		target, ok := gc.RollupDepth(l.depth)
-		if p := n.byID[l.state.ReadAncestor]; ok && p != nil && l.readable && p.depth > target {
+		if p := n.byID[l.state.ReadAncestor]; ok && p != nil && l.readable && p.depth > target && p.state.ReadAncestor != 0 {
 			return fmt.Errorf("timeline %d at depth %d reads on at depth %d, want at most %d", l.id, l.depth, p.depth, target)
 		}
 	}
