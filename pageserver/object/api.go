@@ -47,13 +47,15 @@ type PutInput struct {
 	ContentMD5   []byte // nil, or 16 bytes
 	Checksum     Expect
 	Cond         Conditions
+	Lock         Lock // what is asked for; without a retention, the bucket's default
 }
 
 // GetInput says what Get and Head read.
 type GetInput struct {
-	At         wal.LSN // zero: the tip
-	Range      string  // raw Range header
-	PartNumber int     // from 1; zero: not asked for
+	At         wal.LSN   // zero: the tip
+	Version    VersionID // zero: the current one
+	Range      string    // raw Range header
+	PartNumber int       // from 1; zero: not asked for
 	Cond       Conditions
 	WithParts  bool // fill Entry.Parts
 }
@@ -65,6 +67,8 @@ type Object struct {
 	Offset, Length uint64
 	// Partial says that a range or part was asked for and applies: 206.
 	Partial bool
+	// ID is the version id; zero in a bucket that never had versioning.
+	ID VersionID
 	// At is the LSN that was read at.
 	At wal.LSN
 	// Body is nil after Head; otherwise the caller closes it.
@@ -74,14 +78,23 @@ type Object struct {
 // DeleteResult is what Delete did.
 type DeleteResult struct {
 	// LSN is the delete's commit, or what was read at when there was nothing to delete.
-	LSN     wal.LSN
+	LSN wal.LSN
+	// Existed says that there was the version to be removed; without a version id, that
+	// there was an object.
 	Existed bool
+	// ID is the version id that was given, or that of the delete marker that was made; zero: neither.
+	ID VersionID
+	// Marker says that ID is a delete marker, made or removed.
+	Marker bool
+	Err    error // only of DeleteMany
 }
 
 // DeleteKey is one key of DeleteMany.
 type DeleteKey struct {
-	Key  string
-	Cond Conditions // an object that is not there fails none
+	Key     string
+	Version VersionID  // zero: what is current
+	Cond    Conditions // what is not there fails none
+	Bypass  bool       // retention in the mode GOVERNANCE
 }
 
 // ListInput says what List lists.
@@ -129,6 +142,7 @@ type ListResult struct {
 type CopyInput struct {
 	SrcBucket, SrcKey string
 	SrcAt             wal.LSN    // zero: the tip
+	SrcVersion        VersionID  // zero: the current one
 	SrcCond           Conditions // what fails is always ErrPreconditionFailed
 	Cond              Conditions // of the destination, as for Put
 	// Replace takes Headers and UserMeta instead of the source's. Without it only
@@ -140,6 +154,7 @@ type CopyInput struct {
 	ReplaceTags  bool
 	Tags         []Field
 	StorageClass StorageClass // of the copy; never the source's
+	Lock         Lock         // of the copy; never the source's
 	// Algorithm other than the source's makes Copy read the body once to compute it.
 	Algorithm Algorithm
 }
@@ -147,7 +162,8 @@ type CopyInput struct {
 // CopyResult is what Copy made.
 type CopyResult struct {
 	Entry
-	SrcLSN wal.LSN // version of the source that was copied
+	SrcLSN wal.LSN   // version of the source that was copied
+	SrcID  VersionID // of the source; zero in a bucket that never had versioning
 }
 
 // UploadInput describes a multipart upload; all but the checksum goes to the
@@ -157,6 +173,7 @@ type UploadInput struct {
 	UserMeta     []Field
 	Tags         []Field // by key
 	StorageClass StorageClass
+	Lock         Lock // see PutInput
 	// Algorithm of the parts' checksums. NoChecksum: CRC64NVME where parts bring none.
 	Algorithm Algorithm
 	// ChecksumType is COMPOSITE, FULL_OBJECT or empty for the algorithm's default.
@@ -191,6 +208,7 @@ type PutPartInput struct {
 type CopyPartInput struct {
 	SrcBucket, SrcKey string
 	SrcAt             wal.LSN
+	SrcVersion        VersionID // zero: the current one
 	SrcCond           Conditions
 	Range             string // raw x-amz-copy-source-range, bytes=first-last; empty: all
 }
@@ -202,7 +220,8 @@ type Part struct {
 	ETag     ETag
 	Checksum Checksum // zero: none
 	LSN      wal.LSN
-	SrcLSN   wal.LSN // of CopyPart: the version of the source
+	SrcLSN   wal.LSN   // of CopyPart: the version of the source
+	SrcID    VersionID // of CopyPart: see CopyResult
 }
 
 // Modified returns when the part was uploaded, by the store clock.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"stemma/layers"
 	"stemma/timeline"
 	"stemma/wal"
 )
@@ -55,10 +56,25 @@ func checkBucketName(name string) error {
 // CreateBucket makes an empty bucket. Errors: ErrInvalidBucketName,
 // timeline.ErrBucketExists, and those of a commit.
 func (s *Service) CreateBucket(ctx context.Context, name string) (timeline.Info, error) {
+	return s.CreateBucketWith(ctx, name, nil)
+}
+
+// CreateBucketWith is CreateBucket of a bucket that has settings from its first commit on;
+// nil: none. Errors: also ErrSettingsTooLarge.
+func (s *Service) CreateBucketWith(ctx context.Context, name string, set *Settings) (timeline.Info, error) {
 	if err := checkBucketName(name); err != nil {
 		return timeline.Info{}, err
 	}
-	return s.store.CreateBucket(ctx, timeline.NewBucket{Name: name})
+	n := timeline.NewBucket{Name: name}
+	if set != nil {
+		meta, err := encodeSettings(set)
+		if err != nil {
+			return timeline.Info{}, fmt.Errorf("create bucket %q: %w", name, err)
+		}
+		n.First = &timeline.Batch{}
+		n.First.Put(layers.NamespaceConfig, settingsKey, meta, nil)
+	}
+	return s.store.CreateBucket(ctx, n)
 }
 
 // Fork makes one bucket per name in one commit, each a fork of source as of at;

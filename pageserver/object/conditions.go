@@ -65,19 +65,19 @@ func (c *Conditions) checkWrite(r reader, key []byte) error {
 	return nil
 }
 
-// checkDelete evaluates the conditions of a delete against what is at the key.
-// Errors: ErrPreconditionFailed, ErrCorrupt.
-func (c *Conditions) checkDelete(rec *layers.Record) error {
+// checkDelete evaluates the conditions of a delete against a version, or a delete marker, which
+// has no tag and no bytes. Errors: ErrPreconditionFailed.
+func (c *Conditions) checkDelete(h *metaHead, lsn wal.LSN) error {
 	if !c.any() {
 		return nil
 	}
-	var h metaHead
-	if _, err := h.decode(rec.Meta, true); err != nil {
-		return err
+	matches := matchTags(c.IfMatch, h.etag, false)
+	if h.flags&flagMarker != 0 {
+		matches = strings.TrimSpace(c.IfMatch) == "*"
 	}
 	switch {
-	case c.IfMatch != "" && !matchTags(c.IfMatch, h.etag, false),
-		!c.MatchModified.IsZero() && !rec.LSN.Time().Truncate(time.Second).Equal(c.MatchModified.Truncate(time.Second)),
+	case c.IfMatch != "" && !matches,
+		!c.MatchModified.IsZero() && !lsn.Time().Truncate(time.Second).Equal(c.MatchModified.Truncate(time.Second)),
 		c.MatchSize != nil && *c.MatchSize != h.size:
 		return ErrPreconditionFailed
 	}

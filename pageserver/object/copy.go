@@ -11,6 +11,7 @@ import (
 // held until close.
 type source struct {
 	entry   *Entry
+	id      VersionID // that is shown
 	body    layers.Body
 	ext     []layers.Extent // after load, of the whole body, parts table included; nil when inline
 	release func()
@@ -25,14 +26,18 @@ func (s *Service) openSource(ctx context.Context, bucket, key string, in *GetInp
 		return nil, fmt.Errorf("source: %w", err)
 	}
 	defer v.Close()
-	e, rec, err := lookup(v, key)
+	e, rec, err := s.find(v, key, in.Version)
+	if err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
+	id, err := s.shownID(v, e)
 	if err != nil {
 		return nil, fmt.Errorf("source: %w", err)
 	}
 	if err := in.Cond.checkSource(e); err != nil {
 		return nil, err
 	}
-	src := &source{entry: e, body: rec.Body, release: func() {}}
+	src := &source{entry: e, id: id, body: rec.Body, release: func() {}}
 	if tag := rec.Body.Tag(); tag == layers.BodyInline || tag == layers.BodyEmpty {
 		return src, nil
 	}
@@ -105,16 +110,16 @@ func (s *Service) Copy(ctx context.Context, bucket, key string, in *CopyInput) (
 	if err := in.check(key); err != nil {
 		return nil, err
 	}
-	src, err := s.openSource(ctx, in.SrcBucket, in.SrcKey, &GetInput{At: in.SrcAt, Cond: in.SrcCond})
+	src, err := s.openSource(ctx, in.SrcBucket, in.SrcKey, &GetInput{At: in.SrcAt, Version: in.SrcVersion, Cond: in.SrcCond})
 	if err != nil {
 		return nil, fmt.Errorf("copy: %w", err)
 	}
 	defer src.close()
-	if bucket == in.SrcBucket && key == in.SrcKey && in.SrcAt == 0 && !in.changes(src.entry) {
+	if bucket == in.SrcBucket && key == in.SrcKey && in.SrcAt == 0 && in.SrcVersion == 0 && !in.changes(src.entry) {
 		return nil, fmt.Errorf("copy %q: %w", key, ErrSelfCopy)
 	}
 	e := *src.entry
-	e.uploadID, e.made = uploadID{}, 0
+	e.uploadID, e.LSN, e.made, e.Versioned, e.Lock = uploadID{}, 0, 0, false, in.Lock
 	e.StorageClass = in.StorageClass
 	if in.Replace {
 		e.Headers, e.UserMeta = in.Headers, in.UserMeta
@@ -135,7 +140,7 @@ func (s *Service) Copy(ctx context.Context, bucket, key string, in *CopyInput) (
 	if err := s.commitEntry(ctx, sc, bucket, &in.Cond, &e, src.body); err != nil {
 		return nil, fmt.Errorf("copy: %w", err)
 	}
-	return &CopyResult{Entry: e, SrcLSN: src.entry.LSN}, nil
+	return &CopyResult{Entry: e, SrcLSN: src.entry.LSN, SrcID: src.id}, nil
 }
 
 func (in *CopyInput) check(key string) error {

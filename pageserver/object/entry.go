@@ -21,6 +21,11 @@ type Entry struct {
 	PartsCount int
 	// Parts is only filled where it was asked for.
 	Parts []PartInfo
+	// Lock keeps the version from deletion.
+	Lock Lock
+	// Versioned says that the version has an id of its own, its LSN; otherwise it is
+	// the null version.
+	Versioned bool
 	// LSN is the commit that made the version, and its version id. What is no part
 	// of the version, such as its tags, may be of a later commit.
 	LSN wal.LSN
@@ -31,6 +36,14 @@ type Entry struct {
 	parts    partTable
 	// made is LSN in a record of a later commit, zero otherwise.
 	made wal.LSN
+}
+
+// ID returns the version id.
+func (e *Entry) ID() VersionID {
+	if !e.Versioned {
+		return NullVersion
+	}
+	return VersionID(e.LSN)
 }
 
 // Modified returns when the version was written, by the store clock.

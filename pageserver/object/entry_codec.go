@@ -9,14 +9,15 @@ import (
 
 const metaVersion = 1
 
-// Flags of a meta. The rest is refused: delete markers, encryption and objects
-// of pages will need a bit each.
+// Flags of a meta. The rest is refused.
 const (
 	flagETagParts = 1 << 0 // the number of parts follows the MD5
 	flagComposite = 1 << 1 // the checksum is, or will be, of the parts' checksums
 	flagImplicit  = 1 << 2 // upload: the algorithm is the default, not asked for
 	flagChanged   = 1 << 3 // the LSN of the version follows: the record is of a later commit
-	flagsKnown    = flagETagParts | flagComposite | flagImplicit | flagChanged
+	flagVersioned = 1 << 4 // the version has an id of its own; without it, it is the null version
+	flagMarker    = 1 << 5 // delete marker: no MD5, no fields
+	flagsKnown    = flagETagParts | flagComposite | flagImplicit | flagChanged | flagVersioned | flagMarker
 )
 
 // Tags of fields, in their order. See docs/format/object.md.
@@ -74,7 +75,9 @@ func (h *metaHead) append(dst []byte, tagged bool) []byte {
 	if !tagged {
 		return dst
 	}
-	dst = append(dst, h.etag.Sum[:]...)
+	if h.flags&flagMarker == 0 {
+		dst = append(dst, h.etag.Sum[:]...)
+	}
 	if h.etag.Parts > 0 {
 		dst = binary.AppendUvarint(dst, uint64(h.etag.Parts))
 	}
@@ -108,14 +111,18 @@ func (h *metaHead) decode(p []byte, tagged bool) ([]byte, error) {
 		return nil, corrupt("bad size")
 	}
 	h.size = size
+	h.etag, h.made = ETag{}, 0
 	if !tagged {
-		return p, nil
+		return p, h.checkUntagged()
+	}
+	if h.flags&flagMarker != 0 {
+		return h.decodeMarker(p)
 	}
 	if len(p) < len(h.etag.Sum) {
 		return nil, corrupt("%d bytes left, want an MD5", len(p))
 	}
 	copy(h.etag.Sum[:], p)
-	p, h.etag.Parts = p[len(h.etag.Sum):], 0
+	p = p[len(h.etag.Sum):]
 	if h.flags&flagETagParts != 0 {
 		n, rest, ok := takeUvarint(p)
 		if !ok || n == 0 || n > MaxPartNumber {
@@ -123,15 +130,40 @@ func (h *metaHead) decode(p []byte, tagged bool) ([]byte, error) {
 		}
 		p, h.etag.Parts = rest, int(n)
 	}
-	h.made = 0
-	if h.flags&flagChanged != 0 {
-		made, rest, ok := takeUvarint(p)
-		if !ok || made == 0 || made > uint64(wal.MaxLSN) {
-			return nil, corrupt("bad LSN of the version")
-		}
-		p, h.made = rest, wal.LSN(made)
+	return h.decodeMade(p)
+}
+
+// decodeMade decodes what ends a head.
+func (h *metaHead) decodeMade(p []byte) ([]byte, error) {
+	if h.flags&flagChanged == 0 {
+		return p, nil
 	}
-	return p, nil
+	made, rest, ok := takeUvarint(p)
+	if !ok || made == 0 || made > uint64(wal.MaxLSN) {
+		return nil, corrupt("bad LSN of the version")
+	}
+	h.made = wal.LSN(made)
+	return rest, nil
+}
+
+// decodeMarker decodes the rest of a delete marker, which is nothing but its LSN.
+func (h *metaHead) decodeMarker(p []byte) ([]byte, error) {
+	if h.flags&^(flagMarker|flagVersioned|flagChanged) != 0 || h.size != 0 || h.class != 0 || h.algorithm != 0 {
+		return nil, corrupt("delete marker of flags %#x, size %d", h.flags, h.size)
+	}
+	p, err := h.decodeMade(p)
+	if err == nil && len(p) > 0 {
+		err = corrupt("%d bytes behind a delete marker", len(p))
+	}
+	return p, err
+}
+
+// checkUntagged refuses what only a version can be.
+func (h *metaHead) checkUntagged() error {
+	if h.flags&(flagChanged|flagVersioned|flagMarker) != 0 {
+		return corrupt("flags %#x of what is no version", h.flags)
+	}
+	return nil
 }
 
 // maxObjectBytes bounds every size: all parts, each as long as it may be.
@@ -175,6 +207,9 @@ func (e *Entry) append(dst []byte) []byte {
 	if e.Checksum.Composite {
 		h.flags |= flagComposite
 	}
+	if e.Versioned {
+		h.flags |= flagVersioned
+	}
 	dst = h.append(dst, true)
 	dst = appendChecksumField(dst, &e.Checksum)
 	if e.uploadID != (uploadID{}) {
@@ -187,7 +222,7 @@ func (e *Entry) append(dst []byte) []byte {
 		var few [binary.MaxVarintLen64]byte
 		dst = appendField(dst, tagPartsTail, binary.AppendUvarint(few[:0], e.parts.tail))
 	}
-	return appendDescription(dst, &e.Headers, e.UserMeta, e.Tags)
+	return e.Lock.append(appendDescription(dst, &e.Headers, e.UserMeta, e.Tags))
 }
 
 // appendChecksumField appends the sum, and the number of parts that it is made of.
@@ -247,10 +282,11 @@ func decodeEntry(meta []byte, lsn wal.LSN) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.flags&flagImplicit != 0 {
+	if h.flags&(flagImplicit|flagMarker) != 0 {
 		return nil, corrupt("flags %#x of an object", h.flags)
 	}
 	e := &Entry{Size: h.size, ETag: h.etag, StorageClass: h.class, LSN: h.version(lsn), PartsCount: h.etag.Parts, made: h.made}
+	e.Versioned = h.flags&flagVersioned != 0
 	e.Checksum.Algorithm, e.Checksum.Composite = h.algorithm, h.flags&flagComposite != 0
 	summed := false
 	err = eachField(p, func(tag byte, v []byte) error {
@@ -275,6 +311,9 @@ func decodeEntry(meta []byte, lsn wal.LSN) (*Entry, error) {
 			}
 			e.parts.tail = n
 		default:
+			if known, err := e.Lock.decode(tag, v); known {
+				return err
+			}
 			return decodeDescription(tag, v, &e.Headers, &e.UserMeta, &e.Tags)
 		}
 		return nil

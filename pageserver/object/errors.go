@@ -77,6 +77,23 @@ var (
 	ErrBucketHasForks = fmt.Errorf("object: bucket has forks: %w", timeline.ErrBucketNotEmpty)
 	// ErrNotImplemented: NotImplemented; a condition that says nothing.
 	ErrNotImplemented = errors.New("object: condition not supported here")
+	// ErrNoSuchVersion: NoSuchVersion.
+	ErrNoSuchVersion = errors.New("object: no such version")
+	// ErrInvalidVersionID: InvalidArgument; no version id can look like that.
+	ErrInvalidVersionID = errors.New("object: malformed version id")
+	// ErrMarker: MethodNotAllowed; the version is a delete marker. It comes as *MarkerError
+	// where that is read.
+	ErrMarker = errors.New("object: version is a delete marker")
+	// ErrLocked: AccessDenied; the version is retained or under legal hold.
+	ErrLocked = errors.New("object: version is locked")
+	// ErrNoObjectLock: InvalidRequest; the bucket has no object lock.
+	ErrNoObjectLock = errors.New("object: bucket has no object lock")
+	// ErrNoLockConfig: ObjectLockConfigurationNotFoundError; the same, of GetLockConfig.
+	ErrNoLockConfig = errors.New("object: no object lock configuration")
+	// ErrNoLock: NoSuchObjectLockConfiguration; the version has no retention, or no legal hold.
+	ErrNoLock = errors.New("object: version has no such lock")
+	// ErrRetainUntil: InvalidArgument; a version cannot be retained until a time in the past.
+	ErrRetainUntil = errors.New("object: retention ends in the past")
 	// ErrCorrupt marks records that this package did not write.
 	ErrCorrupt = errors.New("object: corrupt")
 )

@@ -34,7 +34,7 @@ func (s *Service) read(ctx context.Context, bucket, key string, in *GetInput, bo
 		return nil, err
 	}
 	defer v.Close()
-	e, rec, err := lookup(v, key)
+	e, rec, err := s.find(v, key, in.Version)
 	if err != nil {
 		return nil, err
 	}
@@ -42,6 +42,9 @@ func (s *Service) read(ctx context.Context, bucket, key string, in *GetInput, bo
 		return nil, notModified(err, e, v.LSN())
 	}
 	o := &Object{Entry: *e, Length: e.Size, At: v.LSN()}
+	if o.ID, err = s.shownID(v, e); err != nil {
+		return nil, err
+	}
 	var ext []layers.Extent
 	tail := e.parts.tail > 0 && (in.WithParts || in.PartNumber != 0)
 	if (body || tail) && rec.Body.Tag() != layers.BodyInline {
@@ -58,6 +61,50 @@ func (s *Service) read(ctx context.Context, bucket, key string, in *GetInput, bo
 		}
 	}
 	return o, nil
+}
+
+// find finds a version of a key; zero is the current one. Errors: ErrKeyTooLong, ErrNoSuchKey,
+// ErrNoSuchVersion, *MarkerError, ErrCorrupt.
+func (s *Service) find(r versionReader, key string, id VersionID) (*Entry, layers.Record, error) {
+	if id == 0 {
+		e, rec, err := lookup(r, key)
+		if errors.Is(err, ErrNoSuchKey) {
+			if f, ferr := s.current(r, []byte(key)); ferr != nil {
+				err = ferr
+			} else if f != nil {
+				err = f.errDeleted(err)
+			}
+		}
+		return e, rec, err
+	}
+	if err := checkKey(key); err != nil {
+		return nil, layers.Record{}, err
+	}
+	f, err := findVersion(r, []byte(key), versionsOf([]byte(key)), id)
+	switch {
+	case err != nil:
+	case f == nil:
+		err = fmt.Errorf("version %v of %q: %w", id, key, ErrNoSuchVersion)
+	case f.marker():
+		err = f.errDeleted(fmt.Errorf("version %v of %q: %w", id, key, ErrMarker))
+	}
+	if err != nil {
+		return nil, layers.Record{}, err
+	}
+	e, err := f.entry()
+	return e, f.rec, err
+}
+
+// shownID returns the version id that people are told of; zero in a bucket that never had versioning.
+func (s *Service) shownID(r configReader, e *Entry) (VersionID, error) {
+	if e.Versioned {
+		return e.ID(), nil
+	}
+	set, err := s.settings(r)
+	if err != nil || set.Versioning == Unversioned {
+		return 0, err
+	}
+	return e.ID(), nil
 }
 
 // lookup finds the object at a key. Errors: ErrKeyTooLong, ErrNoSuchKey, ErrCorrupt.

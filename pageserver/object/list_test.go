@@ -74,7 +74,7 @@ func TestListOracle(t *testing.T) {
 		k := oddKey(rng)
 		if rng.IntN(4) == 0 {
 			delete(set, k)
-			if _, err := h.Delete(h.ctx, "home", k, Conditions{}); err != nil {
+			if _, err := h.Delete(h.ctx, "home", DeleteKey{Key: k}); err != nil {
 				t.Fatal(err)
 			}
 			continue
@@ -90,7 +90,7 @@ func TestListOracle(t *testing.T) {
 		k := oddKey(rng)
 		if rng.IntN(2) == 0 {
 			h.put("fork", k, nil)
-		} else if _, err := h.Delete(h.ctx, "fork", k, Conditions{}); err != nil {
+		} else if _, err := h.Delete(h.ctx, "fork", DeleteKey{Key: k}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -184,7 +184,7 @@ func TestListCut(t *testing.T) {
 		}
 		for i := range 50 {
 			h.put("home", fmt.Sprintf("k%02d-%d", i, len(got)), nil)
-			if _, err := h.Delete(h.ctx, "home", keys[i], Conditions{}); err != nil {
+			if _, err := h.Delete(h.ctx, "home", DeleteKey{Key: keys[i]}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -172,7 +172,7 @@ func (m *model) stepDelete() {
 	b := m.anyBucket()
 	if m.rng.IntN(2) == 0 {
 		key := m.anyKey()
-		res, err := m.Delete(m.ctx, b.name, key, Conditions{})
+		res, err := m.Delete(m.ctx, b.name, DeleteKey{Key: key})
 		m.check(err)
 		if there := b.at(key, wal.MaxLSN) != nil; res.Existed != there {
 			m.t.Fatalf("delete %q existed %t, want %t", key, res.Existed, there)
@@ -185,10 +185,10 @@ func (m *model) stepDelete() {
 	for range 1 + m.rng.IntN(12) {
 		keys = append(keys, DeleteKey{Key: m.anyKey()})
 	}
-	errs, lsn, err := m.DeleteMany(m.ctx, b.name, keys)
+	results, lsn, err := m.DeleteMany(m.ctx, b.name, keys)
 	m.check(err)
 	for i, k := range keys {
-		m.check(errs[i])
+		m.check(results[i].Err)
 		if b.at(k.Key, wal.MaxLSN) != nil {
 			m.wrote(b, k.Key, naiveVersion{lsn: lsn, gone: true})
 		}

@@ -2,6 +2,7 @@ package object
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"stemma/layers"
@@ -32,7 +33,7 @@ func (s *Service) Put(ctx context.Context, bucket, key string, in *PutInput) (*E
 	defer sc.put()
 	sc.key = append(sc.key[:0], key...)
 	// Bad news before the body was sent saves the sender's time.
-	if err := s.precheck(ctx, bucket, sc.key, &in.Cond, in.Size); err != nil {
+	if err := s.precheck(ctx, bucket, sc.key, in); err != nil {
 		return nil, err
 	}
 	var st stored
@@ -46,7 +47,7 @@ func (s *Service) Put(ctx context.Context, bucket, key string, in *PutInput) (*E
 	}
 	e := &Entry{
 		Size: r.size, ETag: ETag{Sum: r.md5}, StorageClass: in.StorageClass, Checksum: r.sum,
-		Headers: in.Headers, UserMeta: in.UserMeta, Tags: in.Tags,
+		Headers: in.Headers, UserMeta: in.UserMeta, Tags: in.Tags, Lock: in.Lock,
 	}
 	body := r.body
 	if r.ext != nil {
@@ -70,8 +71,13 @@ func defaultAlgorithm(a Algorithm) Algorithm {
 
 // precheck refuses early what the commit would refuse anyway. It looks only
 // where the answer can spare a large body, or a condition asks for it.
-func (s *Service) precheck(ctx context.Context, bucket string, key []byte, cond *Conditions, size int64) error {
-	large := size < 0 || size >= int64(s.o.MaxInlineBytes)
+func (s *Service) precheck(ctx context.Context, bucket string, key []byte, in *PutInput) error {
+	if in.Lock != (Lock{}) {
+		if err := s.checkLock(ctx, bucket, &in.Lock); err != nil {
+			return err
+		}
+	}
+	cond, large := &in.Cond, in.Size < 0 || in.Size >= int64(s.o.MaxInlineBytes)
 	if large {
 		if err := s.store.AdmitWrite(ctx); err != nil {
 			return err
@@ -92,22 +98,50 @@ func (s *Service) precheck(ctx context.Context, bucket string, key []byte, cond 
 	return nil
 }
 
-// commitEntry makes e the object at sc.key, and fills its LSN.
+// commitEntry makes e the current version of sc.key, and fills its LSN. e.Lock is what was
+// asked for. Where there are neither versions nor conditions, it is a blind write.
 func (s *Service) commitEntry(ctx context.Context, sc *scratch, bucket string, cond *Conditions, e *Entry, body layers.Body) error {
-	sc.meta = e.append(sc.meta[:0])
-	var err error
-	if !cond.any() {
+	for {
+		set, guard, err := s.guardedSettings(ctx, bucket)
+		if err != nil {
+			return err
+		}
+		if set.Versioning != Unversioned || cond.any() || e.Lock != (Lock{}) {
+			return s.commitVersion(ctx, sc, bucket, cond, e, body)
+		}
+		sc.meta = e.append(sc.meta[:0])
+		sc.batch.Reset()
+		sc.batch.Guard(guard)
 		sc.batch.Put(layers.NamespaceObjects, sc.key, sc.meta, body)
 		e.LSN, err = s.store.Commit(ctx, bucket, &sc.batch)
-		return err
+		if !errors.Is(err, timeline.ErrConfigChanged) {
+			return err
+		}
 	}
+}
+
+// commitVersion is commitEntry by one who looks at what is there.
+func (s *Service) commitVersion(ctx context.Context, sc *scratch, bucket string, cond *Conditions, e *Entry, body layers.Body) error {
 	sc.locks = append(sc.locks[:0], timeline.Lock{NS: layers.NamespaceObjects, Key: sc.key, Exclusive: true})
+	asked := e.Lock
+	var h holds
+	defer h.letGo()
+	var err error
 	e.LSN, err = s.store.Update(ctx, bucket, sc.locks, func(tx *timeline.Tx) error {
+		h.letGo()
+		set, err := s.settings(tx)
+		if err != nil {
+			return err
+		}
+		if err := asked.check(set, s.now()); err != nil {
+			return err
+		}
 		if err := cond.checkWrite(tx, sc.key); err != nil {
 			return err
 		}
-		tx.Put(layers.NamespaceObjects, sc.key, sc.meta, body)
-		return nil
+		e.Lock = asked.orDefault(set, s.now())
+		w := keyWriter{s: s, tx: tx, set: set, holds: &h, key: sc.key}
+		return w.put(e, body)
 	})
 	return err
 }

@@ -3,6 +3,7 @@ package object
 import (
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"stemma/layers"
 	"stemma/timeline"
@@ -30,6 +31,7 @@ type Service struct {
 	lanes    md5Lanes
 
 	settingsCache settingsCache
+	settingsTips  settingsTips
 }
 
 // New returns the service of a store, which must outlive it.
@@ -55,6 +57,9 @@ func (s *Service) StreamedBytes() int64 { return s.streamed.Load() }
 
 // Store returns what New was given.
 func (s *Service) Store() *timeline.Store { return s.store }
+
+// now is the time by the store clock.
+func (s *Service) now() time.Time { return s.store.Now().Time() }
 
 func checkKey(key string) error {
 	if len(key) == 0 || len(key) > MaxKeyBytes {

@@ -272,7 +272,7 @@ func TestPutRefused(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if _, err := h.Delete(h.ctx, "home", "k", Conditions{}); err != nil {
+		if _, err := h.Delete(h.ctx, "home", DeleteKey{Key: "k"}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -330,17 +330,17 @@ func TestConditionalWrites(t *testing.T) {
 	for _, cond := range []Conditions{
 		{MatchSize: &two}, {MatchModified: e.Modified().Add(-time.Second)}, {IfMatch: tag, MatchSize: &two},
 	} {
-		_, err := h.Delete(h.ctx, "home", "k", cond)
+		_, err := h.Delete(h.ctx, "home", DeleteKey{Key: "k", Cond: cond})
 		wantErr(t, err, ErrPreconditionFailed)
-		_, err = h.Delete(h.ctx, "home", "nothing", cond)
+		_, err = h.Delete(h.ctx, "home", DeleteKey{Key: "nothing", Cond: cond})
 		wantErr(t, err, nil)
 	}
-	_, err = h.Delete(h.ctx, "home", "k", Conditions{MatchSize: &one, MatchModified: e.Modified(), IfMatch: tag})
+	_, err = h.Delete(h.ctx, "home", DeleteKey{Key: "k", Cond: Conditions{MatchSize: &one, MatchModified: e.Modified(), IfMatch: tag}})
 	wantErr(t, err, nil)
 	wantErr(t, put(Conditions{IfNoneMatch: tag}), nil)
-	_, err = h.Delete(h.ctx, "home", "k", Conditions{IfMatch: `"0"`})
+	_, err = h.Delete(h.ctx, "home", DeleteKey{Key: "k", Cond: Conditions{IfMatch: `"0"`}})
 	wantErr(t, err, ErrPreconditionFailed)
-	_, err = h.Delete(h.ctx, "home", "k", Conditions{IfMatch: tag})
+	_, err = h.Delete(h.ctx, "home", DeleteKey{Key: "k", Cond: Conditions{IfMatch: tag}})
 	wantErr(t, err, nil)
 	h.wantAbsent("home", "k", 0)
 	wantErr(t, put(Conditions{IfMatch: `""`}), nil)
@@ -439,7 +439,7 @@ func TestReadAfterDelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer o.Body.Close()
-	if _, err := h.Delete(h.ctx, "home", "k", Conditions{}); err != nil {
+	if _, err := h.Delete(h.ctx, "home", DeleteKey{Key: "k"}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := io.ReadAll(o.Body); err != nil || !bytes.Equal(got, body) {
@@ -452,7 +452,7 @@ func TestReadAfterDelete(t *testing.T) {
 func TestDelete(t *testing.T) {
 	h := start(t)
 	before := h.Store().Visible()
-	res, err := h.Delete(h.ctx, "home", "nothing", Conditions{})
+	res, err := h.Delete(h.ctx, "home", DeleteKey{Key: "nothing"})
 	if err != nil || res.Existed || h.Store().Visible() != before {
 		t.Errorf("delete of nothing: %+v, %v", res, err)
 	}
@@ -465,11 +465,12 @@ func TestDelete(t *testing.T) {
 	full := h.Store().Visible()
 	keys[0].Cond.IfMatch = `"x"`
 	keys[1].Key = strings.Repeat("k", 1025)
-	errs, lsn, err := h.DeleteMany(h.ctx, "home", keys)
+	results, lsn, err := h.DeleteMany(h.ctx, "home", keys)
 	if err != nil || lsn != h.Store().Visible() {
 		t.Fatalf("delete many at %d: %v", lsn, err)
 	}
-	for i, err := range errs {
+	for i := range results {
+		err := results[i].Err
 		switch i {
 		case 0:
 			wantErr(t, err, ErrPreconditionFailed)
@@ -491,9 +492,9 @@ func TestDelete(t *testing.T) {
 	_, _, err = h.DeleteMany(h.ctx, "nobody", keys[:1])
 	wantErr(t, err, timeline.ErrNoSuchBucket)
 	// The same key twice is gone once.
-	errs, _, err = h.DeleteMany(h.ctx, "home", []DeleteKey{{Key: "0"}, {Key: "0"}})
-	if err != nil || errs[0] != nil || errs[1] != nil {
-		t.Errorf("twice: %v, %v", errs, err)
+	results, _, err = h.DeleteMany(h.ctx, "home", []DeleteKey{{Key: "0"}, {Key: "0"}})
+	if err != nil || results[0].Err != nil || results[1].Err != nil {
+		t.Errorf("twice: %+v, %v", results, err)
 	}
 	h.wantAbsent("home", "0", 0)
 }
@@ -541,11 +542,11 @@ func TestBuckets(t *testing.T) {
 	}
 	_, err = h.DeleteBucket(h.ctx, "fork-c", timeline.DeleteOptions{})
 	wantErr(t, err, timeline.ErrBucketNotEmpty)
-	_, err = h.Delete(h.ctx, "fork-c", "k", Conditions{})
+	_, err = h.Delete(h.ctx, "fork-c", DeleteKey{Key: "k"})
 	wantErr(t, err, nil)
 	_, err = h.DeleteBucket(h.ctx, "fork-c", timeline.DeleteOptions{})
 	wantErr(t, err, nil)
-	_, err = h.Delete(h.ctx, "home", "k", Conditions{})
+	_, err = h.Delete(h.ctx, "home", DeleteKey{Key: "k"})
 	wantErr(t, err, nil)
 	_, err = h.DeleteBucket(h.ctx, "home", timeline.DeleteOptions{})
 	wantErr(t, err, ErrBucketHasForks)

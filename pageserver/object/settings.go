@@ -22,6 +22,10 @@ import (
 type Settings struct {
 	// LSN is the commit that wrote the settings; zero when nobody did.
 	LSN wal.LSN `json:"-"`
+	// Versioning is whether puts keep what was there.
+	Versioning Versioning `json:"versioning,omitempty"`
+	// Lock is the object lock; nil: the bucket has none. With it versioning is Enabled.
+	Lock *LockConfig `json:"lock,omitempty"`
 	// Tags are those of the bucket itself, in the order given.
 	Tags []Field `json:"tags,omitempty"`
 	// Configurations that were set; nil ones were not.
@@ -42,6 +46,10 @@ var settingsKey = []byte("settings")
 // answer may be shared and must not be changed. Errors: timeline.ErrNoSuchBucket,
 // ErrFuture, *BelowHorizonError, ErrCorrupt.
 func (s *Service) Settings(ctx context.Context, bucket string, at wal.LSN) (*Settings, error) {
+	if at == 0 {
+		set, _, err := s.guardedSettings(ctx, bucket)
+		return set, err
+	}
 	v, err := s.store.View(ctx, bucket, at)
 	if err != nil {
 		return nil, err
@@ -50,8 +58,24 @@ func (s *Service) Settings(ctx context.Context, bucket string, at wal.LSN) (*Set
 	return s.settings(v)
 }
 
-// settings is Settings by whoever reads the bucket already.
-func (s *Service) settings(r reader) (*Settings, error) {
+// settings is Settings by whoever reads the bucket already. A Tx that has read them
+// commits only while they hold.
+func (s *Service) settings(r configReader) (*Settings, error) {
+	if tx, ok := r.(*timeline.Tx); ok {
+		tx.GuardConfig()
+	}
+	id, changed := r.Configured()
+	if t, ok := s.settingsTips.get(id); ok && t.at(r.LSN(), changed) {
+		return t.set, nil
+	}
+	set, err := s.readSettings(r)
+	if err == nil {
+		s.settingsTips.put(id, knownSettings{set: set, asOf: r.LSN()})
+	}
+	return set, err
+}
+
+func (s *Service) readSettings(r reader) (*Settings, error) {
 	rec, err := r.Get(layers.NamespaceConfig, settingsKey)
 	if errors.Is(err, timeline.ErrNotFound) {
 		return noSettings, nil
@@ -95,7 +119,7 @@ func (s *Service) UpdateSettings(ctx context.Context, bucket string, change func
 		if err != nil || bytes.Equal(before, after) {
 			return err
 		}
-		tx.Put(layers.NamespaceConfig, settingsKey, after, layers.AppendInlineBody(nil, nil))
+		tx.Put(layers.NamespaceConfig, settingsKey, after, nil)
 		return nil
 	})
 }

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf16"
-
-	"stemma/wal"
 )
 
 // Limits of tags, in UTF-16 units as S3 counts characters.
@@ -78,15 +76,15 @@ func SortTags(tags []Field) {
 }
 
 // SetTags replaces the tags of an object; none removes them. The version that it
-// is stays the same. It returns the entry as it is now, and the commit. Errors:
-// ErrKeyTooLong, ErrNoSuchKey, *RuleError, timeline.ErrNoSuchBucket, and those of a commit.
-func (s *Service) SetTags(ctx context.Context, bucket, key string, tags []Field) (*Entry, wal.LSN, error) {
+// is stays the same; id zero is the current one. It returns the entry as it is now, and the
+// commit as its At. Errors: *RuleError, and those of a read and of a commit.
+func (s *Service) SetTags(ctx context.Context, bucket, key string, id VersionID, tags []Field) (*Object, error) {
 	if err := CheckObjectTags(tags); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	tags = slices.Clone(tags)
 	SortTags(tags)
-	return s.changeEntry(ctx, bucket, key, func(e *Entry) error {
+	return s.changeEntry(ctx, bucket, key, id, func(_ *Settings, e *Entry) error {
 		e.Tags = tags
 		return nil
 	})

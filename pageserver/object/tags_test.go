@@ -19,10 +19,11 @@ func TestSetTagsKeepsTheVersion(t *testing.T) {
 		}
 		var last wal.LSN
 		for i, value := range []string{"1", "2", "2"} {
-			got, lsn, err := h.SetTags(h.ctx, "home", "k", []Field{{"t", value}})
-			if err != nil || got.LSN != e.LSN || lsn <= e.LSN {
-				t.Fatalf("version %d, commit %d, %v; the version was %d", got.LSN, lsn, err, e.LSN)
+			got, err := h.SetTags(h.ctx, "home", "k", 0, []Field{{"t", value}})
+			if err != nil || got.LSN != e.LSN || got.At <= e.LSN {
+				t.Fatalf("%+v, %v; the version was %d", got, err, e.LSN)
 			}
+			lsn := got.At
 			if o, err := h.Get(h.ctx, "home", "k", &GetInput{}); err != nil || o.LSN != e.LSN || o.Tags[0].Value != value || o.Size != uint64(size) {
 				t.Fatalf("%+v, %v", o, err)
 			} else if err := o.Body.Close(); err != nil {
@@ -49,10 +50,10 @@ func TestSetTagsKeepsTheVersion(t *testing.T) {
 		}
 	}
 	var rule *RuleError
-	if _, _, err := h.SetTags(h.ctx, "home", "k", []Field{{"", ""}}); !errors.As(err, &rule) {
+	if _, err := h.SetTags(h.ctx, "home", "k", 0, []Field{{"", ""}}); !errors.As(err, &rule) {
 		t.Error(err)
 	}
-	if _, _, err := h.SetTags(h.ctx, "home", "absent", nil); !errors.Is(err, ErrNoSuchKey) {
+	if _, err := h.SetTags(h.ctx, "home", "absent", 0, nil); !errors.Is(err, ErrNoSuchKey) {
 		t.Error(err)
 	}
 }

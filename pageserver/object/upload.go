@@ -24,7 +24,12 @@ func (s *Service) CreateUpload(ctx context.Context, bucket, key string, in *Uplo
 	if in.StorageClass >= numStorageClasses {
 		return nil, ErrInvalidStorageClass
 	}
-	u := uploadRecord{class: in.StorageClass, headers: in.Headers, userMeta: in.UserMeta, tags: in.Tags}
+	if in.Lock != (Lock{}) {
+		if err := s.checkLock(ctx, bucket, &in.Lock); err != nil {
+			return nil, err
+		}
+	}
+	u := uploadRecord{lock: in.Lock, class: in.StorageClass, headers: in.Headers, userMeta: in.UserMeta, tags: in.Tags}
 	var err error
 	if u.algorithm, u.composite, u.implicit, err = in.checksumTypeOf(); err != nil {
 		return nil, err

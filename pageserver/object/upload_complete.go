@@ -30,9 +30,10 @@ func (s *Service) CompleteUpload(ctx context.Context, bucket, key, id string, in
 	}
 	c := completion{s: s, o: &o, in: in, key: []byte(key)}
 	defer c.letGo()
+	// Exclusively, for versions and conditions look at what is there.
 	locks := []timeline.Lock{
 		{NS: layers.NamespaceUploads, Key: o.user, Exclusive: true},
-		{NS: layers.NamespaceObjects, Key: c.key, Exclusive: in.Cond.any()},
+		{NS: layers.NamespaceObjects, Key: c.key, Exclusive: true},
 	}
 	lsn, err := s.store.Update(ctx, bucket, locks, func(tx *timeline.Tx) error { return c.run(ctx, tx) })
 	if err != nil {
@@ -75,6 +76,7 @@ type completion struct {
 	// What must last until the commit has ended.
 	stored  stored
 	release func()
+	holds   holds
 
 	entry    *Entry
 	repeated bool
@@ -82,6 +84,7 @@ type completion struct {
 
 func (c *completion) letGo() {
 	c.stored.done()
+	c.holds.letGo()
 	if c.release != nil {
 		c.release()
 		c.release = nil
@@ -117,7 +120,15 @@ func (c *completion) run(ctx context.Context, tx *timeline.Tx) error {
 	if err != nil {
 		return err
 	}
-	tx.Put(layers.NamespaceObjects, c.key, c.entry.append(nil), body)
+	set, err := c.s.settings(tx)
+	if err != nil {
+		return err
+	}
+	c.entry.Lock = c.upload.lock.orDefault(set, c.s.now())
+	w := keyWriter{s: c.s, tx: tx, set: set, holds: &c.holds, key: c.key}
+	if err := w.put(c.entry, body); err != nil {
+		return err
+	}
 	return c.o.forget(tx)
 }
 

@@ -99,7 +99,7 @@ func (s *Service) CopyPart(ctx context.Context, bucket, key, id string, number i
 	if err != nil {
 		return nil, fmt.Errorf("copy part: %w", err)
 	}
-	src, err := s.openSource(ctx, in.SrcBucket, in.SrcKey, &GetInput{At: in.SrcAt, Cond: in.SrcCond})
+	src, err := s.openSource(ctx, in.SrcBucket, in.SrcKey, &GetInput{At: in.SrcAt, Version: in.SrcVersion, Cond: in.SrcCond})
 	if err != nil {
 		return nil, fmt.Errorf("copy part: %w", err)
 	}
@@ -120,7 +120,7 @@ func (s *Service) CopyPart(ctx context.Context, bucket, key, id string, number i
 	if err != nil {
 		return nil, fmt.Errorf("copy part: %w", err)
 	}
-	part.SrcLSN = src.entry.LSN
+	part.SrcLSN, part.SrcID = src.entry.LSN, src.id
 	return part, nil
 }
 

@@ -43,20 +43,12 @@ const (
 // appendKeyPrefix appends the beginning of the upload keys of all objects whose
 // key begins with prefix.
 func appendKeyPrefix(dst []byte, prefix string) []byte {
-	dst = append(dst, spaceUploads)
-	for i := range len(prefix) {
-		dst = append(dst, prefix[i])
-		if prefix[i] == 0 {
-			dst = append(dst, 0xff)
-		}
-	}
-	return dst
+	return appendEscaped(append(dst, spaceUploads), prefix)
 }
 
 // appendUploadsOf appends the beginning of the keys of all uploads of an object.
-// The end mark sorts below every byte that could go on with the key.
 func appendUploadsOf(dst []byte, key string) []byte {
-	return append(appendKeyPrefix(dst, key), 0x00, 0x01)
+	return append(appendKeyPrefix(dst, key), keyEnd...)
 }
 
 // uploadKey returns the key of an upload record.
@@ -66,25 +58,12 @@ func uploadKey(key string, id uploadID) []byte {
 
 // parseUploadKey takes an upload record's key apart. Errors: ErrCorrupt.
 func parseUploadKey(k []byte) (key []byte, id uploadID, err error) {
-	if len(k) < 1+2+len(id) || k[0] != spaceUploads {
+	if len(k) < 1+len(keyEnd)+len(id) || k[0] != spaceUploads {
 		return nil, id, corrupt("upload key %q", k)
 	}
-	esc := k[1 : len(k)-len(id)]
 	copy(id[:], k[len(k)-len(id):])
-	if string(esc[len(esc)-2:]) != "\x00\x01" {
-		return nil, id, corrupt("upload key %q", k)
-	}
-	esc = esc[:len(esc)-2]
-	key = make([]byte, 0, len(esc))
-	for i := 0; i < len(esc); i++ {
-		key = append(key, esc[i])
-		if esc[i] == 0 {
-			if i++; i == len(esc) || esc[i] != 0xff {
-				return nil, id, corrupt("upload key %q", k)
-			}
-		}
-	}
-	return key, id, nil
+	key, err = unescape(k[1 : len(k)-len(id)])
+	return key, id, err
 }
 
 // partKey returns the key of a part record; number 0 is below all parts of the
@@ -104,6 +83,7 @@ type uploadRecord struct {
 	headers  Headers
 	userMeta []Field
 	tags     []Field
+	lock     Lock // that was asked for
 }
 
 func (u *uploadRecord) append(dst []byte) []byte {
@@ -114,7 +94,7 @@ func (u *uploadRecord) append(dst []byte) []byte {
 	if u.implicit {
 		h.flags |= flagImplicit
 	}
-	return appendDescription(h.append(dst, false), &u.headers, u.userMeta, u.tags)
+	return u.lock.append(appendDescription(h.append(dst, false), &u.headers, u.userMeta, u.tags))
 }
 
 func decodeUpload(meta []byte) (*uploadRecord, error) {
@@ -129,7 +109,12 @@ func decodeUpload(meta []byte) (*uploadRecord, error) {
 	u := &uploadRecord{
 		class: h.class, algorithm: h.algorithm, composite: h.flags&flagComposite != 0, implicit: h.flags&flagImplicit != 0,
 	}
-	err = eachField(p, func(tag byte, v []byte) error { return decodeDescription(tag, v, &u.headers, &u.userMeta, &u.tags) })
+	err = eachField(p, func(tag byte, v []byte) error {
+		if known, err := u.lock.decode(tag, v); known {
+			return err
+		}
+		return decodeDescription(tag, v, &u.headers, &u.userMeta, &u.tags)
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ func deleteObject(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	res, err := r.srv.objects.Delete(ctx, r.bucket, r.key, cond)
+	res, err := r.srv.objects.Delete(ctx, r.bucket, object.DeleteKey{Key: r.key, Cond: cond})
 	if err != nil {
 		return err
 	}
@@ -81,8 +81,8 @@ func deleteObjects(ctx context.Context, r *request) error {
 		if err != nil {
 			return err
 		}
-		for j, err := range done {
-			errs[places[j]] = err
+		for j := range done {
+			errs[places[j]] = done[j].Err
 		}
 		r.setLSN(lsn)
 	} else if err := r.checkBucket(); err != nil {

@@ -123,11 +123,11 @@ func deleteObjectTagging(ctx context.Context, r *request) error {
 }
 
 func (r *request) setTags(ctx context.Context, tags []object.Field) error {
-	_, lsn, err := r.srv.objects.SetTags(ctx, r.bucket, r.key, tags)
+	o, err := r.srv.objects.SetTags(ctx, r.bucket, r.key, 0, tags)
 	if err != nil {
 		return err
 	}
-	r.setLSN(lsn)
+	r.setLSN(o.At)
 	return nil
 }
 
