@@ -20,6 +20,8 @@ type apiError struct {
 	code    string // a key of the table below
 	message string // empty: the one of the table
 	fields  []auth.Field
+	// missing are the keys that BundleKeyNotFound names.
+	missing []string
 	// cause is logged and kept from the client; only InternalError has one.
 	cause error
 }
@@ -47,6 +49,7 @@ var codes = map[string]struct {
 	"BadRequest":                        {400, "An error occurred when parsing the HTTP request."},
 	"BucketAlreadyExists":               {409, "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please select a different name and try again."},
 	"BucketAlreadyOwnedByYou":           {409, "Your previous request to create the named bucket succeeded and you already own it."},
+	"BundleKeyNotFound":                 {404, "One or more of the specified keys do not exist."},
 	"BucketNotEmpty":                    {409, "The bucket you tried to delete is not empty"},
 	"EntityTooLarge":                    {400, "Your proposed upload exceeds the maximum allowed size"},
 	"EntityTooSmall":                    {400, "Your proposed upload is smaller than the minimum allowed size"},
@@ -271,6 +274,13 @@ func newErrorDocument(e *apiError, resource, requestID, hostID string) *xmlWrite
 	w.text("Message", e.text())
 	for _, f := range e.fields {
 		w.text(f.Name, f.Value)
+	}
+	if len(e.missing) > 0 {
+		w.open("MissingKeys")
+		for _, k := range e.missing {
+			w.text("Key", k)
+		}
+		w.close("MissingKeys")
 	}
 	w.text("Resource", resource)
 	w.text("RequestId", requestID)

@@ -58,6 +58,7 @@ var routes = []route{
 	{"PUT", bucketLevel, "", "", &operation{name: "CreateBucket", handle: createBucket, reads: true,
 		tigris: []string{"enable-snapshot", "fork-source-bucket", "fork-source-bucket-snapshot", "snapshot-version"}}},
 	{"DELETE", bucketLevel, "", "", &operation{name: "DeleteBucket", handle: deleteBucket, tigris: []string{"snapshot-version", "force-delete"}}},
+	{"POST", bucketLevel, "bundle", "", bundleOperation},
 	{"POST", bucketLevel, "delete", "", &operation{name: "DeleteObjects", handle: deleteObjects, params: []string{"delete"}}},
 
 	{"GET", objectLevel, "uploadId", "", &operation{name: "ListParts", handle: listParts,
