@@ -20,6 +20,8 @@ type Conditions struct {
 	IfUnmodifiedSince time.Time
 	MatchModified     time.Time // the second that the object was written in
 	MatchSize         *uint64   // bytes
+
+	unchanged wal.LSN // of a write that builds upon that version; zero: it does not
 }
 
 // Expect says which checksum of a body is wanted, and what it must be.

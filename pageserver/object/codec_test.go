@@ -101,7 +101,7 @@ func TestEntryRoundTrip(t *testing.T) {
 		Size: 1 << 40, ETag: ETag{Sum: [16]byte{1}, Parts: 3}, StorageClass: Snow, LSN: 77, PartsCount: 3,
 		Checksum: Checksum{Algorithm: CRC32, Sum: [32]byte{1, 2, 3, 4}},
 		Headers:  Headers{ContentType: "x", Expires: "y"},
-		UserMeta: []Field{{"z", "1"}, {"a", ""}, {"", "odd"}}, uploadID: uploadID{3},
+		UserMeta: []Field{{"z", "1"}, {"a", ""}, {"", "odd"}}, uploadID: uploadID{3}, renamed: renameToken{4},
 	}
 	got, err := decodeEntry(want.append(nil), 77)
 	if err != nil {

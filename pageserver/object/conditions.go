@@ -14,7 +14,7 @@ import (
 
 // any reports whether a write or delete has a condition.
 func (c *Conditions) any() bool {
-	return c.IfMatch != "" || c.IfNoneMatch != "" || !c.MatchModified.IsZero() || c.MatchSize != nil
+	return c.IfMatch != "" || c.IfNoneMatch != "" || !c.MatchModified.IsZero() || c.MatchSize != nil || c.unchanged != 0
 }
 
 // reader is a View or a Tx.
@@ -44,6 +44,9 @@ func (c *Conditions) checkWrite(r reader, key []byte) error {
 			return err
 		}
 	case !errors.Is(err, timeline.ErrNotFound):
+		return err
+	}
+	if err := checkUnchanged(rec.LSN, c.unchanged); err != nil {
 		return err
 	}
 	switch {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"stemma/layers"
+	"stemma/wal"
 )
 
 // source is a version of an object that is being copied from. Its segments are
@@ -12,6 +13,7 @@ import (
 type source struct {
 	entry   *Entry
 	id      VersionID // that is shown
+	lsn     wal.LSN   // of the record
 	body    layers.Body
 	ext     []layers.Extent // after load, of the whole body, parts table included; nil when inline
 	release func()
@@ -37,7 +39,7 @@ func (s *Service) openSource(ctx context.Context, bucket, key string, in *GetInp
 	if err := in.Cond.checkSource(e); err != nil {
 		return nil, err
 	}
-	src := &source{entry: e, id: id, body: rec.Body, release: func() {}}
+	src := &source{entry: e, id: id, lsn: rec.LSN, body: rec.Body, release: func() {}}
 	if tag := rec.Body.Tag(); tag == layers.BodyInline || tag == layers.BodyEmpty {
 		return src, nil
 	}
@@ -119,7 +121,7 @@ func (s *Service) Copy(ctx context.Context, bucket, key string, in *CopyInput) (
 		return nil, fmt.Errorf("copy %q: %w", key, ErrSelfCopy)
 	}
 	e := *src.entry
-	e.uploadID, e.LSN, e.made, e.Versioned, e.Lock = uploadID{}, 0, 0, false, in.Lock
+	e.uploadID, e.LSN, e.made, e.renamed, e.Versioned, e.Lock = uploadID{}, 0, 0, renameToken{}, false, in.Lock
 	e.StorageClass = in.StorageClass
 	if in.Replace {
 		e.Headers, e.UserMeta = in.Headers, in.UserMeta

@@ -35,7 +35,8 @@ type Entry struct {
 	uploadID uploadID
 	parts    partTable
 	// made is LSN in a record of a later commit, zero otherwise.
-	made wal.LSN
+	made    wal.LSN
+	renamed renameToken // by which rename it got its key
 }
 
 // ID returns the version id.

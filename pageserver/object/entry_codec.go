@@ -30,6 +30,7 @@ const (
 	tagTags      = 0x06
 	// One tag per field of Headers, in the order of Headers.list.
 	tagHeaders = 0x10
+	tagRenamed = 0x30
 )
 
 // maxMetaBytes bounds a meta: 8 KiB of headers, 2 KiB of user metadata, 15 KiB of
@@ -222,7 +223,11 @@ func (e *Entry) append(dst []byte) []byte {
 		var few [binary.MaxVarintLen64]byte
 		dst = appendField(dst, tagPartsTail, binary.AppendUvarint(few[:0], e.parts.tail))
 	}
-	return e.Lock.append(appendDescription(dst, &e.Headers, e.UserMeta, e.Tags))
+	dst = e.Lock.append(appendDescription(dst, &e.Headers, e.UserMeta, e.Tags))
+	if e.renamed != (renameToken{}) {
+		dst = appendField(dst, tagRenamed, e.renamed[:])
+	}
+	return dst
 }
 
 // appendChecksumField appends the sum, and the number of parts that it is made of.
@@ -310,6 +315,11 @@ func decodeEntry(meta []byte, lsn wal.LSN) (*Entry, error) {
 				return corrupt("bad length of the parts table")
 			}
 			e.parts.tail = n
+		case tagRenamed:
+			if len(v) != len(e.renamed) || renameToken(v) == (renameToken{}) {
+				return corrupt("rename token of %d bytes", len(v))
+			}
+			e.renamed = renameToken(v)
 		default:
 			if known, err := e.Lock.decode(tag, v); known {
 				return err

@@ -54,6 +54,16 @@ var (
 	ErrObjectSize = errors.New("object: parts do not add up to the size promised")
 	// ErrPartNumber: InvalidArgument; part numbers go from 1 to 10,000.
 	ErrPartNumber = errors.New("object: part number out of range")
+	// ErrWriteOffset: InvalidWriteOffset; the offset of an append is not the size of the object.
+	ErrWriteOffset = errors.New("object: write offset is not the size of the object")
+	// ErrAppendChanges: InvalidRequest; an append that would change metadata.
+	ErrAppendChanges = errors.New("object: an append cannot change metadata")
+	// ErrTokenReused: IdempotencyParameterMismatch; the token was used for another rename.
+	ErrTokenReused = errors.New("object: token of another rename")
+	// ErrTooManyParts: TooManyParts; an object has at most 10,000 parts.
+	ErrTooManyParts = errors.New("object: too many parts")
+	// ErrConflict: ConditionalRequestConflict, 409; the object changed meanwhile, try again.
+	ErrConflict = errors.New("object: conflict with another request")
 	// ErrSettingsTooLarge: InvalidRequest; all settings of the bucket together are too long.
 	ErrSettingsTooLarge = errors.New("object: settings too large")
 	// ErrSelfCopy: InvalidRequest; a copy onto itself that changes nothing.

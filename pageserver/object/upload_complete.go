@@ -241,15 +241,12 @@ func (c *completion) describe(ctx context.Context) error {
 	if err := c.checkChecksum(&e.Checksum); err != nil {
 		return err
 	}
-	table := appendParts(nil, infos)
-	if len(table) <= maxInlineParts {
-		e.parts.inline = table
-	} else {
+	if table := e.keepParts(infos); table != nil {
 		ext, err := c.s.writeValue(ctx, &c.stored, table)
 		if err != nil {
 			return fmt.Errorf("store parts table: %w", err)
 		}
-		e.parts.tail, c.ext = uint64(len(table)), slices.Concat(c.ext, ext)
+		c.ext = slices.Concat(c.ext, ext)
 	}
 	c.entry = e
 	return nil

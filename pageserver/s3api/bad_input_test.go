@@ -99,7 +99,7 @@ func TestBadInput(t *testing.T) {
 		{"empty version", 400, "InvalidArgument", call{method: "DELETE", path: "/b-1/k?versionId="}},
 		{"read a version", 404, "NoSuchVersion", call{method: "GET", path: "/b-1/k?versionId=5"}},
 		{"read a malformed version", 400, "InvalidArgument", call{method: "GET", path: "/b-1/k?versionId=x"}},
-		{"append", 501, "NotImplemented", call{method: "PUT", path: "/b-1/k", body: "x", headers: []string{"x-amz-write-offset-bytes", "4"}}},
+		{"append", 400, "InvalidWriteOffset", call{method: "PUT", path: "/b-1/k", body: "x", headers: []string{"x-amz-write-offset-bytes", "5"}}},
 		{"encryption", 501, "NotImplemented", call{method: "PUT", path: "/b-1/k", body: "x", headers: []string{"x-amz-server-side-encryption", "AES256"}}},
 		{"customer key", 501, "NotImplemented", call{method: "GET", path: "/b-1/k", headers: []string{"x-amz-server-side-encryption-customer-algorithm", "AES256"}}},
 		{"object lock", 501, "NotImplemented", call{method: "PUT", path: "/b-1/k", body: "x", headers: []string{"x-amz-object-lock-mode", "GOVERNANCE"}}},

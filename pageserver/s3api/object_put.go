@@ -2,6 +2,7 @@ package s3api
 
 import (
 	"context"
+	"strconv"
 
 	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
@@ -68,7 +69,7 @@ func putObject(ctx context.Context, r *request) error {
 		return err
 	}
 	in.Body, in.Size = body, body.Size()
-	e, err := r.srv.objects.Put(ctx, r.bucket, r.key, &in)
+	e, err := r.storeObject(ctx, &in)
 	if err != nil {
 		return err
 	}
@@ -76,4 +77,22 @@ func putObject(ctx context.Context, r *request) error {
 	r.setChecksum(e.Checksum)
 	r.setLSN(e.LSN)
 	return nil
+}
+
+// storeObject puts the object, or appends to it if a header says at which offset.
+func (r *request) storeObject(ctx context.Context, in *object.PutInput) (*object.Entry, error) {
+	const name = "x-amz-write-offset-bytes"
+	text := r.amz(name)
+	if text == "" {
+		return r.srv.objects.Put(ctx, r.bucket, r.key, in)
+	}
+	offset, err := strconv.ParseUint(text, 10, 63)
+	if err != nil {
+		return nil, invalidArgument(name, text, "The write offset must be a number of bytes")
+	}
+	e, err := r.srv.objects.Append(ctx, r.bucket, r.key, offset, in)
+	if err == nil {
+		r.set("x-amz-object-size", utoa(e.Size))
+	}
+	return e, err
 }

@@ -75,6 +75,9 @@ var routes = []route{
 		params: []string{"partNumber", "uploadId"}, tigris: []string{"snapshot-version"}}},
 	{"PUT", objectLevel, "partNumber", "", uploadPartOperation},
 	{"PUT", objectLevel, "", "x-amz-copy-source", &operation{name: "CopyObject", handle: copyObject, long: true, amz: []string{taggingHeader}, tigris: []string{"snapshot-version"}}},
+	{"PUT", objectLevel, "renameObject", "", &operation{name: "RenameObject", handle: renameObject, params: []string{"renameObject"}, amz: []string{
+		"x-amz-rename-source", "x-amz-rename-source-if-match", "x-amz-rename-source-if-none-match",
+		"x-amz-rename-source-if-modified-since", "x-amz-rename-source-if-unmodified-since"}}},
 	{"PUT", objectLevel, "", "", putObjectOperation},
 	{"POST", objectLevel, "uploads", "", &operation{name: "CreateMultipartUpload", handle: createUpload, params: []string{"uploads"}, amz: []string{taggingHeader}}},
 	{"POST", objectLevel, "uploadId", "", &operation{name: "CompleteMultipartUpload", handle: completeUpload, params: []string{"uploadId"}}},
@@ -84,7 +87,7 @@ var routes = []route{
 		amz: []string{"x-amz-if-match-last-modified-time", "x-amz-if-match-size"}}},
 }
 
-var putObjectOperation = &operation{name: "PutObject", handle: putObject, long: true, amz: []string{taggingHeader}}
+var putObjectOperation = &operation{name: "PutObject", handle: putObject, long: true, amz: []string{taggingHeader, "x-amz-write-offset-bytes"}}
 
 var objectParams = []string{
 	"partNumber", "versionId", "response-content-type", "response-content-language", "response-expires",
