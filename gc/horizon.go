@@ -33,13 +33,18 @@ func HoldAfterStart(now, last, horizon wal.LSN, uptime time.Duration) Hold {
 	return Hold{At: last, Until: uptime + GapLimit}
 }
 
+// Cap returns lsn, or where the hold keeps it at an uptime.
+func (h Hold) Cap(lsn wal.LSN, uptime time.Duration) wal.LSN {
+	if h.At != 0 && uptime < h.Until {
+		return min(lsn, h.At)
+	}
+	return lsn
+}
+
 // NextHorizon returns where the horizon may go from present: to the newest
 // visible commit, but not ahead of the store clock (an LSN may be), and not past
 // a hold. It is false when that is no advance.
 func NextHorizon(present, visible, now wal.LSN, h Hold, uptime time.Duration) (wal.LSN, bool) {
-	next := min(visible, now)
-	if h.At != 0 && uptime < h.Until {
-		next = min(next, h.At)
-	}
+	next := h.Cap(min(visible, now), uptime)
 	return next, next > present
 }

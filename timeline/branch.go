@@ -166,7 +166,9 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) 
 	if err := s.admit(ctx, nil); err != nil {
 		return 0, err
 	}
+	var deleted BucketID
 	lsn, err := s.retryMoved(ctx, name, func(bk *bucket, n *node) (wal.LSN, error) {
+		deleted = bk.id
 		n.gate.Lock()
 		defer n.gate.Unlock()
 		if !o.Force { // the gate keeps it as it is; treeMu is not held meanwhile
@@ -179,14 +181,14 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) 
 			s.treeMu.Unlock()
 			return 0, errMoved
 		}
-		op := treeOp{tag: opDelete, bucket: bk.id, timeline: n.id, lsn: s.undoUntil(n, o.Undo), name: name}
+		op := treeOp{tag: opDelete, bucket: bk.id, timeline: n.id, lsn: s.undoUntil(bk, o.Undo), name: name}
 		return s.changeTree(ctx, []treeOp{op})
 	})
 	if err != nil {
 		return 0, fmt.Errorf("delete bucket %q: %w", name, err)
 	}
 	s.treeMu.Lock()
-	s.tree.forgetName(name, lsn)
+	s.tree.forgetName(name, deleted, lsn)
 	s.treeMu.Unlock()
 	return lsn, nil
 }
@@ -240,7 +242,7 @@ func (s *Store) RenameBucket(ctx context.Context, from, to string) (wal.LSN, err
 		return 0, fmt.Errorf("rename bucket %q to %q: %w", from, to, err)
 	}
 	s.treeMu.Lock()
-	s.tree.forgetName(from, lsn)
+	s.tree.forgetName(from, b.id, lsn)
 	s.treeMu.Unlock()
 	return lsn, nil
 }

@@ -22,12 +22,12 @@ import (
 //	               then the last timeline, bucket and pin ids given out
 //	'h'            the horizon
 //	'f'            flushed: LSN up to which records are in layers, then the last file number
-//	't' timeline   ancestor, branch LSN, birth, source bucket, depth
+//	't' timeline   ancestor, branch LSN, birth, LSN of the source that its bucket sees, depth
 //	'o' timeline   window, floor
 //	'd' timeline   LSNs: its bucket deleted, undelete possible until (0: not), dropped (0: not yet); no row: live
 //	'r' timeline   read ancestor (0: none), read LSN; no row: the lineage
 //	'w' timeline   the timeline has records of its own; no value
-//	'b' bucket     created, deleted, name, count, then per binding: since, timeline
+//	'b' bucket     created, deleted, source bucket (0: a root), name, count, then per binding: since, timeline
 //	'e' bucket     properties: expires (0: never), attributes; no row: none
 //	'p' pin        bucket, timeline, LSN, created, name
 //	'l' layer      layers.Desc
@@ -163,7 +163,7 @@ func (r rowBatch) commit(sync bool) error {
 // setTimeline writes what of n never changes.
 func (r rowBatch) setTimeline(n *node) {
 	r.set(rowKey(rowTimeline, uint64(n.id)), row(uint64(n.ancestorID), uint64(n.branchLSN),
-		uint64(n.birth), uint64(n.source), uint64(n.depth)))
+		uint64(n.birth), uint64(n.sourceLSN), uint64(n.depth)))
 }
 
 func (r rowBatch) setRetention(id layers.TimelineID, ret retention) {
@@ -196,7 +196,7 @@ func (r rowBatch) setBucket(b *bucket, lsn wal.LSN, name string, deleted wal.LSN
 	for l[len(l)-1].since > lsn {
 		l = l[:len(l)-1]
 	}
-	p := row(uint64(b.created), uint64(deleted))
+	p := row(uint64(b.created), uint64(deleted), uint64(b.source))
 	p = appendBytes(p, name)
 	p = binary.AppendUvarint(p, uint64(len(l)))
 	for i := range l {
@@ -315,7 +315,7 @@ func (c *catalog) loadTree(t *tree) error {
 		d := rowDecoder(v)
 		n := &node{id: layers.TimelineID(id)}
 		n.ancestorID, n.branchLSN = layers.TimelineID(d.uvarint()), d.lsn()
-		n.birth, n.source = d.lsn(), BucketID(d.uvarint())
+		n.birth, n.sourceLSN = d.lsn(), d.lsn()
 		depth := d.uvarint()
 		if depth > math.MaxInt32 || n.ancestorID >= n.id {
 			d.fail("bad depth or ancestor")
@@ -359,6 +359,11 @@ func (c *catalog) loadTree(t *tree) error {
 	}
 	if err := c.loadBuckets(t); err != nil {
 		return err
+	}
+	for _, b := range t.mu.buckets {
+		if b.deleted.Load() == 0 {
+			t.countForkLocked(b, 1)
+		}
 	}
 	if err := c.loadProperties(t); err != nil {
 		return err
@@ -408,6 +413,7 @@ func (c *catalog) loadBuckets(t *tree) error {
 		d := rowDecoder(v)
 		b := &bucket{id: BucketID(id), created: d.lsn()}
 		b.deleted.Store(uint64(d.lsn()))
+		b.source = BucketID(d.uvarint())
 		name := d.name()
 		b.name.Store(&name)
 		count := d.uvarint()

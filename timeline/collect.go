@@ -82,9 +82,6 @@ func (s *Store) collectGarbage() {
 func (s *Store) collectOnce(ctx context.Context) error {
 	s.collectMu.Lock()
 	defer s.collectMu.Unlock()
-	if err := s.dropExpired(ctx); err != nil {
-		return err
-	}
 	c := &s.collector
 	began := c.look(s)
 	now := s.opts.Uptime()

@@ -21,7 +21,7 @@ func (s *Store) CollectFull(ctx context.Context) (CollectReport, error) {
 	if err := s.advanceHorizon(); err != nil {
 		return CollectReport{}, err
 	}
-	if err := s.dropExpired(ctx); err != nil {
+	if err := s.expire(ctx); err != nil {
 		return CollectReport{}, err
 	}
 	dropped, err := s.droppedUsage(ctx) // before the flush, which leaves out what is dead

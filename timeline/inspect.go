@@ -124,7 +124,7 @@ func (s *Store) Collect(ctx context.Context, mode gc.Mode) error {
 	if err := s.advanceHorizon(); err != nil {
 		return err
 	}
-	if err := s.dropExpired(ctx); err != nil {
+	if err := s.expire(ctx); err != nil {
 		return err
 	}
 	s.collector.look(s) // an idle collection ends when something is committed from now on

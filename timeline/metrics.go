@@ -27,6 +27,8 @@ type counters struct {
 	rollups        atomic.Int64 // timelines
 	rollupBytes    atomic.Int64
 	purged         atomic.Int64 // timelines
+	expired        atomic.Int64 // buckets
+	expiryErrors   atomic.Int64
 	rewrittenBytes atomic.Int64 // of value segments
 	reclaimedBytes atomic.Int64 // given back to the disk from value segments
 	replacedBytes  atomic.Int64 // of layers that were inputs of compactions and collections
@@ -69,6 +71,7 @@ type Metrics struct {
 	RewrittenBytes                int64 // value segments written anew without their garbage
 	ReclaimedBytes                int64 // value segments given back to the disk
 	Purged                        int64 // timelines of which nothing is left
+	Expired, ExpiryErrors         int64 // buckets deleted because their time had come
 
 	// Kept is what assessed layers hold, by why, in bytes; of gc.None: garbage
 	// that is not worth a rewrite yet.
@@ -97,6 +100,7 @@ func (s *Store) Metrics() Metrics {
 		ReplacedBytes: c.replacedBytes.Load(),
 		Assessed:      s.metrics.assessed.Load(), Rollups: c.rollups.Load(), RollupBytes: c.rollupBytes.Load(),
 		RewrittenBytes: c.rewrittenBytes.Load(), ReclaimedBytes: c.reclaimedBytes.Load(), Purged: c.purged.Load(),
+		Expired: c.expired.Load(), ExpiryErrors: c.expiryErrors.Load(),
 	}
 	for reason := range c.kept {
 		m.Kept[reason] = c.kept[reason].Load()

@@ -44,6 +44,12 @@ func (b *bucket) propertiesAt(visible wal.LSN) Properties {
 	return Properties{}
 }
 
+// expires returns when a bucket expires, for the next commit in order.
+func (b *bucket) expires() wal.LSN {
+	p := b.propertiesAt(wal.MaxLSN)
+	return p.Expires
+}
+
 // SetProperties replaces the properties of a bucket by what change makes of
 // them. Nobody else changes them meanwhile; change must not call the store, nor
 // write to the attributes that it is given. Its error ends it.
@@ -110,6 +116,9 @@ func (t *tree) setPropertiesLocked(b *bucket, p *Properties, lsn, visible wal.LS
 	old := b.properties.Load()
 	if old == nil && p.none() {
 		return
+	}
+	if b.deleted.Load() == 0 {
+		t.setExpiryLocked(b, b.expires(), p.Expires)
 	}
 	last := t.lastProperties
 	if old == nil && last != nil && last.from == lsn && last.prev == nil && last.value.equal(p) {

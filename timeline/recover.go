@@ -62,7 +62,8 @@ func Open(o Options) (_ *Store, err error) {
 	s.applyMu.Lock()
 	s.rotateIfFull() // the log may be over its limits, and no commit be let in
 	s.applyMu.Unlock()
-	s.workers.Add(4)
+	s.workers.Add(5)
+	go s.expireDue()
 	go s.flushFrozen()
 	go s.compactLayers()
 	go s.collectGarbage()
@@ -210,7 +211,7 @@ func (r *recovery) replay() error {
 		return firstError(fmt.Errorf("open log: %w", err), r.rows.b.Close())
 	}
 	s.log = log
-	s.tree.forgetNames()
+	s.tree.index()
 	if last = max(last, rec.LastLSN); last > s.clock.Now() {
 		s.clock = newStoreClock(s.opts.Now, s.opts.Uptime, last)
 	}

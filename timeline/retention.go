@@ -50,8 +50,8 @@ func (s *Store) Window(name string) (gc.Window, error) {
 
 // undoUntil returns the LSN until which a bucket that is deleted now can be
 // undeleted, zero for not at all.
-func (s *Store) undoUntil(n *node, undo time.Duration) wal.LSN {
-	if undo == 0 && n.ancestorID == 0 {
+func (s *Store) undoUntil(b *bucket, undo time.Duration) wal.LSN {
+	if undo == 0 && b.source == 0 {
 		undo = s.opts.UndoTime
 	}
 	if undo <= 0 {
@@ -70,7 +70,7 @@ type Deleted struct {
 
 // DeletedBuckets lists the buckets that can be undeleted, by id.
 func (s *Store) DeletedBuckets() []Deleted {
-	now, visible := s.clock.Now(), s.log.Visible()
+	now, visible := s.due(), s.log.Visible()
 	s.tree.mu.RLock()
 	var found []*bucket
 	for _, b := range s.tree.mu.buckets {
@@ -92,7 +92,8 @@ func (s *Store) DeletedBuckets() []Deleted {
 
 func (f *fate) undeletable(now wal.LSN) bool { return f.dropped == 0 && now < f.undo }
 
-// Undelete brings a deleted bucket back as it was, under a name.
+// Undelete brings a deleted bucket back as it was, under a name. One that has
+// expired does so no more.
 //
 // Errors: ErrNoSuchBucket, ErrGone, ErrBucketExists, ErrBadName, and those of Commit.
 func (s *Store) Undelete(ctx context.Context, id BucketID, name string) (Info, error) {
@@ -112,7 +113,7 @@ func (s *Store) Undelete(ctx context.Context, id BucketID, name string) (Info, e
 		err = ErrNoSuchBucket
 	case b.deleted.Load() == 0:
 		err = fmt.Errorf("it was not deleted: %w", ErrBucketExists)
-	case !b.last().fate.Load().undeletable(s.clock.Now()):
+	case !b.last().fate.Load().undeletable(s.due()):
 		err = ErrGone
 	case s.tree.sequencedName(name) != nil:
 		err = fmt.Errorf("name %q: %w", name, ErrBucketExists)
@@ -121,8 +122,12 @@ func (s *Store) Undelete(ctx context.Context, id BucketID, name string) (Info, e
 		s.treeMu.Unlock()
 		return Info{}, fmt.Errorf("undelete bucket %d: %w", id, err)
 	}
-	op := treeOp{tag: opUndelete, bucket: id, timeline: b.last().id, name: name}
-	lsn, err := s.changeTree(ctx, []treeOp{op})
+	ops := []treeOp{{tag: opUndelete, bucket: id, timeline: b.last().id, name: name}}
+	if p := b.propertiesAt(wal.MaxLSN); p.Expires != 0 && p.Expires <= s.due() {
+		p.Expires = 0
+		ops = append(ops, treeOp{tag: opProperties, bucket: id, props: p})
+	}
+	lsn, err := s.changeTree(ctx, ops)
 	if err != nil {
 		return Info{}, fmt.Errorf("undelete bucket %d: %w", id, err)
 	}
@@ -132,7 +137,7 @@ func (s *Store) Undelete(ctx context.Context, id BucketID, name string) (Info, e
 // dropExpired logs the end of timelines whose undo time is over.
 func (s *Store) dropExpired(ctx context.Context) error {
 	s.treeMu.Lock()
-	now := s.clock.Now()
+	now := s.due()
 	var ops []treeOp
 	s.tree.mu.RLock()
 	for _, n := range s.tree.mu.unbound { // not all nodes: this runs every second, idle or not

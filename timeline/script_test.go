@@ -164,7 +164,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		var out []string
 		for _, i := range s.store.Buckets("", "", 0) {
 			line := i.Name
-			if i.Ancestor != 0 {
+			if i.SourceBucket != 0 {
 				line += fmt.Sprintf(" (fork of %s, depth %d)", i.SourceName, i.Depth)
 			}
 			if i.HasForks {

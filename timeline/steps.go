@@ -27,8 +27,9 @@ const (
 	StepRewriteRow     Step = "rewrite: row of segment synced"
 	StepRewriteDone    Step = "rewrite: old file unlinked"
 
-	StepDropLogged Step = "drop: logged"
-	StepPurged     Step = "purge: rows deleted"
+	StepExpireLogged Step = "expire: logged"
+	StepDropLogged   Step = "drop: logged"
+	StepPurged       Step = "purge: rows deleted"
 )
 
 // Steps lists all steps.
@@ -37,7 +38,7 @@ var Steps = []Step{
 	StepMergeWritten, StepMergeVerified, StepMergeCommitted, StepMergePublished,
 	StepRollupWritten, StepRollupCommitted, StepRollupPublished,
 	StepSegmentRowGone, StepSegmentGone, StepPunched, StepRewriteWritten, StepRewriteRow, StepRewriteDone,
-	StepDropLogged, StepPurged,
+	StepExpireLogged, StepDropLogged, StepPurged,
 }
 
 // at tells a crash test where the work stands.

@@ -236,7 +236,7 @@ func describeNumbers(letter byte, id uint64, d *decoder) string {
 	case rowHorizon:
 		return fmt.Sprintf("horizon lsn=%d", num())
 	case rowTimeline:
-		return fmt.Sprintf("timeline %d ancestor=%d branch=%d birth=%d source=%d depth=%d", id, num(), num(), num(), num(), num())
+		return fmt.Sprintf("timeline %d ancestor=%d branch=%d birth=%d source_lsn=%d depth=%d", id, num(), num(), num(), num(), num())
 	case rowWindow:
 		return fmt.Sprintf("window timeline=%d ns=%d floor=%d", id, num(), num())
 	case rowFate:
@@ -247,7 +247,7 @@ func describeNumbers(letter byte, id uint64, d *decoder) string {
 		return fmt.Sprintf("segment %d generation=%d", id, num())
 	case rowBucket:
 		var s strings.Builder
-		fmt.Fprintf(&s, "bucket %d created=%d deleted=%d name=%q", id, num(), num(), d.name())
+		fmt.Fprintf(&s, "bucket %d created=%d deleted=%d source=%d name=%q", id, num(), num(), num(), d.name())
 		for n := num(); n > 0 && d.err == nil; n-- {
 			fmt.Fprintf(&s, " since=%d:timeline=%d", num(), num())
 		}

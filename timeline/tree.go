@@ -2,6 +2,7 @@ package timeline
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -25,7 +26,7 @@ type node struct {
 	ancestorID layers.TimelineID // zero: a root
 	branchLSN  wal.LSN           // what the fork sees of its ancestor
 	depth      int32             // of the lineage
-	source     BucketID
+	sourceLSN  wal.LSN           // what a fork's bucket sees of its source
 	bucket     *bucket
 
 	// reads is where a read goes on, nil when nowhere: the lineage, until a
@@ -137,9 +138,11 @@ func (n *node) readable(visible wal.LSN) bool {
 // bucket carries a name's bindings to timelines.
 type bucket struct {
 	id       BucketID
+	source   BucketID // that it was forked from; zero: a root
 	name     atomic.Pointer[string]
 	created  wal.LSN
 	deleted  atomic.Uint64 // LSN, or zero
+	forks    atomic.Int32  // living buckets that were forked from it
 	bindings atomic.Pointer[[]binding]
 	// properties are nil for as long as there never were any.
 	properties atomic.Pointer[since[*Properties]]
@@ -190,6 +193,11 @@ type tree struct {
 		buckets map[BucketID]*bucket
 		pins    map[PinID]*Pin
 		unbound map[layers.TimelineID]*node // can be undeleted, or wait to be dropped
+
+		// forks has the names of the forks of each bucket, expiries when living buckets
+		// expire; index makes both when all is read.
+		forks    *btree.BTreeG[forkKey]
+		expiries *btree.BTreeG[expiry]
 	}
 	// the last ids given out; under Store.treeMu
 	lastTimeline layers.TimelineID
@@ -262,38 +270,72 @@ func (t *tree) setNameLocked(name string, b *bucket, lsn, visible wal.LSN) {
 		return
 	}
 	t.mu.names.Set(name, prev.then(b, lsn, visible))
-}
-
-// forgetName removes a name that has come to mean nothing for every reader.
-// The caller holds treeMu.
-func (t *tree) forgetName(name string, visible wal.LSN) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if s, ok := t.mu.names.Get(name); ok && s.value == nil && s.from <= visible {
-		t.mu.names.Delete(name)
+	if b != nil && b.source != 0 && t.mu.forks != nil {
+		t.mu.forks.Set(forkKey{b.source, name})
 	}
 }
 
-// forgetNames removes all names that mean nothing, after a replay: there are no
-// readers yet.
-func (t *tree) forgetNames() {
+// forgetName removes a name that has come to mean nothing for every reader, of a
+// bucket that had it. The caller holds treeMu.
+func (t *tree) forgetName(name string, id BucketID, visible wal.LSN) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s, ok := t.mu.names.Get(name)
+	if ok && s.value == nil && s.from <= visible {
+		t.mu.names.Delete(name)
+	}
+	b := t.mu.buckets[id]
+	if b != nil && b.source != 0 && (!ok || s.value == nil || s.value.source != b.source) {
+		t.mu.forks.Delete(forkKey{b.source, name})
+	}
+}
+
+// index removes all names that mean nothing, after a replay, when there are no
+// readers yet, and makes what leads to buckets by other ways.
+func (t *tree) index() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var dead []string
+	var forks []forkKey
+	var expiries []expiry
 	t.mu.names.Scan(func(name string, s *nameState) bool {
-		if s.value == nil {
+		b := s.value
+		if b == nil {
 			dead = append(dead, name)
+			return true
+		}
+		if b.source != 0 {
+			forks = append(forks, forkKey{b.source, name})
+		}
+		if at := b.expires(); at != 0 {
+			expiries = append(expiries, expiry{at, b.id})
 		}
 		return true
 	})
 	for _, name := range dead {
 		t.mu.names.Delete(name)
 	}
+	t.mu.forks, t.mu.expiries = indexOf(forks, forkKey.less), indexOf(expiries, expiry.less)
+}
+
+// indexOf makes a tree of items; the caller locks it.
+func indexOf[T any](items []T, less func(a, b T) bool) *btree.BTreeG[T] {
+	slices.SortFunc(items, func(a, b T) int {
+		if less(a, b) {
+			return -1
+		}
+		return 1
+	})
+	tr := btree.NewBTreeGOptions(less, btree.Options{NoLocks: true})
+	for _, item := range items {
+		tr.Load(item)
+	}
+	return tr
 }
 
 // addTimelineLocked makes a timeline and its bucket, born at lsn.
 func (t *tree) addTimelineLocked(n *node, o *treeOp, visible wal.LSN) {
-	b, name := &bucket{id: o.bucket, created: n.birth}, o.name
+	b, name := &bucket{id: o.bucket, created: n.birth, source: o.source}, o.name
 	b.name.Store(&name)
 	t.setPropertiesLocked(b, &o.props, n.birth, visible)
 	b.bindings.Store(&[]binding{{since: n.birth, node: n}})
@@ -303,6 +345,7 @@ func (t *tree) addTimelineLocked(n *node, o *treeOp, visible wal.LSN) {
 		n.reads.Store(&readPair{node: a, lsn: n.branchLSN})
 		a.forks.Add(1)
 	}
+	t.countForkLocked(b, 1)
 	t.mu.nodes[n.id] = n
 	t.mu.buckets[b.id] = b
 	t.setNameLocked(name, b, n.birth, visible)
@@ -330,7 +373,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 		if branch == 0 {
 			branch = lsn - 1
 		}
-		n := &node{id: o.timeline, birth: lsn, ancestor: a, branchLSN: branch, source: o.source}
+		n := &node{id: o.timeline, birth: lsn, ancestor: a, branchLSN: branch, sourceLSN: branch}
 		n.setRetention(retention{window: o.window}, a.retention.Load())
 		t.addTimelineLocked(n, o, visible)
 	case opDelete:
@@ -339,8 +382,10 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 			return o.dangling("bucket", uint64(o.bucket))
 		}
 		n := b.sequenced()
+		t.setExpiryLocked(b, b.expires(), 0)
 		b.deleted.Store(uint64(lsn))
 		t.setNameLocked(*b.name.Load(), nil, lsn, visible)
+		t.countForkLocked(b, -1)
 		if n == nil {
 			break
 		}
@@ -355,6 +400,8 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 		}
 		name := o.name
 		b.deleted.Store(0)
+		t.setExpiryLocked(b, 0, b.expires())
+		t.countForkLocked(b, 1)
 		b.name.Store(&name)
 		t.setNameLocked(name, b, lsn, visible)
 		n := b.sequenced()

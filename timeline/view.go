@@ -15,14 +15,15 @@ type Info struct {
 	Timeline layers.TimelineID
 	Created  wal.LSN
 	// Of a fork; zero for a root.
-	SourceName   string // the source's present name; empty when it was deleted
+	SourceName   string // the source's present name; empty while it is deleted
 	SourceBucket BucketID
-	Ancestor     layers.TimelineID
-	BranchLSN    wal.LSN
-	// HasForks says that living timelines branch from this one.
+	BranchLSN    wal.LSN // what it sees of the source, unless that was restored to something older
+	// HasForks says that living buckets were forked from this one.
 	HasForks bool
-	// Depth is the number of ancestors.
-	Depth int
+	// Ancestor is the timeline that Timeline branched from, Depth how many there are
+	// on the way to the root.
+	Ancestor layers.TimelineID
+	Depth    int
 	// Properties are the present ones. Attrs must not be changed.
 	Properties
 }
@@ -30,11 +31,12 @@ type Info struct {
 func (s *Store) info(b *bucket, n *node) Info {
 	i := Info{
 		Name: *b.name.Load(), Bucket: b.id, Timeline: n.id, Created: b.created,
-		HasForks: n.forks.Load() > 0, Depth: int(n.depth), Properties: b.propertiesAt(s.log.Visible()),
+		HasForks: b.forks.Load() > 0, Depth: int(n.depth), Properties: b.propertiesAt(s.log.Visible()),
 	}
-	if n.ancestorID != 0 {
-		i.Ancestor, i.BranchLSN, i.SourceBucket = n.ancestorID, n.branchLSN, n.source
-		if src := s.tree.bucket(n.source); src != nil && src.deleted.Load() == 0 {
+	i.Ancestor = n.ancestorID
+	if b.source != 0 {
+		i.BranchLSN, i.SourceBucket = n.sourceLSN, b.source
+		if src := s.tree.bucket(b.source); src != nil && src.deleted.Load() == 0 {
 			i.SourceName = *src.name.Load()
 		}
 	}

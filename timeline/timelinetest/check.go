@@ -58,7 +58,68 @@ func (c *Checker) Tree() error {
 			return fmt.Errorf("pins of %q are %+v, want %+v", b.name, got, want)
 		}
 	}
+	if err := c.family(); err != nil {
+		return err
+	}
 	return c.deleted()
+}
+
+// family compares which buckets were forked from which.
+func (c *Checker) family() error {
+	forks := make(map[timeline.BucketID][]string)
+	for _, name := range c.Oracle.Names() {
+		b := c.Oracle.names[name]
+		if b.source == nil {
+			continue
+		}
+		forks[b.source.id] = append(forks[b.source.id], name)
+		got, err := c.Store.Ancestry(name)
+		if err != nil {
+			return err
+		}
+		if err := b.checkAncestry(got); err != nil {
+			return fmt.Errorf("ancestry of %q: %w", name, err)
+		}
+	}
+	for id := range c.Oracle.buckets {
+		var got []string
+		limit := c.Rand.IntN(3)
+		for after := ""; ; after = got[len(got)-1] {
+			page := c.Store.Forks(id, "", after, limit)
+			for i := range page {
+				got = append(got, page[i].Name)
+			}
+			if limit == 0 || len(page) < limit {
+				break
+			}
+			c.Count.Add("page of forks")
+		}
+		if !slices.Equal(got, forks[id]) {
+			return fmt.Errorf("forks of bucket %d are %q, want %q", id, got, forks[id])
+		}
+	}
+	return nil
+}
+
+// checkAncestry compares the way from b to its root. What was purged ends it.
+func (b *bucket) checkAncestry(got []timeline.Ancestor) error {
+	for ; b.source != nil; b = b.source {
+		want := timeline.Ancestor{Bucket: b.source.id, BranchLSN: b.line.branch}
+		if !b.source.deleted {
+			want.Name = b.source.name
+		}
+		if len(got) == 0 && b.deleted {
+			return nil
+		}
+		if len(got) == 0 || got[0] != want {
+			return fmt.Errorf("%+v, want %+v first", got, want)
+		}
+		got = got[1:]
+	}
+	if len(got) != 0 {
+		return fmt.Errorf("%+v is too much", got)
+	}
+	return nil
 }
 
 // deleted compares what can be undeleted.
@@ -67,14 +128,14 @@ func (c *Checker) deleted() error {
 	for _, d := range c.Store.DeletedBuckets() {
 		b := c.Oracle.buckets[d.Bucket]
 		// A loose oracle may have dropped a timeline, at a later time than the store has come to.
-		can := b != nil && (b.line.undeletable(c.Oracle.now) || c.Oracle.loose && c.Oracle.now < b.line.undo)
+		can := b != nil && (b.line.undeletable(c.Oracle.due) || c.Oracle.loose && c.Oracle.due < b.line.undo)
 		if !can || !b.deleted || b.line.undo != d.Until {
 			return fmt.Errorf("bucket %+v cannot be undeleted until then", d)
 		}
 		got[b.id] = true
 	}
 	for id, b := range c.Oracle.buckets {
-		if b.deleted && b.line.undeletable(c.Oracle.now) && !got[id] {
+		if b.deleted && b.line.undeletable(c.Oracle.due) && !got[id] {
 			return fmt.Errorf("bucket %d (%q) can be undeleted, but is not among %v", id, b.name, got)
 		}
 	}

@@ -54,11 +54,11 @@ func (m *Model) stepWindow() error {
 func (m *Model) stepUndelete() error {
 	op := &Op{Kind: OpUndelete, Bucket: m.newName()}
 	var can, all []timeline.BucketID
-	now := m.store.Now()
+	m.lookAtClocks()
 	for id := timeline.BucketID(1); int(id) <= len(m.oracle.buckets)+10; id++ {
 		if b := m.oracle.buckets[id]; b != nil && b.deleted {
 			all = append(all, id)
-			if b.line.undeletable(now) {
+			if b.line.undeletable(m.oracle.due) {
 				can = append(can, id)
 			}
 		}
@@ -120,13 +120,14 @@ func (m *Model) Collect(mode gc.Mode) error {
 	m.count.AddN("collections", after.Collections-before.Collections)
 	m.count.AddN("rollups", after.Rollups-before.Rollups)
 	m.count.AddN("purged", after.Purged-before.Purged)
+	m.count.AddN("expired", after.Expired-before.Expired)
 	m.count.AddN("reclaimed bytes", after.ReclaimedBytes-before.ReclaimedBytes)
 	m.count.AddN("rewritten bytes", after.RewrittenBytes-before.RewrittenBytes)
 	m.count.Add("collect, " + mode.String())
 	if m.store.Err() != nil {
 		return nil
 	}
-	m.oracle.now = m.store.Now()
+	m.lookAtClocks()
 	if err != nil { // what it logged took place or not, and the store may know already
 		return errors.Join(m.oracle.advance(m.store.Visible(), m.store.Horizon()), m.oracle.Observe(m.store))
 	}
@@ -134,8 +135,11 @@ func (m *Model) Collect(mode gc.Mode) error {
 		return err
 	}
 	for _, b := range m.oracle.buckets {
-		if b.deleted && !b.line.dropped && b.line.undo <= m.oracle.now {
-			return fmt.Errorf("timeline %d could be undeleted until %d, it is %d, and a collection has not dropped it", b.line.id, b.line.undo, m.oracle.now)
+		if m.oracle.expired(b) {
+			return fmt.Errorf("bucket %d (%q) expires at %d, it is %d, and a collection has not deleted it", b.id, b.name, b.props.Expires, m.oracle.due)
+		}
+		if b.deleted && !b.line.dropped && b.line.undo <= m.oracle.due {
+			return fmt.Errorf("timeline %d could be undeleted until %d, it is %d, and a collection has not dropped it", b.line.id, b.line.undo, m.oracle.due)
 		}
 	}
 	return nil
@@ -147,7 +151,7 @@ func (m *Model) followCollection() error {
 		return nil
 	}
 	m.collecting = false
-	m.oracle.now = m.store.Now()
+	m.lookAtClocks()
 	if err := m.oracle.advance(m.store.Visible(), m.store.Horizon()); err != nil {
 		return err
 	}
@@ -247,7 +251,7 @@ func (m *Model) Everything() error {
 
 // Lease leases a bucket at an LSN.
 func (m *Model) Lease(bucket string, at wal.LSN, ttl time.Duration) error {
-	m.oracle.now = m.store.Now()
+	m.lookAtClocks()
 	err := m.store.Lease(bucket, at, ttl)
 	if err == nil {
 		m.oracle.lease(m.oracle.names[bucket].line, at, ttl)

@@ -119,14 +119,14 @@ func (m *Model) findValue() (name string, off int64, err error) {
 // Promise lets the oracle believe that a lease of a bucket lasts longer than it
 // does. For negative controls.
 func (m *Model) Promise(bucket string, at wal.LSN, ttl time.Duration) {
-	m.oracle.now = m.store.Now()
+	m.lookAtClocks()
 	m.oracle.lease(m.oracle.names[bucket].line, at, ttl)
 }
 
 // Follow lets the oracle know how far the log and the horizon have come, and
 // nothing else of what was done behind its back.
 func (m *Model) Follow() {
-	m.oracle.now = m.store.Now()
+	m.lookAtClocks()
 	if err := m.oracle.advance(m.store.Visible(), m.store.Horizon()); err != nil {
 		panic("BUG: " + err.Error())
 	}

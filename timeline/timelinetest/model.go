@@ -74,6 +74,11 @@ type Model struct {
 	// seen that the disk has recovered.
 	healedUntil time.Time
 	struck      bool // the disk has failed since the store was opened
+	// gap is a time in which the store was not running.
+	gap struct {
+		from  wal.LSN
+		until time.Duration // uptime at which it is crossed
+	}
 	// collecting says that a collection may have logged something.
 	collecting bool
 	arm        struct {
@@ -254,7 +259,7 @@ func (m *Model) note(format string, args ...any) {
 }
 
 func (m *Model) checker() *Checker {
-	m.oracle.now = m.store.Now()
+	m.lookAtClocks()
 	return &Checker{Store: m.store, Oracle: m.oracle, Rand: m.rng, Count: m.count}
 }
 
@@ -342,9 +347,18 @@ func injected(err error) bool {
 		errors.Is(err, storefs.ErrDiskFull) || errors.Is(err, timeline.ErrSlowDown)
 }
 
+// lookAtClocks lets the oracle know what time it is. For an hour after a start
+// across a longer gap nothing ends that had not ended before.
+func (m *Model) lookAtClocks() {
+	m.oracle.now = m.store.Now()
+	if m.oracle.due = m.oracle.now; m.clocks.Uptime() < m.gap.until {
+		m.oracle.due = min(m.oracle.now, m.gap.from)
+	}
+}
+
 // do runs op on the store and lets the oracle follow.
 func (m *Model) do(op *Op, look func(tx *timeline.Tx) error) error {
-	m.oracle.now = m.store.Now()
+	m.lookAtClocks()
 	op.asked, op.want = true, m.oracle.Expect(op)
 	execute(m.store, op, look)
 	m.note("%s", op)

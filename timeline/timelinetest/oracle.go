@@ -35,7 +35,6 @@ type line struct {
 	ancestor *line
 	branch   wal.LSN
 	depth    int
-	forks    int // living lineage children
 	bucket   *bucket
 	life
 	points map[pointKey][]Version
@@ -68,6 +67,7 @@ type bucket struct {
 	created wal.LSN
 	deleted bool
 	source  *bucket
+	forks   int // living buckets that were forked from it
 	props   timeline.Properties
 }
 
@@ -102,6 +102,13 @@ func (l *line) resolve(at wal.LSN) (*line, wal.LSN) {
 		l = l.ancestor
 	}
 	return l, at
+}
+
+func (l *line) ancestorID() layers.TimelineID {
+	if l.ancestor == nil {
+		return 0
+	}
+	return l.ancestor.id
 }
 
 // root returns the LSN at which the oldest timeline of the lineage began.
@@ -275,9 +282,7 @@ func (o *Oracle) Apply(op *Op) error {
 	case OpFork:
 		err = o.fork(b, op)
 	case OpDelete:
-		delete(o.names, b.name)
-		b.deleted = true
-		o.end(b.line, op)
+		o.end(b, op)
 	case OpRename:
 		delete(o.names, b.name)
 		b.name = op.To
@@ -316,6 +321,7 @@ func (o *Oracle) add(name string, l *line, source *bucket, info *timeline.Info, 
 	b := &bucket{id: info.Bucket, name: name, line: l, created: op.LSN, source: source, props: op.Props}
 	l.bucket = b
 	o.timelines[l.id], o.buckets[b.id], o.names[name] = l, b, b
+	b.countFork(1)
 	l.write(op)
 	return o.checkInfo(b, info, true)
 }
@@ -330,7 +336,6 @@ func (o *Oracle) fork(src *bucket, op *Op) error {
 	}
 	var errs []error
 	for i, name := range op.Names {
-		a.forks++
 		l := &line{birth: op.LSN, ancestor: a, branch: branch, depth: a.depth + 1, life: life{window: src.line.window}}
 		errs = append(errs, o.add(name, l, src, &op.Infos[i], op))
 	}
@@ -348,6 +353,13 @@ func (o *Oracle) pin(b *bucket, op *Op) error {
 	}
 	o.pins[op.Pin.ID] = want
 	return nil
+}
+
+// countFork counts b, or one less, among the living forks of its source.
+func (b *bucket) countFork(n int) {
+	if b.source != nil {
+		b.source.forks += n
+	}
 }
 
 // write applies the records of op.
@@ -372,9 +384,9 @@ func (l *line) write(op *Op) {
 // fresh set, the bucket's name and forks are compared too: they are the newest
 // ones, which the answer of an older operation need not show.
 func (o *Oracle) checkInfo(b *bucket, got *timeline.Info, fresh bool) error {
-	want := timeline.Info{Name: b.name, Bucket: b.id, Timeline: b.line.id, Created: b.created, Depth: b.line.depth, HasForks: b.line.forks > 0, Properties: b.props}
+	want := timeline.Info{Name: b.name, Bucket: b.id, Timeline: b.line.id, Created: b.created, Ancestor: b.line.ancestorID(), Depth: b.line.depth, HasForks: b.forks > 0, Properties: b.props}
 	if b.source != nil {
-		want.SourceBucket, want.Ancestor, want.BranchLSN = b.source.id, b.line.ancestor.id, b.line.branch
+		want.SourceBucket, want.BranchLSN = b.source.id, b.line.branch
 		if !b.source.deleted {
 			want.SourceName = b.source.name
 		}

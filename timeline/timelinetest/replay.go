@@ -45,7 +45,7 @@ func Replay(history []*Op, oracle *Oracle, v Variant, seed uint64) error {
 	}
 	// A replay collects nothing: what the oracle takes for gone may be there.
 	loose := *oracle
-	loose.loose, loose.now = true, r.store.Now()
+	loose.loose, loose.now, loose.due = true, r.store.Now(), r.store.Now()
 	loose.leases, loose.ways = nil, nil
 	if n := len(history); n > 0 { // collections log, too
 		end, _ := slices.BinarySearch(loose.lsns, history[n-1].LSN+1)

@@ -31,7 +31,17 @@ func (m *Model) open() error {
 	m.struck = false
 	clear(m.oracle.leases)
 	clear(m.oracle.ways)
-	m.oracle.now = s.Now()
+	m.gap.until = 0
+	if last := s.Visible(); last != 0 {
+		if h := s.Horizon(); h != 0 {
+			last = min(last, h)
+		}
+		if now := s.Now(); now > last && time.Duration(now-last) > time.Hour {
+			m.gap.from, m.gap.until = last, m.clocks.Uptime()+time.Hour
+			m.count.Add("start across a gap")
+		}
+	}
+	m.lookAtClocks()
 	return nil
 }
 

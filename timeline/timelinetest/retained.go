@@ -18,6 +18,7 @@ type retained struct {
 	undoTime time.Duration
 	horizon  wal.LSN // the durable one
 	now      wal.LSN // the store clock
+	due      wal.LSN // what has a time to end ends by this
 	leases   map[leaseKey]wal.LSN
 	ways     map[wayKey]wal.LSN // to leases from before the birth, until when
 	// loose: what others do at the same time decides on what is refused.
@@ -135,7 +136,7 @@ func (o *Oracle) expectUndelete(op *Op) error {
 		return timeline.ErrGone
 	case !b.deleted:
 		return timeline.ErrBucketExists
-	case !b.line.undeletable(o.now):
+	case !b.line.undeletable(o.due):
 		return timeline.ErrGone
 	case o.names[op.Bucket] != nil:
 		return timeline.ErrBucketExists
@@ -145,10 +146,14 @@ func (o *Oracle) expectUndelete(op *Op) error {
 
 func (l *line) undeletable(now wal.LSN) bool { return !l.dropped && now < l.undo }
 
-// end deletes the bucket of l.
-func (o *Oracle) end(l *line, op *Op) {
+// end deletes a bucket.
+func (o *Oracle) end(b *bucket, op *Op) {
+	delete(o.names, b.name)
+	b.deleted = true
+	b.countFork(-1)
+	l := b.line
 	undo := op.Undo
-	if undo == 0 && l.ancestor == nil {
+	if undo == 0 && b.source == nil {
 		undo = o.undoTime
 	}
 	if l.dropped = undo <= 0; !l.dropped {
@@ -157,9 +162,21 @@ func (o *Oracle) end(l *line, op *Op) {
 			l.undo = op.undo
 		}
 	}
-	if l.ancestor != nil {
-		l.ancestor.forks--
+}
+
+// expired reports whether a bucket is at its end.
+func (o *Oracle) expired(b *bucket) bool {
+	return !b.deleted && b.props.Expires != 0 && b.props.Expires <= o.due
+}
+
+// expire deletes an expired bucket of which the store has deleted the timeline;
+// undo is until when that can be undone.
+func (o *Oracle) expire(b *bucket, undo wal.LSN) error {
+	o.end(b, &Op{undo: undo})
+	if undo != 0 && (b.line.dropped || undo > o.now+wal.LSN(o.undoTime)) {
+		return fmt.Errorf("bucket %d expired and can be undeleted until %d, it is %d", b.id, undo, o.now)
 	}
+	return nil
 }
 
 func (o *Oracle) undelete(op *Op) error {
@@ -170,8 +187,9 @@ func (o *Oracle) undelete(op *Op) error {
 	b.deleted, b.name = false, op.Bucket
 	o.names[b.name] = b
 	b.line.undo = 0
-	if a := b.line.ancestor; a != nil {
-		a.forks++
+	b.countFork(1)
+	if b.props.Expires <= o.due {
+		b.props.Expires = 0
 	}
 	return o.checkInfo(b, &op.Infos[0], true)
 }
@@ -214,11 +232,20 @@ func (o *Oracle) Observe(s *timeline.Store) error {
 	}
 	for id, l := range o.timelines {
 		t := tree[id]
+		if b := l.bucket; o.expired(b) && (t == nil || t.Deleted != 0) {
+			var undo wal.LSN
+			if t != nil {
+				undo = t.Undo
+			}
+			if err := o.expire(b, undo); err != nil {
+				return err
+			}
+		}
 		if t == nil {
 			if !l.bucket.deleted {
 				return fmt.Errorf("timeline %d of %q is not in the tree", id, l.bucket.name)
 			}
-			if !l.dropped && l.undo > o.now {
+			if !l.dropped && l.undo > o.due {
 				return fmt.Errorf("timeline %d is not in the tree, it can be undeleted until %d", id, l.undo)
 			}
 			l.dropped, l.purged = true, true
@@ -232,10 +259,7 @@ func (o *Oracle) Observe(s *timeline.Store) error {
 }
 
 func (o *Oracle) observe(l *line, t *timeline.TreeLine) error {
-	var ancestor layers.TimelineID
-	if l.ancestor != nil {
-		ancestor = l.ancestor.id
-	}
+	ancestor := l.ancestorID()
 	if o.loose {
 		l.floor, l.undo = t.Floor, t.Undo
 	}
@@ -250,7 +274,7 @@ func (o *Oracle) observe(l *line, t *timeline.TreeLine) error {
 		return fmt.Errorf("deleted: %v", l.bucket.deleted)
 	case t.Dropped == 0 && (l.dropped || t.Undo != l.undo):
 		return fmt.Errorf("dropped: %v, undo until %d", l.dropped, l.undo)
-	case t.Dropped != 0 && !l.dropped && l.undo > o.now:
+	case t.Dropped != 0 && !l.dropped && l.undo > o.due:
 		return fmt.Errorf("dropped before its undo time was over, %d", l.undo)
 	}
 	l.dropped = t.Dropped != 0

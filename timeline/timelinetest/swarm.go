@@ -235,7 +235,7 @@ func (w *Swarm) settle(ops []*swarmOp, sights []sight) error {
 			return fmt.Errorf("%s: %w\nbefore it:\n%s", op, err, history(present[:i]))
 		}
 	}
-	w.oracle.now, w.oracle.horizon = w.store.Now(), w.store.Horizon()
+	w.oracle.now, w.oracle.due, w.oracle.horizon = w.store.Now(), w.store.Now(), w.store.Horizon()
 	if err := w.oracle.Observe(w.store); err != nil {
 		return err
 	}
@@ -255,6 +255,9 @@ func (w *Swarm) everything(c *Checker) error {
 	}
 	for _, name := range w.oracle.Names() {
 		for _, at := range []wal.LSN{w.oracle.Last(), c.RetainedLSN(name)} {
+			if at == 0 {
+				continue
+			}
 			if err := c.Whole(name, at); err != nil {
 				return err
 			}

@@ -1,0 +1,103 @@
+package timeline
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	"stemma/wal"
+)
+
+// expiry says that a bucket expires at an LSN.
+type expiry struct {
+	at     wal.LSN
+	bucket BucketID
+}
+
+func (e expiry) less(o expiry) bool {
+	return cmp.Or(cmp.Compare(e.at, o.at), cmp.Compare(e.bucket, o.bucket)) < 0
+}
+
+// due returns the store time up to which what has a time to end has ended: the
+// store clock, but that of the last commit for the first hour after a long gap.
+func (s *Store) due() wal.LSN {
+	return s.horizon.hold.Cap(s.clock.Now(), s.opts.Uptime())
+}
+
+// expireDue is the worker that ends what has expired.
+func (s *Store) expireDue() {
+	defer s.workers.Done()
+	if s.opts.CollectEvery < 0 {
+		return
+	}
+	tick := time.NewTicker(s.opts.CollectEvery)
+	defer tick.Stop()
+	work(s, tick.C, "expiry", &s.metrics.expiryErrors, func() (again bool, err error) {
+		return false, s.expire(s.closing)
+	})
+}
+
+// expire deletes buckets that have expired, and drops timelines whose undo time is
+// over. Both cost nothing when there are none.
+func (s *Store) expire(ctx context.Context) error {
+	for {
+		n, err := s.expireBuckets(ctx)
+		if err != nil {
+			return fmt.Errorf("delete %d expired buckets: %w", n, err)
+		}
+		if n < maxExpiriesEach {
+			return s.dropExpired(ctx)
+		}
+	}
+}
+
+// maxExpiriesEach bounds the buckets that one commit deletes.
+const maxExpiriesEach = 1000
+
+// expireBuckets deletes some of the buckets that have expired, as DeleteBucket with
+// Force does, and returns how many.
+func (s *Store) expireBuckets(ctx context.Context) (int, error) {
+	s.treeMu.Lock()
+	now := s.due()
+	var ops []treeOp
+	s.tree.mu.RLock()
+	s.tree.mu.expiries.Scan(func(e expiry) bool {
+		if e.at > now || len(ops) == maxExpiriesEach {
+			return false
+		}
+		b := s.tree.mu.buckets[e.bucket]
+		ops = append(ops, treeOp{tag: opDelete, bucket: b.id, timeline: b.last().id, lsn: s.undoUntil(b, 0), name: *b.name.Load()})
+		return true
+	})
+	s.tree.mu.RUnlock()
+	if len(ops) == 0 {
+		s.treeMu.Unlock()
+		return 0, nil
+	}
+	lsn, err := s.changeTree(ctx, ops)
+	if err != nil {
+		return len(ops), err
+	}
+	s.at(StepExpireLogged)
+	s.metrics.expired.Add(int64(len(ops)))
+	s.treeMu.Lock()
+	defer s.treeMu.Unlock()
+	for i := range ops {
+		s.tree.forgetName(ops[i].name, ops[i].bucket, lsn)
+	}
+	return len(ops), nil
+}
+
+// setExpiryLocked says when a living bucket expires; zero: never.
+func (t *tree) setExpiryLocked(b *bucket, old, at wal.LSN) {
+	if t.mu.expiries == nil || old == at {
+		return // a replay: index makes it
+	}
+	if old != 0 {
+		t.mu.expiries.Delete(expiry{old, b.id})
+	}
+	if at != 0 {
+		t.mu.expiries.Set(expiry{at, b.id})
+	}
+}
