@@ -15,6 +15,7 @@ type Namespace byte
 // The namespaces. Uploads is not inherited by forks and has no history.
 const (
 	NamespaceConfig   Namespace = 0x10
+	NamespaceMerges   Namespace = 0x18 // what was merged in, by timeline; written by the engine itself
 	NamespaceObjects  Namespace = 0x20
 	NamespaceVersions Namespace = 0x30
 	NamespacePages    Namespace = 0x40

@@ -112,25 +112,30 @@ func (s *Store) Update(ctx context.Context, name string, locks []Lock, fn func(t
 		set = set.sorted()
 		s.stripes.lock(set)
 		defer s.stripes.unlock(set)
-		return s.transact(ctx, name, bk, n, fn)
+		return s.transact(ctx, name, bk, n, s.opts.maxCommitBytes(), fn)
 	})
 }
 
 // Exclusive is Update with the timeline's gate held exclusively: no other
 // commit to the timeline runs meanwhile, so scans hold at the commit.
 func (s *Store) Exclusive(ctx context.Context, name string, fn func(tx *Tx) error) (wal.LSN, error) {
+	return s.exclusive(ctx, name, s.opts.maxCommitBytes(), fn)
+}
+
+// exclusive is Exclusive with a commit of up to so many bytes.
+func (s *Store) exclusive(ctx context.Context, name string, maxBytes int, fn func(tx *Tx) error) (wal.LSN, error) {
 	if err := s.admit(ctx, nil); err != nil {
 		return 0, err
 	}
 	return s.retryMoved(ctx, name, func(bk *bucket, n *node) (wal.LSN, error) {
 		n.gate.Lock()
 		defer n.gate.Unlock()
-		return s.transact(ctx, name, bk, n, fn)
+		return s.transact(ctx, name, bk, n, maxBytes, fn)
 	})
 }
 
 // transact runs fn on the newest visible state of n and commits its batch.
-func (s *Store) transact(ctx context.Context, name string, bk *bucket, n *node, fn func(tx *Tx) error) (wal.LSN, error) {
+func (s *Store) transact(ctx context.Context, name string, bk *bucket, n *node, maxBytes int, fn func(tx *Tx) error) (wal.LSN, error) {
 	if !bk.leadsTo(name, n) {
 		return 0, errMoved
 	}
@@ -147,7 +152,7 @@ func (s *Store) transact(ctx context.Context, name string, bk *bucket, n *node, 
 	if tx.Len() == 0 {
 		return visible, nil
 	}
-	if err := tx.check(s.opts.maxCommitBytes()); err != nil {
+	if err := tx.check(maxBytes); err != nil {
 		return 0, err
 	}
 	if err := s.admitSpace(&tx.Batch); err != nil {

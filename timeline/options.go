@@ -9,6 +9,7 @@ import (
 
 	"stemma/gc"
 	"stemma/layers"
+	"stemma/wal"
 )
 
 // Options of a store. Zero values take the defaults named.
@@ -120,6 +121,10 @@ func (o *Options) setDefaults() error {
 func (o *Options) maxCommitBytes() int {
 	return int(min(8<<20, o.WALSegmentBytes/2))
 }
+
+// maxMergeBytes bounds the payload of the commit of a merge: what fits into a segment
+// of the log.
+func (o *Options) maxMergeBytes() int { return wal.MaxPayload(o.WALSegmentBytes) }
 
 // maxFrozen bounds the memlayers that wait for their flush.
 const maxFrozen = 4

@@ -203,7 +203,7 @@ func (r *recovery) replay() error {
 	s.clock = newStoreClock(s.opts.Now, s.opts.Uptime, last)
 	log, rec, err := wal.Open(wal.Options{
 		FS: s.opts.FS, Dir: s.path(walDir), Logger: s.opts.Logger,
-		SegmentBytes: s.opts.WALSegmentBytes, MaxCommitBytes: s.opts.maxCommitBytes(),
+		SegmentBytes: s.opts.WALSegmentBytes, MaxCommitBytes: s.opts.maxMergeBytes(),
 		NextLSN: func(last wal.LSN) wal.LSN { return s.clock.next(last) },
 		Apply:   s.apply, ReplayFrom: r.flushed.lsn, DurableLSN: last,
 	}, r.commit)

@@ -362,7 +362,7 @@ func (n *node) applyRollup(r *rollup, seq uint64) {
 
 // inheritedNamespaces are those that a fork sees of its ancestors, in key order.
 var inheritedNamespaces = []layers.Namespace{
-	layers.NamespaceConfig, layers.NamespaceObjects, layers.NamespaceVersions, layers.NamespacePages, layers.NamespaceK2V,
+	layers.NamespaceConfig, layers.NamespaceMerges, layers.NamespaceObjects, layers.NamespaceVersions, layers.NamespacePages, layers.NamespaceK2V,
 }
 
 // writeRollups writes the records of rollups that are sorted by timeline.

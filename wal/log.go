@@ -69,7 +69,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("wal: segments of %d bytes: want a multiple of %d from %d to %d",
 			o.SegmentBytes, blockBytes, minSegmentBytes, maxSegmentBytes)
 	}
-	fits := int(maxPayload(usableBytes(o.SegmentBytes)) - frameHeaderBytes)
+	fits := MaxPayload(o.SegmentBytes)
 	if o.MaxCommitBytes == 0 {
 		o.MaxCommitBytes = min(defaultMaxCommitBytes, fits)
 	}
@@ -81,6 +81,11 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("wal: replay from LSN %d: want one below %d", o.ReplayFrom, MaxLSN)
 	}
 	return o, nil
+}
+
+// MaxPayload returns the largest payload that fits into a segment of so many bytes.
+func MaxPayload(segmentBytes int64) int {
+	return int(maxPayload(usableBytes(segmentBytes)) - frameHeaderBytes)
 }
 
 // usableBytes returns what groups with commits may use of a segment: all but

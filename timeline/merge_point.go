@@ -1,0 +1,200 @@
+package timeline
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"stemma/layers"
+	"stemma/wal"
+)
+
+// mergePoint says that a timeline, as of source, was merged in by the commit at lsn.
+type mergePoint struct{ source, lsn wal.LSN }
+
+// maxMergePoints bounds what a target remembers of one source. What a forgotten
+// merge wrote counts as written by the target: merges find more conflicts, never
+// fewer.
+const maxMergePoints = 1024
+
+// Records of NamespaceMerges: the key is the source timeline (8 bytes, big-endian),
+// the meta is that of appendMergePoints, the record's own LSN is that of the newest
+// merge. They are inherited by forks and copied by nothing else, for they speak of
+// the records beside them.
+const mergePointsVersion = 1
+
+// appendMergePoints appends the meta of a record whose commit merges source.
+//
+//	byte     version, 1
+//	uvarint  LSN of the source that this commit merges
+//	uvarint  count of earlier merges, newest first
+//	each     uvarints: how far its source LSN and its own LSN lie below those of
+//	         the one before, or in the first: its source LSN below, its own LSN
+func appendMergePoints(dst []byte, source wal.LSN, earlier []mergePoint) []byte {
+	dst = append(dst, mergePointsVersion)
+	dst = binary.AppendUvarint(dst, uint64(source))
+	dst = binary.AppendUvarint(dst, uint64(len(earlier)))
+	above := source
+	for i, p := range earlier {
+		dst = binary.AppendUvarint(dst, uint64(above-p.source))
+		if i == 0 {
+			dst = binary.AppendUvarint(dst, uint64(p.lsn))
+		} else {
+			dst = binary.AppendUvarint(dst, uint64(earlier[i-1].lsn-p.lsn))
+		}
+		above = p.source
+	}
+	return dst
+}
+
+// decodeMergePoints returns the points of a record, newest first. Errors: ErrCorrupt.
+func decodeMergePoints(r *layers.Record) ([]mergePoint, error) {
+	d := decoder{p: r.Meta}
+	if v := d.byte(); d.err == nil && v != mergePointsVersion {
+		d.fail("unknown version")
+	}
+	points := []mergePoint{{source: d.lsn(), lsn: r.LSN}}
+	n := d.uvarint()
+	if n > maxMergePoints {
+		d.fail("too many merge points")
+	}
+	for i := uint64(0); i < n && d.err == nil; i++ {
+		last := points[len(points)-1]
+		below, lsn := d.lsn(), d.lsn()
+		p := mergePoint{source: last.source - below, lsn: lsn}
+		if i > 0 {
+			p.lsn = last.lsn - lsn
+		}
+		if below > last.source || i > 0 && (lsn == 0 || lsn > last.lsn) || p.lsn >= last.lsn {
+			d.fail("merge points out of order")
+		}
+		points = append(points, p)
+	}
+	if d.err == nil && len(d.p) > 0 {
+		d.fail("bytes left over")
+	}
+	if d.err != nil {
+		return nil, fmt.Errorf("decode merge points %s at %d: %w", r.Key, r.LSN, d.err)
+	}
+	return points, nil
+}
+
+func mergePointKey(id layers.TimelineID) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(id))
+}
+
+// mergePoints returns what the view knows of merges of a timeline, newest first.
+func (v *View) mergePoints(id layers.TimelineID) ([]mergePoint, error) {
+	rec, err := v.Get(layers.NamespaceMerges, mergePointKey(id))
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return decodeMergePoints(&rec)
+}
+
+// mergeBase is where a merge starts from.
+type mergeBase struct {
+	common
+	// source and at are the newest point on the source's ancestry that the target has
+	// had: that where they branched, or what was merged since.
+	source *node
+	at     wal.LSN
+	// ours are the LSNs of merges of points on the source's ancestry: what they wrote
+	// to the target is nothing of its own.
+	ours []wal.LSN
+	// line is the ancestry of the source down to the common timeline, that excluded.
+	line []mergeLine
+}
+
+// mergeLine is one timeline of the source's ancestry, what the source sees of it, and
+// what the target has had of it, newest first.
+type mergeLine struct {
+	node   *node
+	upTo   wal.LSN
+	points []mergePoint
+}
+
+// merged reports whether earlier merges moved the base up.
+func (b *mergeBase) merged() bool { return b.source != b.node || b.at != b.lsn() }
+
+// findMergeBase looks for what the target has already had of the source.
+func findMergeBase(source, target *View) (mergeBase, bool, error) {
+	c, ok := commonPoint(source.node, source.lsn, target.node, wal.MaxLSN)
+	if !ok {
+		return mergeBase{}, false, nil
+	}
+	b := mergeBase{common: c, source: c.node, at: c.lsn()}
+	for n, upTo := source.node, source.lsn; n != c.node; {
+		points, err := target.mergePoints(n.id)
+		if err != nil {
+			return mergeBase{}, false, err
+		}
+		b.line = append(b.line, mergeLine{n, upTo, points})
+		for _, p := range points {
+			if p.source <= upTo {
+				b.ours = append(b.ours, p.lsn)
+			}
+			// On one ancestry LSNs rise from timeline to timeline. Of a newer point the
+			// target has had what came before it, too.
+			if had := min(p.source, upTo); had > b.at {
+				b.source, b.at = n, had
+			}
+		}
+		p := n.parent()
+		if p == nil {
+			return mergeBase{}, false, nil // purged under our hands
+		}
+		n, upTo = p.node, min(upTo, p.lsn)
+	}
+	slices.Sort(b.ours)
+	return b, true, nil
+}
+
+// maxMergeLine bounds the timelines that one merge notes as merged.
+const maxMergeLine = 64
+
+// putMergePoints writes that the source was merged, and with it what it inherits of
+// timelines between the two.
+func (b *mergeBase) putMergePoints(batch *Batch) {
+	for _, l := range b.line[:min(len(b.line), maxMergeLine)] {
+		if len(l.points) > 0 && l.points[0].source >= l.upTo {
+			continue
+		}
+		earlier := l.points[:min(len(l.points), maxMergePoints)]
+		batch.Put(layers.NamespaceMerges, mergePointKey(l.node.id), appendMergePoints(nil, l.upTo, earlier), nil)
+	}
+}
+
+// forgottenEach bounds the merge points that one merge looks at in search of those
+// that nobody can need any more.
+const forgottenEach = 256
+
+// forgetMerges deletes the points of timelines that were purged, some with every
+// merge, from a place that moves on with the LSN.
+func (s *Store) forgetMerges(tx *Tx) error {
+	start := layers.TimelineID(1 + uint64(tx.LSN())%uint64(max(s.tree.newest(), 1)))
+	scan := tx.Scan(layers.NamespaceMerges, nil, nil)
+	defer scan.Close()
+	ok := scan.SeekGE(mergePointKey(start))
+	for range forgottenEach {
+		if !ok {
+			break
+		}
+		key := scan.Record().Key.User()
+		if len(key) == 8 && s.tree.node(layers.TimelineID(binary.BigEndian.Uint64(key))) == nil {
+			tx.Delete(layers.NamespaceMerges, slices.Clone(key))
+		}
+		ok = scan.Next()
+	}
+	return scan.Err()
+}
+
+// newest returns the id of the newest timeline.
+func (t *tree) newest() layers.TimelineID {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.lastTimeline
+}

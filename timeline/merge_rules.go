@@ -1,0 +1,93 @@
+package timeline
+
+import (
+	"bytes"
+
+	"stemma/layers"
+)
+
+// Side says whose version of a key a merge takes.
+type Side byte
+
+// The sides.
+const (
+	// Neither leaves the conflict open: nothing is merged.
+	Neither Side = iota
+	// Theirs is the source of the merge.
+	Theirs
+	// Ours is the target.
+	Ours
+)
+
+// MergeAction says what a merge does with a key that the source has changed.
+type MergeAction byte
+
+// The actions.
+const (
+	// MergePut takes the source's value.
+	MergePut MergeAction = 1 + iota
+	// MergeDelete deletes what the source has deleted.
+	MergeDelete
+	// MergeSame does nothing: both sides have the same, or nothing.
+	MergeSame
+	// MergeKeep does nothing: both have changed the key, and the target wins.
+	MergeKeep
+	// MergeConflict is a conflict that nobody has decided: there is no merge.
+	MergeConflict
+)
+
+var mergeActionNames = [...]string{MergePut: "put", MergeDelete: "delete", MergeSame: "same", MergeKeep: "keep", MergeConflict: "conflict"}
+
+func (a MergeAction) String() string { return mergeActionNames[a] }
+
+// MergeEntry is one key that the source of a merge has changed. It is valid
+// during the call that gets it; Meta and Body of the records may be kept.
+type MergeEntry struct {
+	NS     layers.Namespace
+	Key    []byte
+	Theirs *layers.Record // what the source has; nil: it deleted the key
+	Ours   *layers.Record // what the target has now; nil: nothing
+	// Conflict says that the target has changed the key, too, to something else.
+	Conflict bool
+	Action   MergeAction
+}
+
+// MergeRules are what a merge must know of the contents of records.
+type MergeRules struct {
+	// Namespaces that are merged, each key by itself. Default: NamespaceObjects.
+	Namespaces []layers.Namespace
+	// Same reports whether two values hold the same content, however it was written.
+	// Default: same Meta and Body.
+	Same func(a, b *layers.Record) (bool, error)
+	// Resolve says who wins a conflict. Default: Neither.
+	Resolve func(e *MergeEntry) (Side, error)
+	// Take writes what taking the source's side of a key means, for MergePut and
+	// MergeDelete. Bodies go by handle. Default: the record with the same Meta and Body,
+	// or a tombstone.
+	Take func(tx *Tx, e *MergeEntry) error
+}
+
+func (r MergeRules) withDefaults() MergeRules {
+	if r.Namespaces == nil {
+		r.Namespaces = []layers.Namespace{layers.NamespaceObjects}
+	}
+	if r.Same == nil {
+		r.Same = func(a, b *layers.Record) (bool, error) {
+			return bytes.Equal(a.Meta, b.Meta) && bytes.Equal(a.Body, b.Body), nil
+		}
+	}
+	if r.Resolve == nil {
+		r.Resolve = func(*MergeEntry) (Side, error) { return Neither, nil }
+	}
+	if r.Take == nil {
+		r.Take = func(tx *Tx, e *MergeEntry) error {
+			if e.Theirs == nil {
+				tx.Delete(e.NS, bytes.Clone(e.Key))
+			} else {
+				tx.Put(e.NS, bytes.Clone(e.Key), e.Theirs.Meta, e.Theirs.Body)
+			}
+			return nil
+		}
+	}
+	return r
+}
