@@ -4,26 +4,19 @@ import (
 	"bytes"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/valyala/fasthttp"
 )
 
 // appendCanonical appends the canonical request: method, path, query, signed
-// headers, their names, payload hash. latin1 says that the bytes of the headers
-// were signed as characters of Latin-1, in UTF-8.
-func appendCanonical(dst []byte, h *fasthttp.RequestHeader, t *Target, sig *signature, path []byte, hash string, presigned, latin1 bool) []byte {
+// headers, their names, payload hash.
+func appendCanonical(dst []byte, h *fasthttp.RequestHeader, t *Target, sig *signature, path []byte, hash string, presigned bool) []byte {
 	dst = append(append(dst, h.Method()...), '\n')
 	dst = append(append(dst, path...), '\n')
 	dst = append(appendCanonicalQuery(dst, t.Params, presigned), '\n')
 	for name := range strings.SplitSeq(sig.headers, ";") {
 		dst = append(append(dst, name...), ':')
-		from := len(dst)
-		dst = appendCanonicalValues(dst, h, name)
-		if latin1 {
-			dst = appendLatin1(dst[:from], string(dst[from:]))
-		}
-		dst = append(dst, '\n')
+		dst = append(appendCanonicalValues(dst, h, name), '\n')
 	}
 	dst = append(dst, '\n')
 	dst = append(append(dst, sig.headers...), '\n')
@@ -79,24 +72,4 @@ func appendCanonicalValues(dst []byte, h *fasthttp.RequestHeader, name string) [
 		}
 	}
 	return dst
-}
-
-// appendLatin1 appends each byte of s as the character of that number.
-func appendLatin1(dst []byte, s string) []byte {
-	for i := range len(s) {
-		dst = utf8.AppendRune(dst, rune(s[i]))
-	}
-	return dst
-}
-
-// beyondASCII reports whether a signed header has a byte that ASCII lacks.
-func beyondASCII(h *fasthttp.RequestHeader, sig *signature) bool {
-	for name := range strings.SplitSeq(sig.headers, ";") {
-		for _, value := range h.PeekAll(name) {
-			if bytes.ContainsFunc(value, func(r rune) bool { return r >= utf8.RuneSelf }) {
-				return true
-			}
-		}
-	}
-	return false
 }

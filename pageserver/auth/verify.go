@@ -32,7 +32,6 @@ type Verifier struct {
 // work is the memory that the check of a signature needs.
 type work struct {
 	path      []byte // as it is signed
-	latin1    bool   // so are the headers
 	canonical []byte
 	toSign    []byte
 	lower     []byte // the name of a header
@@ -136,9 +135,12 @@ func headerTime(h *fasthttp.RequestHeader) (time.Time, string, error) {
 		}
 		return at, s, nil
 	}
-	at, err := fasthttp.ParseHTTPDate(h.Peek(fasthttp.HeaderDate))
+	date := h.Peek(fasthttp.HeaderDate)
+	at, err := fasthttp.ParseHTTPDate(date)
 	if err != nil {
-		return time.Time{}, "", errNoDate
+		if at, err = time.Parse(time.RFC1123Z, string(date)); err != nil { // as Python's clients write it
+			return time.Time{}, "", errNoDate
+		}
 	}
 	at = at.UTC()
 	return at, at.Format(dateTimeForm), nil
@@ -259,24 +261,13 @@ func (v *Verifier) check(h *fasthttp.RequestHeader, t *Target, sig *signature, p
 		panic("BUG: " + err.Error()) // validHex
 	}
 	signingKey := v.cache.get(&key, p.scope)
-	w.path, w.latin1 = AppendEscaped(w.path[:0], t.Path, true), false
+	w.path = AppendEscaped(w.path[:0], t.Path, true)
 	if w.signs(h, t, sig, p, hash, &signingKey, &claimed) {
 		v.cache.put(&key, p.scope, signingKey)
 		p.Key, p.signingKey = key, signingKey
 		return nil
 	}
-	refusal := w.refusal(sig)
-	if !w.signsOtherwise(h, t, sig, p, hash, &signingKey, &claimed) {
-		return refusal
-	}
-	v.cache.put(&key, p.scope, signingKey)
-	p.Key, p.signingKey = key, signingKey
-	return nil
-}
-
-// refusal says what should have been signed.
-func (w *work) refusal(sig *signature) *Error {
-	return &Error{
+	refusal := &Error{
 		Code: ErrChunkSignature.Code, Message: ErrChunkSignature.Message,
 		Fields: []Field{
 			{"AWSAccessKeyId", sig.accessKey},
@@ -285,30 +276,23 @@ func (w *work) refusal(sig *signature) *Error {
 			{"CanonicalRequest", string(w.canonical)},
 		},
 	}
-}
-
-// signsOtherwise is signs in the other forms that clients sign a request in: the
-// path as they sent it; headers beyond ASCII as the characters that they had before
-// they went out in Latin-1, as Python's do.
-func (w *work) signsOtherwise(h *fasthttp.RequestHeader, t *Target, sig *signature, p *Proof, hash string, key, claimed *[sha256.Size]byte) bool {
-	raw := !bytes.Equal(w.path, t.RawPath)
-	if beyondASCII(h, sig) {
-		if w.latin1 = true; w.signs(h, t, sig, p, hash, key, claimed) {
-			return true
-		}
-		w.latin1 = false
+	if bytes.Equal(w.path, t.RawPath) {
+		return refusal
 	}
-	if !raw {
-		return false
-	}
+	// Some clients sign the path as they sent it.
 	w.path = append(w.path[:0], t.RawPath...)
-	return w.signs(h, t, sig, p, hash, key, claimed)
+	if w.signs(h, t, sig, p, hash, &signingKey, &claimed) {
+		v.cache.put(&key, p.scope, signingKey)
+		p.Key, p.signingKey = key, signingKey
+		return nil
+	}
+	return refusal
 }
 
 // signs reports whether the signature claimed is that of the request with the
 // path w.path. It leaves the canonical request and what is signed in w.
 func (w *work) signs(h *fasthttp.RequestHeader, t *Target, sig *signature, p *Proof, hash string, key, claimed *[sha256.Size]byte) bool {
-	w.canonical = appendCanonical(w.canonical[:0], h, t, sig, w.path, hash, p.Presigned, w.latin1)
+	w.canonical = appendCanonical(w.canonical[:0], h, t, sig, w.path, hash, p.Presigned)
 	w.toSign = appendStringToSign(w.toSign[:0], p.date, p.scope, w.canonical)
 	sum := mac(key[:], w.toSign)
 	return subtle.ConstantTimeCompare(sum[:], claimed[:]) == 1

@@ -129,7 +129,7 @@ func BenchmarkListXML(b *testing.B) {
 	var buf []byte
 	b.ReportAllocs()
 	for b.Loop() {
-		w := l.begin(buf[:0], "bucket")
+		w := l.begin(buf[:0], "bucket", "")
 		l.finish(w, res, false)
 		buf = w.bytes()
 		b.SetBytes(int64(len(w.bytes())))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"math"
 	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
@@ -53,6 +55,17 @@ func (l *listing) name(s string) string {
 	return s
 }
 
+// plainPrefix returns the prefix as the first version of ListObjects writes it: some clients
+// decode it and some do not, so it is left alone where that is the same.
+func (l *listing) plainPrefix() string {
+	if strings.ContainsFunc(l.prefix, func(c rune) bool {
+		return c == '%' || c == '+' || c == utf8.RuneError || c < ' ' && c != '\t' && c != '\n' && c != '\r'
+	}) {
+		return l.name(l.prefix)
+	}
+	return l.prefix
+}
+
 func listObjects(ctx context.Context, r *request) error {
 	l, err := r.parseListing("max-keys")
 	if err != nil {
@@ -69,7 +82,7 @@ func listObjects(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	w := l.begin(r.bodyBuffer(), r.bucket)
+	w := l.begin(r.bodyBuffer(), r.bucket, l.plainPrefix())
 	w.text("Marker", l.name(marker))
 	w.optional("NextMarker", l.name(res.NextMarker))
 	l.finish(w, res, true)
@@ -99,7 +112,7 @@ func listObjectsV2(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	w := l.begin(r.bodyBuffer(), r.bucket)
+	w := l.begin(r.bodyBuffer(), r.bucket, l.name(l.prefix))
 	w.optional("StartAfter", l.name(after))
 	if continued {
 		w.text("ContinuationToken", token)
@@ -113,10 +126,10 @@ func listObjectsV2(ctx context.Context, r *request) error {
 }
 
 // begin writes what both versions begin with, to buf.
-func (l *listing) begin(buf []byte, bucket string) *xmlWriter {
+func (l *listing) begin(buf []byte, bucket, prefix string) *xmlWriter {
 	w := appendResult(buf, "ListBucketResult")
 	w.text("Name", bucket)
-	w.text("Prefix", l.name(l.prefix))
+	w.text("Prefix", prefix)
 	w.optional("Delimiter", l.name(l.delimiter))
 	w.int("MaxKeys", l.max)
 	if l.url {

@@ -8,14 +8,15 @@ import (
 	"stemma/pageserver/object"
 )
 
-// putLength refuses a body whose length nobody told, or that is too long.
+// putLength refuses a body whose end nobody tells, or that is too long. The end is
+// told by a length or by the transfer coding.
 func (r *request) putLength() error {
 	n, given := contentLength(r.header())
 	decoded, err := r.decodedLength()
 	switch {
 	case err != nil:
 		return err
-	case !given, n < 0 && decoded < 0:
+	case !given, n < 0 && decoded < 0 && r.proof.Payload.Chunked():
 		return &apiError{code: "MissingContentLength"}
 	case !r.proof.Payload.Chunked() && n > object.MaxPartBytes, decoded > object.MaxPartBytes:
 		return &apiError{code: "EntityTooLarge", fields: []auth.Field{

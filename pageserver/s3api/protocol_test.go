@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -133,11 +135,28 @@ func TestMissingLength(t *testing.T) {
 		c.send(s.head(putCall(path), -1))
 		c.wantAnswer("PUT", 411, "MissingContentLength")
 		c = s.dial()
-		c.send(strings.TrimSuffix(s.head(putCall(path), -1), "\r\n") + "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n")
+		chunked := call{method: "PUT", path: path, hash: "STREAMING-UNSIGNED-PAYLOAD-TRAILER"}
+		c.send(strings.TrimSuffix(s.head(chunked, -1), "\r\n") + "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n")
 		c.wantAnswer("PUT", 411, "MissingContentLength")
 	}
-	// The transfer coding may tell the end when the decoded length is known.
+	// The transfer coding may tell the end.
 	c := s.dial()
+	sum := sha256.Sum256([]byte("hello world"))
+	coded := strings.TrimSuffix(s.head(call{method: "PUT", path: "/b-1/k", hash: hex.EncodeToString(sum[:])}, -1), "\r\n") + "Transfer-Encoding: chunked\r\n\r\n"
+	c.send(coded + "6\r\nhello \r\n5\r\nworld\r\n0\r\n\r\n")
+	c.wantAnswer("PUT", 200, "")
+	c.send(coded + "5\r\nhello\r\n0\r\n\r\n")
+	c.wantAnswer("PUT", 400, "XAmzContentSHA256Mismatch")
+	if got := s.get("/b-1/k"); got != "hello world" {
+		t.Fatalf("%q", got)
+	}
+	cut := s.dial()
+	cut.send(coded + "6\r\nhello \r\n5\r\nwor")
+	if err := cut.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	cut.wantAnswer("PUT", 400, "IncompleteBody")
+	// The decoded length tells it, too.
 	head := s.head(call{method: "PUT", path: "/b-1/k", hash: "STREAMING-UNSIGNED-PAYLOAD-TRAILER", headers: []string{"x-amz-decoded-content-length", "5"}}, -1)
 	c.send(strings.TrimSuffix(head, "\r\n") + "Transfer-Encoding: chunked\r\n\r\na\r\n5\r\nhello\r\n\r\n5\r\n0\r\n\r\n\r\n0\r\n\r\n")
 	c.wantAnswer("PUT", 200, "")
