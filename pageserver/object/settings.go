@@ -31,6 +31,7 @@ type Settings struct {
 	// Configurations that were set; nil ones were not.
 	CORS       *CORS       `json:"cors,omitempty"`
 	Encryption *Encryption `json:"encryption,omitempty"`
+	Lifecycle  *Lifecycle  `json:"lifecycle,omitempty"`
 }
 
 // MaxSettingsBytes bounds the encoded settings of a bucket.

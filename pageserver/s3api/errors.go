@@ -98,9 +98,10 @@ var codes = map[string]struct {
 	"XAmzContentSHA256Mismatch":         {400, "The provided 'x-amz-content-sha256' header does not match what was computed."},
 
 	// Of the configuration of buckets.
-	"AccessForbidden":         {403, "Access forbidden"},
-	"NoSuchCORSConfiguration": {404, "The CORS configuration does not exist"},
-	"NoSuchTagSet":            {404, "The TagSet does not exist"},
+	"AccessForbidden":                                {403, "Access forbidden"},
+	"NoSuchCORSConfiguration":                        {404, "The CORS configuration does not exist"},
+	"NoSuchTagSet":                                   {404, "The TagSet does not exist"},
+	"NoSuchLifecycleConfiguration":                   {404, "The lifecycle configuration does not exist"},
 	"ServerSideEncryptionConfigurationNotFoundError": {404, "The server side encryption configuration was not found"},
 }
 
