@@ -32,6 +32,12 @@ type Settings struct {
 	CORS       *CORS       `json:"cors,omitempty"`
 	Encryption *Encryption `json:"encryption,omitempty"`
 	Lifecycle  *Lifecycle  `json:"lifecycle,omitempty"`
+
+	Website      *Website        `json:"website,omitempty"`
+	Logging      *Logging        `json:"logging,omitempty"`
+	Notification *Notification   `json:"notification,omitempty"`
+	Payment      *RequestPayment `json:"payment,omitempty"`
+	Acceleration *Acceleration   `json:"acceleration,omitempty"`
 }
 
 // MaxSettingsBytes bounds the encoded settings of a bucket.

@@ -69,3 +69,53 @@ func (r *request) readConfig(root string, v any) error {
 func (r *request) sendConfig(root string, v any) {
 	r.sendXML(&xmlWriter{marshalXML(root, v)})
 }
+
+// config is a part of the configuration that is one document, which T is.
+type config[T any] struct {
+	root   string // of the document
+	absent string // code of the error when it was never set; empty: unset is the answer then
+	unset  T
+	// of returns where the settings have it.
+	of func(*object.Settings) **T
+	// check refuses a document, and may complete it.
+	check func(context.Context, *request, *T) error
+	// tell sets headers that go with the document; nil: none.
+	tell func(*request, *T)
+}
+
+// get, put and delete are the operations.
+
+func (c config[T]) get(ctx context.Context, r *request) error {
+	set, err := r.settings(ctx)
+	if err != nil {
+		return err
+	}
+	doc := *c.of(set)
+	if doc == nil {
+		if c.absent != "" {
+			return &apiError{code: c.absent}
+		}
+		doc = &c.unset
+	}
+	if c.tell != nil {
+		c.tell(r, doc)
+	}
+	r.sendConfig(c.root, doc)
+	return nil
+}
+
+func (c config[T]) put(ctx context.Context, r *request) error {
+	doc := new(T)
+	if err := r.readConfig(c.root, doc); err != nil {
+		return err
+	}
+	err := r.updateSettings(ctx, func() error { return c.check(ctx, r, doc) }, func(set *object.Settings) { *c.of(set) = doc })
+	if err == nil && c.tell != nil {
+		c.tell(r, doc)
+	}
+	return err
+}
+
+func (c config[T]) delete(ctx context.Context, r *request) error {
+	return r.deleteSettings(ctx, func(set *object.Settings) { *c.of(set) = nil })
+}

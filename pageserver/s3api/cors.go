@@ -113,26 +113,8 @@ func preflight(ctx context.Context, r *request) error {
 	return nil
 }
 
-func getBucketCORS(ctx context.Context, r *request) error {
-	set, err := r.settings(ctx)
-	if err != nil {
-		return err
-	}
-	if set.CORS == nil {
-		return &apiError{code: "NoSuchCORSConfiguration"}
-	}
-	r.sendConfig("CORSConfiguration", set.CORS)
-	return nil
-}
-
-func putBucketCORS(ctx context.Context, r *request) error {
-	var c object.CORS
-	if err := r.readConfig("CORSConfiguration", &c); err != nil {
-		return err
-	}
-	return r.updateSettings(ctx, c.Check, func(set *object.Settings) { set.CORS = &c })
-}
-
-func deleteBucketCORS(ctx context.Context, r *request) error {
-	return r.deleteSettings(ctx, func(set *object.Settings) { set.CORS = nil })
+var corsConfig = config[object.CORS]{
+	root: "CORSConfiguration", absent: "NoSuchCORSConfiguration",
+	of:    func(set *object.Settings) **object.CORS { return &set.CORS },
+	check: func(_ context.Context, _ *request, c *object.CORS) error { return c.Check() },
 }

@@ -99,9 +99,14 @@ var codes = map[string]struct {
 
 	// Of the configuration of buckets.
 	"AccessForbidden":                                {403, "Access forbidden"},
+	"InvalidTargetBucketForLogging":                  {400, "The target bucket for logging does not exist"},
+	"MetadataConfigurationNotFound":                  {404, "The metadata configuration was not found"},
 	"NoSuchCORSConfiguration":                        {404, "The CORS configuration does not exist"},
-	"NoSuchTagSet":                                   {404, "The TagSet does not exist"},
+	"NoSuchConfiguration":                            {404, "The specified configuration does not exist."},
 	"NoSuchLifecycleConfiguration":                   {404, "The lifecycle configuration does not exist"},
+	"NoSuchTagSet":                                   {404, "The TagSet does not exist"},
+	"NoSuchWebsiteConfiguration":                     {404, "The specified bucket does not have a website configuration"},
+	"ReplicationConfigurationNotFoundError":          {404, "The replication configuration was not found"},
 	"ServerSideEncryptionConfigurationNotFoundError": {404, "The server side encryption configuration was not found"},
 }
 

@@ -8,38 +8,16 @@ import (
 
 const minimumSizeHeader = "x-amz-transition-default-minimum-object-size"
 
-func getBucketLifecycle(ctx context.Context, r *request) error {
-	set, err := r.settings(ctx)
-	if err != nil {
-		return err
-	}
-	if set.Lifecycle == nil {
-		return &apiError{code: "NoSuchLifecycleConfiguration"}
-	}
-	r.setMinimumSize(set.Lifecycle)
-	r.sendConfig("LifecycleConfiguration", set.Lifecycle)
-	return nil
-}
-
-func putBucketLifecycle(ctx context.Context, r *request) error {
-	l := object.Lifecycle{MinimumSize: r.amz(minimumSizeHeader)}
-	if err := r.readConfig("LifecycleConfiguration", &l); err != nil {
-		return err
-	}
-	err := r.updateSettings(ctx, l.Complete, func(set *object.Settings) { set.Lifecycle = &l })
-	if err == nil {
-		r.setMinimumSize(&l)
-	}
-	return err
-}
-
-// setMinimumSize gives back what was said about small objects.
-func (r *request) setMinimumSize(l *object.Lifecycle) {
-	if l.MinimumSize != "" {
-		r.set(minimumSizeHeader, l.MinimumSize)
-	}
-}
-
-func deleteBucketLifecycle(ctx context.Context, r *request) error {
-	return r.deleteSettings(ctx, func(set *object.Settings) { set.Lifecycle = nil })
+var lifecycleConfig = config[object.Lifecycle]{
+	root: "LifecycleConfiguration", absent: "NoSuchLifecycleConfiguration",
+	of: func(set *object.Settings) **object.Lifecycle { return &set.Lifecycle },
+	check: func(_ context.Context, r *request, l *object.Lifecycle) error {
+		l.MinimumSize = r.amz(minimumSizeHeader)
+		return l.Complete()
+	},
+	tell: func(r *request, l *object.Lifecycle) {
+		if l.MinimumSize != "" {
+			r.set(minimumSizeHeader, l.MinimumSize)
+		}
+	},
 }
