@@ -236,6 +236,27 @@ func (c *mergeCase) apply(f []string) {
 		res, err = c.store.Merge(context.Background(), timeline.MergeOptions{
 			Source: f[1], At: at("at"), Target: target, IfUnchangedSince: at("since"), Rules: c.rules(f[2:]), Visit: visit, DryRun: dry,
 		})
+	case "pick":
+		var ranges []layers.UserRange
+		for _, k := range strings.Split(opt("keys"), ",") {
+			if k != "" {
+				ranges = append(ranges, layers.UserRange{Lower: []byte(k), Upper: []byte(k + "\x00")})
+			}
+		}
+		for _, k := range strings.Split(opt("prefixes"), ",") {
+			if k != "" {
+				ranges = append(ranges, layers.UserRange{Lower: []byte(k), Upper: []byte(k + "\xff")})
+			}
+		}
+		res, err = c.store.Pick(context.Background(), timeline.PickOptions{
+			Source: f[1], At: at("at"), Target: target, Ranges: ranges, IfUnchangedSince: at("since"), Rules: c.rules(f[2:]), Visit: visit, DryRun: dry,
+		})
+	case "revert":
+		o := timeline.RevertOptions{Target: f[1], From: c.label(f[2]), IfUnchangedSince: at("since"), Rules: c.rules(f[4:]), Visit: visit, DryRun: dry}
+		if f[3] != "tip" {
+			o.To = c.label(f[3])
+		}
+		res, err = c.store.Revert(context.Background(), o)
 	default:
 		c.t.Fatalf("unknown command %q", f[0])
 	}

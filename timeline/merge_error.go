@@ -18,6 +18,8 @@ var (
 	// ErrMergeTooLarge says that the changes do not fit into one commit. It comes as
 	// *MergeTooLargeError.
 	ErrMergeTooLarge = errors.New("timeline: merge too large")
+	// ErrBadRange says that a range of LSNs to revert is empty.
+	ErrBadRange = errors.New("timeline: empty range of LSNs")
 	// ErrTargetChanged says that the target has changed since the LSN that the caller
 	// wanted it at.
 	ErrTargetChanged = errors.New("timeline: target has changed")

@@ -89,7 +89,7 @@ func (s *Store) merge(ctx context.Context, o *MergeOptions) (res MergeResult, er
 		}
 		return nil
 	}
-	res, err = s.integrate(ctx, o.Target, o, plan)
+	res, err = s.integrate(ctx, &integration{target: o.Target, since: o.IfUnchangedSince, rules: o.Rules, visit: o.Visit, dry: o.DryRun}, plan)
 	res.SourceLSN = at
 	return res, err
 }
@@ -124,16 +124,25 @@ func (s *Store) viewIfReadable(of *View, n *node, lsn wal.LSN) (*View, error) {
 	return s.newView(version, of.bucket, n, lsn), nil
 }
 
+// integration is what merges, picks and reverts have in common; see MergeOptions.
+type integration struct {
+	target string
+	since  wal.LSN
+	rules  MergeRules
+	visit  func(e *MergeEntry) (more bool, err error)
+	dry    bool
+}
+
 // integrate plans under the target's gate, and commits what was planned. A dry run
 // takes no lock.
-func (s *Store) integrate(ctx context.Context, target string, o *MergeOptions, plan func(tx *Tx, p *mergePlan) error) (res MergeResult, err error) {
+func (s *Store) integrate(ctx context.Context, o *integration, plan func(tx *Tx, p *mergePlan) error) (res MergeResult, err error) {
 	flushed := false
 	for {
 		var p *mergePlan
 		fn := func(tx *Tx) error {
-			p = &mergePlan{ctx: ctx, rules: o.Rules.withDefaults(), tx: tx, visit: o.Visit, dry: o.DryRun, limit: s.opts.maxMergeBytes() - min(mergeSlack, s.opts.maxMergeBytes()/4)}
+			p = &mergePlan{ctx: ctx, rules: o.rules.withDefaults(), tx: tx, visit: o.visit, dry: o.dry, limit: s.opts.maxMergeBytes() - min(mergeSlack, s.opts.maxMergeBytes()/4)}
 			p.res.LSN = tx.LSN()
-			if err := p.checkUnchanged(o.IfUnchangedSince); err != nil {
+			if err := p.checkUnchanged(o.since); err != nil {
 				return err
 			}
 			if err := plan(tx, p); err != nil {
@@ -141,8 +150,8 @@ func (s *Store) integrate(ctx context.Context, target string, o *MergeOptions, p
 			}
 			return p.outcome()
 		}
-		if o.DryRun {
-			v, err := s.View(ctx, target, 0)
+		if o.dry {
+			v, err := s.View(ctx, o.target, 0)
 			if err != nil {
 				return res, err
 			}
@@ -156,7 +165,7 @@ func (s *Store) integrate(ctx context.Context, target string, o *MergeOptions, p
 			}
 			return p.res, err
 		}
-		lsn, err := s.exclusive(ctx, target, s.opts.maxMergeBytes(), fn)
+		lsn, err := s.exclusive(ctx, o.target, s.opts.maxMergeBytes(), fn)
 		var large *MergeTooLargeError
 		if errors.As(err, &large) && !flushed {
 			// Values that lie in memory ride whole; once flushed, most go by handle.

@@ -29,6 +29,9 @@ type MergeResult struct {
 type change struct {
 	key    []byte
 	theirs *layers.Record // nil: deleted
+	// exact says that was is what the target must have now to be unchanged.
+	exact bool
+	was   *layers.Record
 }
 
 // changeStream walks changes in key order. What it returns is valid until the next call.
@@ -74,7 +77,7 @@ func (p *mergePlan) run(ns layers.Namespace, stream changeStream) error {
 		}
 		p.any = true
 		e := &MergeEntry{NS: ns, Key: c.key, Theirs: c.theirs}
-		if err := p.decide(e); err != nil {
+		if err := p.decide(e, c); err != nil {
 			return err
 		}
 		if err := p.do(e); err != nil {
@@ -84,7 +87,7 @@ func (p *mergePlan) run(ns layers.Namespace, stream changeStream) error {
 }
 
 // decide fills in what the target has, and what follows.
-func (p *mergePlan) decide(e *MergeEntry) error {
+func (p *mergePlan) decide(e *MergeEntry, c *change) error {
 	ours, err := p.tx.view.Get(e.NS, e.Key)
 	switch {
 	case err == nil:
@@ -102,7 +105,9 @@ func (p *mergePlan) decide(e *MergeEntry) error {
 		e.Action = MergeSame
 		return nil
 	}
-	if e.Conflict, err = p.targetChanged(e); err != nil {
+	if c.exact {
+		e.Conflict = (e.Ours == nil) != (c.was == nil) || c.was != nil && c.was.LSN != e.Ours.LSN
+	} else if e.Conflict, err = p.targetChanged(e); err != nil {
 		return err
 	}
 	e.Action = MergePut
