@@ -24,6 +24,9 @@ type Settings struct {
 	LSN wal.LSN `json:"-"`
 	// Versioning is whether puts keep what was there.
 	Versioning Versioning `json:"versioning,omitempty"`
+	// Snapshots says that the bucket keeps versions for the sake of snapshots, as clients
+	// of Tigris ask for. Every bucket can have snapshots without.
+	Snapshots bool `json:"snapshots,omitempty"`
 	// Lock is the object lock; nil: the bucket has none. With it versioning is Enabled.
 	Lock *LockConfig `json:"lock,omitempty"`
 	// Tags are those of the bucket itself, in the order given.

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/xml"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,10 +33,21 @@ func listBuckets(_ context.Context, r *request) error {
 	}
 	lsn := r.srv.objects.Store().Visible()
 	prefix := r.param("prefix")
-	infos := r.srv.objects.Buckets(prefix, after, limit+1)
+	infos, err := r.bucketsOrForks(prefix, after, limit+1)
+	if err != nil {
+		return err
+	}
 	more := len(infos) > limit
 	if more {
 		infos = infos[:limit]
+	}
+	next := ""
+	if more {
+		next = base64.RawURLEncoding.EncodeToString([]byte(infos[limit-1].Name))
+	}
+	r.setLSN(lsn)
+	if r.wantsJSON() {
+		return r.listBucketsJSON(infos, next)
 	}
 	w := newResult("ListAllMyBucketsResult")
 	w.owner("Owner")
@@ -48,14 +60,26 @@ func listBuckets(_ context.Context, r *request) error {
 		w.close("Bucket")
 	}
 	w.close("Buckets")
-	if more {
-		w.text("ContinuationToken", base64.RawURLEncoding.EncodeToString([]byte(infos[limit-1].Name)))
-	}
+	w.optional("ContinuationToken", next)
 	w.optional("Prefix", prefix)
 	w.close("ListAllMyBucketsResult")
-	r.setLSN(lsn)
 	r.sendXML(w)
 	return nil
+}
+
+// bucketsOrForks lists all buckets, or those that were forked from the one that
+// X-Tigris-Fork names.
+func (r *request) bucketsOrForks(prefix, after string, limit int) ([]timeline.Info, error) {
+	source := r.header().PeekAll("X-Tigris-Fork")
+	if len(source) == 0 {
+		return r.srv.objects.Buckets(prefix, after, limit), nil
+	}
+	r.bucket = string(source[0]) // errors name it
+	info, err := r.srv.objects.Bucket(r.bucket, 0)
+	if err != nil {
+		return nil, err
+	}
+	return r.srv.objects.Store().Forks(info.Bucket, prefix, after, limit), nil
 }
 
 // createBucketXML is the body of CreateBucket.
@@ -78,10 +102,6 @@ func createBucket(ctx context.Context, r *request) error {
 		if len(doc.Unknown) > 0 {
 			return notImplemented("the element " + clip(doc.Unknown[0].XMLName.Local))
 		}
-	}
-	// Every bucket can be snapshotted, so that asking for it asks for nothing.
-	if v := r.peek("X-Tigris-Enable-Snapshot"); v != "" && v != "true" && v != "false" {
-		return invalidArgument("X-Tigris-Enable-Snapshot", v, "X-Tigris-Enable-Snapshot must be true or false")
 	}
 	info, err := r.createOrFork(ctx)
 	if errors.Is(err, timeline.ErrBucketExists) {
@@ -122,7 +142,16 @@ func (r *request) createOrFork(ctx context.Context) (timeline.Info, error) {
 		if at != 0 {
 			return timeline.Info{}, invalidArgument("X-Tigris-Fork-Source-Bucket", "", "A point in time needs the bucket to fork")
 		}
-		return r.srv.objects.CreateBucket(ctx, r.bucket)
+		on, err := r.wantsSnapshots()
+		if err != nil {
+			return timeline.Info{}, err
+		}
+		if !on {
+			return r.srv.objects.CreateBucket(ctx, r.bucket)
+		}
+		set := &object.Settings{}
+		snapshotsOn(set)
+		return r.srv.objects.CreateBucketWith(ctx, r.bucket, set)
 	}
 	infos, err := r.srv.objects.Fork(ctx, string(source[0]), at, []string{r.bucket})
 	if errors.Is(err, timeline.ErrNoSuchBucket) {
@@ -144,7 +173,7 @@ func (r *request) setFork(info *timeline.Info) {
 	r.set("X-Tigris-Fork-Source-Bucket-Snapshot", info.BranchLSN.String())
 }
 
-func headBucket(_ context.Context, r *request) error {
+func headBucket(ctx context.Context, r *request) error {
 	at, err := r.at()
 	if err != nil {
 		return err
@@ -158,7 +187,11 @@ func headBucket(_ context.Context, r *request) error {
 		return err
 	}
 	r.set("x-amz-bucket-region", r.srv.o.Region)
-	r.set("X-Tigris-Enable-Snapshot", "true")
+	set, err := r.srv.objects.Settings(ctx, r.bucket, at)
+	if err != nil {
+		return err
+	}
+	r.set("X-Tigris-Enable-Snapshot", strconv.FormatBool(set.Snapshots))
 	r.setFork(&info)
 	if info.HasForks {
 		r.set("X-Tigris-Is-Fork-Parent", "true")
@@ -168,9 +201,6 @@ func headBucket(_ context.Context, r *request) error {
 }
 
 func deleteBucket(ctx context.Context, r *request) error {
-	if v := r.peek("X-Tigris-Snapshot-Version"); v != "" || len(r.header().PeekAll("X-Tigris-Snapshot-Version")) > 0 {
-		return notImplemented("the header X-Tigris-Snapshot-Version on DELETE")
-	}
 	force := false
 	for _, name := range []string{"Tigris-Force-Delete", "X-Tigris-Force-Delete"} {
 		switch v := strings.ToLower(r.peek(name)); v {

@@ -67,7 +67,7 @@ func TestBuckets(t *testing.T) {
 		t.Fatalf("%s", got)
 	}
 	h := s.want(200, call{method: "HEAD", path: "/other"})
-	if h.header.Get("x-amz-bucket-region") != "us-east-1" || h.header.Get("X-Tigris-Enable-Snapshot") != "true" || lsnOf(h) == "" ||
+	if h.header.Get("x-amz-bucket-region") != "us-east-1" || h.header.Get("X-Tigris-Enable-Snapshot") != "false" || lsnOf(h) == "" ||
 		h.header.Values("X-Tigris-Fork-Source-Bucket") != nil || h.header.Values("X-Tigris-Is-Fork-Parent") != nil {
 		t.Fatalf("%v", h.header)
 	}
@@ -212,26 +212,26 @@ func TestTigrisHeaders(t *testing.T) {
 		status                      int
 		code                        string
 	}{
-		{"DELETE", "/base", "X-Tigris-Snapshot-Version", "123", 501, "NotImplemented"},
-		{"DELETE", "/base", "X-Tigris-Snapshot-Version", "", 501, "NotImplemented"},
+		{"DELETE", "/base", "X-Tigris-Snapshot-Version", "123", 404, "NoSuchSnapshot"},
+		{"DELETE", "/base", "X-Tigris-Snapshot-Version", "", 400, "InvalidArgument"},
 		{"DELETE", "/base", "X-Tigris-Force-Hard-Delete", "true", 400, "InvalidArgument"},
 		{"DELETE", "/base", "X-Tigris-Force-Delete", "maybe", 400, "InvalidArgument"},
 		{"DELETE", "/base/k", "X-Tigris-Soft-Delete", "true", 400, "InvalidArgument"},
 		{"DELETE", "/base/k", "X-Tigris-Snapshot-Version", "1", 400, "InvalidArgument"},
-		{"PUT", "/base", "X-Tigris-Snapshot", "true", 501, "NotImplemented"},
-		{"PUT", "/new-1", "X-Tigris-Snapshot", "true; name=x", 501, "NotImplemented"},
+		{"PUT", "/base", "X-Tigris-Snapshot", "false", 400, "InvalidArgument"},
+		{"PUT", "/new-1", "X-Tigris-Snapshot", "true; name=x", 404, "NoSuchBucket"},
 		{"PUT", "/new-1", "X-Tigris-Merge-Source-Bucket", "base", 501, "NotImplemented"},
 		{"PUT", "/new-1", "X-Tigris-Rebase", "true", 501, "NotImplemented"},
 		{"PUT", "/new-1", "X-Tigris-Enable-Snapshot", "perhaps", 400, "InvalidArgument"},
 		{"PUT", "/base/k", "X-Tigris-Snapshot-Version", "1", 501, "NotImplemented"},
-		{"GET", "/", "X-Tigris-Snapshot", "base", 501, "NotImplemented"},
-		{"GET", "/", "X-Tigris-Fork", "base", 501, "NotImplemented"},
+		{"GET", "/", "X-Tigris-Snapshot", "new-1", 404, "NoSuchBucket"},
+		{"GET", "/", "X-Tigris-Fork", "new-1", 404, "NoSuchBucket"},
 		{"GET", "/base?list-type=2", "X-Tigris-Query", "WHERE", 501, "NotImplemented"},
 		{"HEAD", "/base/k", "X-Tigris-Schedule-Migration", "true", 501, ""},
 	} {
 		s.refused(c.status, c.code, call{method: c.method, path: c.path, headers: []string{c.header, c.value}})
 	}
-	s.refused(501, "NotImplemented", call{method: "PUT", path: "/base/k2", headers: []string{"X-Tigris-Rename", "true", "x-amz-copy-source", "/base/k"}})
+	s.refused(400, "InvalidArgument", call{method: "PUT", path: "/base/k2", headers: []string{"X-Tigris-Rename", "1", "x-amz-copy-source", "/base/k"}})
 	if got := s.get("/base/k"); got != "one" {
 		t.Fatalf("%q", got)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 
 	"github.com/valyala/fasthttp"
 
@@ -83,6 +82,7 @@ var codes = map[string]struct {
 	"MissingRequestBodyError":           {400, "Request Body is empty"},
 	"NoSuchBucket":                      {404, "The specified bucket does not exist"},
 	"NoSuchKey":                         {404, "The specified key does not exist."},
+	"NoSuchSnapshot":                    {404, "The specified snapshot does not exist."},
 	"NoSuchUpload":                      {404, "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."},
 	"NoSuchVersion":                     {404, "The specified version does not exist."},
 	"NotImplemented":                    {501, "A header or parameter you provided implies functionality that is not implemented"},
@@ -256,10 +256,7 @@ func (r *request) writeError(err error) {
 		return
 	}
 	e := r.toAPIError(err)
-	status := codes[e.code].status
-	if status == 0 {
-		status = http.StatusBadRequest // a code of package auth that the table lacks
-	}
+	status := errorStatus(e.code)
 	if status == 500 || e.cause != nil {
 		r.srv.log.Error("request failed", "request", r.id, "operation", r.operation(), "bucket", r.bucket, "key", r.key, "err", err)
 	}
@@ -270,8 +267,13 @@ func (r *request) writeError(err error) {
 	if status == 503 {
 		r.set("Retry-After", "1")
 	}
-	w := newErrorDocument(e, string(r.target.RawPath), r.id, r.srv.hostID)
 	resp.SetStatusCode(status)
+	if r.wantsJSON() && !r.ctx.IsHead() {
+		// Strings alone: it cannot fail.
+		_ = r.sendJSON(errorJSON{e.code, e.text(), string(r.target.RawPath), r.id})
+		return
+	}
+	w := newErrorDocument(e, string(r.target.RawPath), r.id, r.srv.hostID)
 	resp.Header.SetContentType("application/xml")
 	if r.ctx.IsHead() {
 		resp.SkipBody = true

@@ -38,13 +38,13 @@ type route struct {
 	method string
 	level  level
 	param  string // query parameter that must be there; empty: none
-	header string // x-amz-* header that must be there; empty: none
+	header string // x-amz-* or x-tigris-* header that must be there; empty: none
 	op     *operation
 }
 
 var routes = []route{
-	{"GET", serviceLevel, "", "", &operation{name: "ListBuckets", handle: listBuckets,
-		params: []string{"prefix", "max-buckets", "continuation-token", "bucket-region"}}},
+	{"GET", serviceLevel, "", "", &operation{name: "ListBuckets", handle: listBuckets, tigris: []string{"fork"},
+		params: []string{"prefix", "max-buckets", "continuation-token", "bucket-region", "IncludeForkInfo", "IncludeVisibility", "IncludeTypeInfo", "IncludeRegionsInfo"}}},
 
 	{"GET", bucketLevel, "location", "", &operation{name: "GetBucketLocation", handle: getBucketLocation, params: []string{"location"}}},
 	{"GET", bucketLevel, "versioning", "", &operation{name: "GetBucketVersioning", handle: getBucketVersioning, params: []string{"versioning"}}},
@@ -57,8 +57,7 @@ var routes = []route{
 	{"HEAD", bucketLevel, "", "", &operation{name: "HeadBucket", handle: headBucket, reads: true, tigris: []string{"snapshot-version"}}},
 	{"PUT", bucketLevel, "", "", &operation{name: "CreateBucket", handle: createBucket, reads: true,
 		tigris: []string{"enable-snapshot", "fork-source-bucket", "fork-source-bucket-snapshot", "snapshot-version"}}},
-	{"DELETE", bucketLevel, "", "", &operation{name: "DeleteBucket", handle: deleteBucket, tigris: []string{"snapshot-version", "force-delete"}}},
-	{"POST", bucketLevel, "bundle", "", bundleOperation},
+	{"DELETE", bucketLevel, "", "", &operation{name: "DeleteBucket", handle: deleteBucket, tigris: []string{"force-delete"}}},
 	{"POST", bucketLevel, "delete", "", &operation{name: "DeleteObjects", handle: deleteObjects, params: []string{"delete"}}},
 
 	{"GET", objectLevel, "uploadId", "", &operation{name: "ListParts", handle: listParts,
@@ -122,7 +121,7 @@ type routeClass struct {
 }
 
 func init() { // not in the declaration: handlers lead back to the table
-	for _, rt := range slices.Concat(configRoutes, routes) {
+	for _, rt := range slices.Concat(tigrisRoutes, configRoutes, routes) {
 		c := routeClass{rt.method, rt.level}
 		routeTable[c] = append(routeTable[c], rt)
 	}
@@ -151,7 +150,7 @@ func (r *request) route() (*operation, error) {
 				continue
 			}
 		}
-		if rt.header != "" && r.amz(rt.header) == "" {
+		if rt.header != "" && !r.carries(rt.header) {
 			continue
 		}
 		return rt.op, r.checkParams(rt.op)

@@ -1,0 +1,232 @@
+package s3api
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+
+	"stemma/pageserver/object"
+	"stemma/timeline"
+	"stemma/wal"
+)
+
+// tigrisRoutes are what clients of Tigris ask for: by headers, where S3 would
+// understand something else, so they come first.
+var tigrisRoutes = []route{
+	{"GET", serviceLevel, "", "x-tigris-snapshot", &operation{name: "ListSnapshots", handle: listSnapshots,
+		params: []string{"max-buckets", "continuation-token"}, tigris: []string{"snapshot"}}},
+	{"PUT", bucketLevel, "", "x-tigris-snapshot", &operation{name: "CreateSnapshot", handle: createSnapshot, tigris: []string{"snapshot"}}},
+	{"DELETE", bucketLevel, "", "x-tigris-snapshot-version", &operation{name: "DeleteSnapshot", handle: deleteSnapshot, tigris: []string{"snapshot-version"}}},
+	{"GET", bucketLevel, "metadata", "", &operation{name: "GetBucketInfo", handle: getBucketInfo, params: []string{"metadata", "with-size"}}},
+	{"PATCH", bucketLevel, "", "", &operation{name: "PatchBucket", handle: patchBucket}},
+	{"PUT", objectLevel, "", "x-tigris-rename", &operation{name: "RenameObject", handle: tigrisRename, tigris: []string{"rename"}}},
+	{"POST", bucketLevel, "bundle", "", bundleOperation},
+}
+
+// carries reports whether the request has a header that decides about its route.
+func (r *request) carries(header string) bool {
+	if strings.HasPrefix(header, "x-amz-") {
+		return r.amz(header) != ""
+	}
+	return len(r.header().PeekAll(header)) > 0
+}
+
+// tigrisRename is RenameObject as a copy with one header more.
+func tigrisRename(ctx context.Context, r *request) error {
+	if v := r.peek("X-Tigris-Rename"); v != "true" {
+		return invalidArgument("X-Tigris-Rename", v, "X-Tigris-Rename must be true")
+	}
+	bucket, key, err := r.copySource()
+	if err != nil {
+		return err
+	}
+	if bucket != r.bucket {
+		return invalidArgument("x-amz-copy-source", bucket, "An object is renamed within its bucket")
+	}
+	lsn, err := r.srv.objects.Rename(ctx, r.bucket, r.key, &object.RenameInput{
+		Source: key, SourceCond: r.sourceConditions(), Cond: r.writeConditions(),
+	})
+	if err != nil {
+		return err
+	}
+	o, err := r.srv.objects.Head(ctx, r.bucket, r.key, &object.GetInput{At: lsn})
+	if err != nil {
+		return err
+	}
+	r.setLSN(lsn)
+	w := newResult("CopyObjectResult")
+	w.time("LastModified", lsn)
+	w.text("ETag", `"`+o.ETag.String()+`"`)
+	w.close("CopyObjectResult")
+	r.sendXML(w)
+	return nil
+}
+
+// maxSnapshotName bounds the name of a snapshot, in bytes as sent.
+const maxSnapshotName = 512
+
+// createSnapshot pins the bucket as it is. The name is kept as it was sent: clients
+// differ in how they escape it.
+func createSnapshot(ctx context.Context, r *request) error {
+	const name = "X-Tigris-Snapshot"
+	value := r.peek(name)
+	on, label, named := strings.Cut(value, "; name=")
+	if on != "true" || len(label) > maxSnapshotName || named && label == "" {
+		return invalidArgument(name, value, name+` must be "true", or "true; name=" and a name of at most 512 bytes`)
+	}
+	pin, err := r.srv.objects.Store().Pin(ctx, r.bucket, 0, label)
+	if err != nil {
+		return err
+	}
+	r.set("X-Tigris-Snapshot-Version", pin.LSN.String())
+	r.setLSN(pin.LSN)
+	return nil
+}
+
+// listSnapshots lists the snapshots of a bucket, newest first, in the form of a list
+// of buckets.
+func listSnapshots(_ context.Context, r *request) error {
+	bucket := r.peek("X-Tigris-Snapshot")
+	limit, err := r.intParam("max-buckets", math.MaxInt32, 1, math.MaxInt32)
+	if err != nil {
+		return err
+	}
+	before := wal.MaxLSN
+	if token, ok := r.target.Get("continuation-token"); ok {
+		if before, err = wal.ParseLSN(token); err != nil {
+			return object.ErrInvalidToken
+		}
+	}
+	r.bucket = bucket // errors name it
+	info, err := r.srv.objects.Bucket(bucket, 0)
+	if err != nil {
+		return err
+	}
+	pins := r.srv.objects.Store().Pins(info.Bucket)
+	slices.SortFunc(pins, func(a, b timeline.Pin) int { return -compareLSN(a.LSN, b.LSN) })
+	w := newResult("ListAllMyBucketsResult")
+	w.owner("Owner")
+	w.open("Buckets")
+	n, next := 0, ""
+	for i := range pins {
+		if pins[i].LSN >= before {
+			continue
+		}
+		if n == limit {
+			next = pins[i-1].LSN.String()
+			break
+		}
+		n++
+		label := pins[i].LSN.String()
+		if pins[i].Name != "" {
+			label += "; name=" + pins[i].Name
+		}
+		w.open("Bucket")
+		w.text("Name", label)
+		w.text("CreationDate", timeJSON(pins[i].Created.Time()))
+		w.close("Bucket")
+	}
+	w.close("Buckets")
+	w.optional("ContinuationToken", next)
+	w.close("ListAllMyBucketsResult")
+	r.sendXML(w)
+	return nil
+}
+
+func compareLSN(a, b wal.LSN) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// deleteSnapshot lets go of a snapshot; the bucket is not touched.
+func deleteSnapshot(ctx context.Context, r *request) error {
+	const name = "X-Tigris-Snapshot-Version"
+	values := r.header().PeekAll(name)
+	version, err := wal.ParseLSN(string(values[0]))
+	if err != nil || len(values) > 1 {
+		return invalidArgument(name, string(values[0]), name+" must be the version of a snapshot")
+	}
+	info, err := r.srv.objects.Bucket(r.bucket, 0)
+	if err != nil {
+		return err
+	}
+	store := r.srv.objects.Store()
+	for _, pin := range store.Pins(info.Bucket) {
+		if pin.LSN != version {
+			continue
+		}
+		if err := store.Unpin(ctx, pin.ID); err != nil {
+			return err
+		}
+		r.noContent()
+		return nil
+	}
+	return &apiError{code: "NoSuchSnapshot", message: fmt.Sprintf("The bucket has no snapshot of version %d", version)}
+}
+
+// wantsSnapshots reads X-Tigris-Enable-Snapshot.
+func (r *request) wantsSnapshots() (bool, error) {
+	switch v := r.peek("X-Tigris-Enable-Snapshot"); v {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	default:
+		return false, invalidArgument("X-Tigris-Enable-Snapshot", v, "X-Tigris-Enable-Snapshot must be true or false")
+	}
+}
+
+// snapshotsOn makes the settings those of a snapshot bucket, as Tigris calls it: one that
+// keeps versions. Forks and snapshots themselves need no such thing here.
+func snapshotsOn(set *object.Settings) {
+	set.Snapshots, set.Versioning = true, object.Enabled
+}
+
+// errSnapshots is what a change of a bucket's kind may run into.
+func errSnapshots(message string) error {
+	return &apiError{code: "InvalidRequest", message: message}
+}
+
+// setSnapshots makes a bucket one that keeps versions for its snapshots, or not.
+func (r *request) setSnapshots(ctx context.Context, on bool) error {
+	info, err := r.srv.objects.Bucket(r.bucket, 0)
+	if err != nil {
+		return err
+	}
+	lsn, err := r.srv.objects.UpdateSettings(ctx, r.bucket, func(set *object.Settings) error {
+		switch {
+		case set.Snapshots == on:
+			return errSnapshots(map[bool]string{true: "Snapshots are already enabled", false: "Snapshots are not enabled"}[on])
+		case on:
+			snapshotsOn(set)
+			return nil
+		case info.HasForks || info.BranchLSN != 0:
+			return errSnapshots("A bucket that is a fork, or that has forks, must keep its snapshots")
+		case set.Lock != nil:
+			return errSnapshots("Versioning cannot be suspended while the bucket has an object lock")
+		}
+		set.Snapshots, set.Versioning = false, object.Suspended
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	r.setLSN(lsn)
+	return nil
+}
+
+// errorStatus is the status of an error code.
+func errorStatus(code string) int {
+	if status := codes[code].status; status != 0 {
+		return status
+	}
+	return http.StatusBadRequest // a code of package auth that the table lacks
+}
