@@ -111,7 +111,8 @@ func TestBadInput(t *testing.T) {
 		{"form upload", 501, "NotImplemented", call{method: "POST", path: "/b-1", body: "x"}},
 		{"post to an object", 501, "NotImplemented", call{method: "POST", path: "/b-1/k", body: "x"}},
 		{"post to the service", 501, "NotImplemented", call{method: "POST", path: "/?Action=CreateUser", body: "x"}},
-		{"patch", 501, "NotImplemented", call{method: "PATCH", path: "/b-1", body: "{}"}},
+		{"patch", 400, "InvalidArgument", call{method: "PATCH", path: "/b-1", body: "{}"}},
+		{"patch of an object", 501, "NotImplemented", call{method: "PATCH", path: "/b-1/k", body: "{}"}},
 		{"method", 405, "MethodNotAllowed", call{method: "BREW", path: "/b-1/k"}},
 		{"options", 400, "BadRequest", call{method: "OPTIONS", path: "/b-1/k"}},
 	} {
@@ -165,7 +166,7 @@ func hasRoute(method, path, name string) bool {
 	if strings.Count(path, "/") == 2 {
 		at = objectLevel
 	}
-	return slices.ContainsFunc(slices.Concat(configRoutes, routes), func(r route) bool { return r.method == method && r.level == at && r.param == name })
+	return slices.ContainsFunc(slices.Concat(tigrisRoutes, configRoutes, routes), func(r route) bool { return r.method == method && r.level == at && r.param == name })
 }
 
 // Every code that the tables lead to is one that can be answered.
