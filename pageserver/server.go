@@ -45,7 +45,7 @@ type Options struct {
 	BallastBytes int64
 	// Store tunes the store; FS, Dir and Logger of it are set by Start.
 	Store timeline.Options
-	// Object tunes the objects.
+	// Object tunes the objects; Keys of it are set by Start.
 	Object object.Options
 	// S3 tunes the S3 listener; Objects, Verifier, Logger and Metrics of it are set by Start.
 	S3 s3api.Options
@@ -155,7 +155,9 @@ func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 		return fmt.Errorf("open store: %w", err)
 	}
 	s.store = store
-	s.objects = object.New(store, s.o.Object)
+	oo := s.o.Object
+	oo.Keys = s.o.MasterKeys
+	s.objects = object.New(store, oo)
 	set.RegisterMetricsWriter(s.writeMetrics)
 	api := s.o.S3
 	api.Objects, api.Verifier, api.Logger, api.Metrics = s.objects, verifier, s.log, set

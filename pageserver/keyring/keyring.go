@@ -206,3 +206,17 @@ func (k *Key) cipher(salt []byte, context string) cipher.AEAD {
 	}
 	return aead
 }
+
+// Subkey returns 32 bytes that depend on the key with a name and on the context, and
+// that no seal uses. Errors: ErrNoKey.
+func (r *Ring) Subkey(name, context string) (sub [keyBytes]byte, err error) {
+	k := r.find(name)
+	if k == nil {
+		return sub, fmt.Errorf("%q: %w", name, ErrNoKey)
+	}
+	p, err := hkdf.Key(sha256.New, k.Secret[:], nil, "stemma keyring subkey 1\x00"+context, keyBytes)
+	if err != nil {
+		panic("BUG: " + err.Error()) // only of a length that is too long
+	}
+	return [keyBytes]byte(p), nil
+}

@@ -50,6 +50,10 @@ type PutInput struct {
 	Checksum     Expect
 	Cond         Conditions
 	Lock         Lock // what is asked for; without a retention, the bucket's default
+	// SSE is the encryption of the body; the bucket's default when it says nothing. CustomerKey
+	// goes with SSEC and with nothing else, here and below.
+	SSE         SSE
+	CustomerKey *CustomerKey
 }
 
 // GetInput says what Get and Head read.
@@ -60,6 +64,8 @@ type GetInput struct {
 	PartNumber int       // from 1; zero: not asked for
 	Cond       Conditions
 	WithParts  bool // fill Entry.Parts
+	// CustomerKey must be there iff the body is encrypted under one.
+	CustomerKey *CustomerKey
 }
 
 // Object is what Get and Head found.
@@ -159,6 +165,12 @@ type CopyInput struct {
 	Lock         Lock         // of the copy; never the source's
 	// Algorithm other than the source's makes Copy read the body once to compute it.
 	Algorithm Algorithm
+	// SSE is the encryption of the copy. When it says nothing, and the bucket has no default, what
+	// was encrypted by the store stays as it was, and what a customer's key encrypted
+	// becomes SSE-S3.
+	SSE            SSE
+	CustomerKey    *CustomerKey
+	SrcCustomerKey *CustomerKey // of the source, iff that is encrypted under one
 }
 
 // CopyResult is what Copy made.
@@ -180,6 +192,9 @@ type UploadInput struct {
 	Algorithm Algorithm
 	// ChecksumType is COMPOSITE, FULL_OBJECT or empty for the algorithm's default.
 	ChecksumType string
+	// SSE is the encryption of the parts and of the object; the bucket's default when it says nothing.
+	SSE         SSE
+	CustomerKey *CustomerKey
 }
 
 // Upload is a multipart upload in progress.
@@ -190,6 +205,7 @@ type Upload struct {
 	StorageClass StorageClass
 	Algorithm    Algorithm // that was asked for at creation; NoChecksum if none
 	Composite    bool
+	SSE          SSE
 }
 
 // Initiated returns when the upload was created, by the store clock.
@@ -204,6 +220,8 @@ type PutPartInput struct {
 	Size       int64     // -1 when not known
 	ContentMD5 []byte
 	Checksum   Expect
+	// CustomerKey must be the upload's, if that was created with one.
+	CustomerKey *CustomerKey
 }
 
 // CopyPartInput says what CopyPart copies.
@@ -212,7 +230,9 @@ type CopyPartInput struct {
 	SrcAt             wal.LSN
 	SrcVersion        VersionID // zero: the current one
 	SrcCond           Conditions
-	Range             string // raw x-amz-copy-source-range, bytes=first-last; empty: all
+	Range             string       // raw x-amz-copy-source-range, bytes=first-last; empty: all
+	CustomerKey       *CustomerKey // see PutPartInput
+	SrcCustomerKey    *CustomerKey // of the source, iff that is encrypted under one
 }
 
 // Part is one uploaded part.
@@ -224,6 +244,8 @@ type Part struct {
 	LSN      wal.LSN
 	SrcLSN   wal.LSN   // of CopyPart: the version of the source
 	SrcID    VersionID // of CopyPart: see CopyResult
+	// SSE is the upload's; not set by ListParts.
+	SSE SSE
 }
 
 // Modified returns when the part was uploaded, by the store clock.
@@ -243,13 +265,16 @@ type CompleteInput struct {
 	// Checksum is what that of the object must be; zero: not given.
 	Checksum Checksum
 	// Size is what the parts must add up to; -1: not given.
-	Size int64
+	Size        int64
+	CustomerKey *CustomerKey // see PutPartInput
 }
 
 // ListPartsInput says which parts ListParts lists.
 type ListPartsInput struct {
 	After int // part number marker
 	Max   int // capped at MaxListKeys; zero: an empty page
+	// CustomerKey is that of the upload; without it the parts have no checksums here.
+	CustomerKey *CustomerKey
 }
 
 // PartList is one page of the parts of an upload.

@@ -20,10 +20,10 @@ import (
 // others is ErrAppendChanges, except for a content type. A checksum of the whole
 // is kept if it is a full-object CRC.
 //
-// Errors: those of Put, ErrWriteOffset, ErrAppendChanges, ErrTooManyParts,
+// Errors: those of Put, ErrAppendEncrypted, ErrWriteOffset, ErrAppendChanges, ErrTooManyParts,
 // ErrConflict.
 func (s *Service) Append(ctx context.Context, bucket, key string, offset uint64, in *PutInput) (*Entry, error) {
-	src, err := s.openSource(ctx, bucket, key, &GetInput{})
+	src, err := s.openSource(ctx, bucket, key, &GetInput{CustomerKey: in.CustomerKey})
 	switch {
 	case errors.Is(err, ErrNoSuchKey):
 		if offset != 0 {
@@ -48,7 +48,7 @@ func (s *Service) Append(ctx context.Context, bucket, key string, offset uint64,
 	e, err := a.run(ctx, sc, bucket)
 	if errors.Is(err, errChanged) {
 		// Most often somebody else has appended.
-		if now, err := s.Head(ctx, bucket, key, &GetInput{}); err != nil || now.Size != offset {
+		if now, err := s.Head(ctx, bucket, key, &GetInput{CustomerKey: in.CustomerKey}); err != nil || now.Size != offset {
 			return nil, fmt.Errorf("append: %w", ErrWriteOffset)
 		}
 		err = ErrConflict
@@ -71,6 +71,9 @@ type appending struct {
 // check refuses what is wrong before the body is read.
 func (a *appending) check(ctx context.Context, bucket string, offset uint64) error {
 	old := a.src.entry
+	if old.crypt != nil || a.in.SSE.Kind != NoSSE {
+		return ErrAppendEncrypted
+	}
 	if offset != old.Size {
 		return fmt.Errorf("at %d of %d bytes: %w", offset, old.Size, ErrWriteOffset)
 	}
@@ -215,6 +218,9 @@ func (e *Entry) keepParts(parts []PartInfo) (tail []byte) {
 	if len(table) <= maxInlineParts {
 		e.parts.inline = table
 		return nil
+	}
+	if e.crypt != nil {
+		table = e.crypt.key.sealSmall(purposeTable, table)
 	}
 	e.parts.tail = uint64(len(table))
 	return table

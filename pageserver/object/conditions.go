@@ -28,7 +28,7 @@ const emptyTag = `""`
 // checkWrite evaluates the conditions of a write against what is at the key.
 // Errors: ErrPreconditionFailed, ErrNotImplemented; ErrNoSuchKey when a tag was
 // to match and nothing is there.
-func (c *Conditions) checkWrite(r reader, key []byte) error {
+func (s *Service) checkWrite(c *Conditions, r reader, key []byte) error {
 	if !c.any() {
 		return nil
 	}
@@ -40,7 +40,7 @@ func (c *Conditions) checkWrite(r reader, key []byte) error {
 	exists := err == nil
 	switch {
 	case exists:
-		if _, err := h.decode(rec.Meta, true); err != nil {
+		if err := s.readHead(&h, rec.Meta); err != nil {
 			return err
 		}
 	case !errors.Is(err, timeline.ErrNotFound):
@@ -69,10 +69,16 @@ func (c *Conditions) checkWrite(r reader, key []byte) error {
 }
 
 // checkDelete evaluates the conditions of a delete against a version, or a delete marker, which
-// has no tag and no bytes. Errors: ErrPreconditionFailed.
-func (c *Conditions) checkDelete(h *metaHead, lsn wal.LSN) error {
+// has no tag and no bytes. Errors: ErrPreconditionFailed, ErrCorrupt.
+func (s *Service) checkDelete(c *Conditions, f *found) error {
 	if !c.any() {
 		return nil
+	}
+	h := f.head
+	if c.IfMatch != "" {
+		if err := s.readHead(&h, f.rec.Meta); err != nil {
+			return err
+		}
 	}
 	matches := matchTags(c.IfMatch, h.etag, false)
 	if h.flags&flagMarker != 0 {
@@ -80,7 +86,7 @@ func (c *Conditions) checkDelete(h *metaHead, lsn wal.LSN) error {
 	}
 	switch {
 	case c.IfMatch != "" && !matches,
-		!c.MatchModified.IsZero() && !lsn.Time().Truncate(time.Second).Equal(c.MatchModified.Truncate(time.Second)),
+		!c.MatchModified.IsZero() && !f.lsn.Time().Truncate(time.Second).Equal(c.MatchModified.Truncate(time.Second)),
 		c.MatchSize != nil && *c.MatchSize != h.size:
 		return ErrPreconditionFailed
 	}
@@ -95,7 +101,7 @@ func (s *Service) CheckWrite(ctx context.Context, bucket, key string, cond *Cond
 		return err
 	}
 	defer v.Close()
-	return cond.checkWrite(v, []byte(key))
+	return s.checkWrite(cond, v, []byte(key))
 }
 
 // checkRead evaluates the conditions of a read in the order of RFC 9110,

@@ -36,6 +36,9 @@ func (s *Service) openSource(ctx context.Context, bucket, key string, in *GetInp
 	if err != nil {
 		return nil, fmt.Errorf("source: %w", err)
 	}
+	if err := s.unlock(e, in.CustomerKey); err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
 	if err := in.Cond.checkSource(e); err != nil {
 		return nil, err
 	}
@@ -71,7 +74,7 @@ func (s *Service) checksum(ctx context.Context, src *source, off, n uint64, a Al
 	if err := s.load(src); err != nil {
 		return [16]byte{}, Checksum{}, err
 	}
-	r, err := s.newReader(src.body, src.ext, off, n)
+	r, err := s.newReader(src.entry, src.body, src.ext, off, n)
 	if err != nil {
 		return [16]byte{}, Checksum{}, err
 	}
@@ -103,7 +106,8 @@ func (w digestWriter) Write(p []byte) (int, error) {
 // Copy makes a version of one object the object at another key, or the same.
 // The body is not copied: the new record has the handles of the old, or its
 // inline bytes. ETag, parts and checksum stay, unless another checksum is asked
-// for, which makes Copy read the body.
+// for, which makes Copy read the body. Where the copy is encrypted under another
+// key, the body is written anew.
 //
 // Errors: those of Get for the source, all of its conditions as
 // ErrPreconditionFailed; ErrSelfCopy, ErrChecksumType, and those of Put for the
@@ -112,7 +116,9 @@ func (s *Service) Copy(ctx context.Context, bucket, key string, in *CopyInput) (
 	if err := in.check(key); err != nil {
 		return nil, err
 	}
-	src, err := s.openSource(ctx, in.SrcBucket, in.SrcKey, &GetInput{At: in.SrcAt, Version: in.SrcVersion, Cond: in.SrcCond})
+	src, err := s.openSource(ctx, in.SrcBucket, in.SrcKey, &GetInput{
+		At: in.SrcAt, Version: in.SrcVersion, Cond: in.SrcCond, CustomerKey: in.SrcCustomerKey,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("copy: %w", err)
 	}
@@ -131,15 +137,16 @@ func (s *Service) Copy(ctx context.Context, bucket, key string, in *CopyInput) (
 	if in.ReplaceTags {
 		e.Tags = in.Tags
 	}
-	if in.Algorithm != NoChecksum && in.Algorithm != e.Checksum.Algorithm {
-		if _, e.Checksum, err = s.checksum(ctx, src, 0, e.Size, in.Algorithm); err != nil {
-			return nil, fmt.Errorf("copy: %w", err)
-		}
-	}
 	sc := getScratch()
 	defer sc.put()
 	sc.key = append(sc.key[:0], key...)
-	if err := s.commitEntry(ctx, sc, bucket, &in.Cond, &e, src.body); err != nil {
+	var st stored
+	defer st.done()
+	body, err := s.copyBody(ctx, sc, &st, bucket, in, src, &e)
+	if err != nil {
+		return nil, fmt.Errorf("copy: %w", err)
+	}
+	if err := s.commitEntry(ctx, sc, bucket, &in.Cond, &e, body); err != nil {
 		return nil, fmt.Errorf("copy: %w", err)
 	}
 	return &CopyResult{Entry: e, SrcLSN: src.entry.LSN, SrcID: src.id}, nil
@@ -161,6 +168,6 @@ func (in *CopyInput) check(key string) error {
 // changes reports whether the copy differs from the source in what S3 lets a
 // copy onto itself change.
 func (in *CopyInput) changes(e *Entry) bool {
-	return in.Replace || in.ReplaceTags || in.StorageClass != e.StorageClass || in.Headers.WebsiteRedirect != e.Headers.WebsiteRedirect ||
+	return in.Replace || in.ReplaceTags || in.SSE.Kind != NoSSE || in.StorageClass != e.StorageClass || in.Headers.WebsiteRedirect != e.Headers.WebsiteRedirect ||
 		in.Algorithm != NoChecksum && in.Algorithm != e.Checksum.Algorithm
 }

@@ -166,7 +166,7 @@ func (d *deletion) delete(w *keyWriter, k *DeleteKey, r *DeleteResult) error {
 		return err
 	}
 	r.Marker = f.marker()
-	if r.Err = k.Cond.checkDelete(&f.head, f.lsn); r.Err != nil {
+	if r.Err = d.s.checkDelete(&k.Cond, f); r.Err != nil {
 		return nil
 	}
 	if !r.Marker {
@@ -198,7 +198,7 @@ func (d *deletion) deleteCurrent(w *keyWriter, k *DeleteKey, r *DeleteResult) er
 		return nil
 	}
 	if f != nil {
-		if r.Err = k.Cond.checkDelete(&f.head, f.lsn); r.Err != nil {
+		if r.Err = d.s.checkDelete(&k.Cond, f); r.Err != nil {
 			return nil
 		}
 	}

@@ -36,11 +36,21 @@ func (c *Encryption) Check() error {
 	return nil
 }
 
-// DefaultEncryption returns how an object is encrypted whose request does not say;
-// nil: not at all.
-func (set *Settings) DefaultEncryption() *EncryptionDefault {
-	if set.Encryption == nil || len(set.Encryption.Rules) == 0 {
-		return nil
+// sse returns what the document says of a body.
+func (c *Encryption) sse() SSE {
+	if len(c.Rules) == 0 || c.Rules[0].Default == nil {
+		return SSE{}
 	}
-	return set.Encryption.Rules[0].Default
+	d := c.Rules[0].Default
+	if d.Algorithm == SSES3.String() {
+		return SSE{Kind: SSES3}
+	}
+	want := SSE{Kind: SSEKMS}
+	if d.KeyID != nil {
+		want.KeyID = *d.KeyID
+	}
+	if k := c.Rules[0].BucketKeyEnabled; k != nil {
+		want.BucketKey = *k
+	}
+	return want
 }

@@ -34,6 +34,7 @@ type Entry struct {
 	// repeated complete finds its result.
 	uploadID uploadID
 	parts    partTable
+	crypt    *crypt // nil: not encrypted
 	// made is LSN in a record of a later commit, zero otherwise.
 	made    wal.LSN
 	renamed renameToken // by which rename it got its key
@@ -45,6 +46,14 @@ func (e *Entry) ID() VersionID {
 		return NullVersion
 	}
 	return VersionID(e.LSN)
+}
+
+// SSE returns how the body is encrypted.
+func (e *Entry) SSE() SSE {
+	if e.crypt == nil {
+		return SSE{}
+	}
+	return e.crypt.SSE
 }
 
 // Modified returns when the version was written, by the store clock.

@@ -17,7 +17,8 @@ const (
 	flagChanged   = 1 << 3 // the LSN of the version follows: the record is of a later commit
 	flagVersioned = 1 << 4 // the version has an id of its own; without it, it is the null version
 	flagMarker    = 1 << 5 // delete marker: no MD5, no fields
-	flagsKnown    = flagETagParts | flagComposite | flagImplicit | flagChanged | flagVersioned | flagMarker
+	flagEncrypted = 1 << 6 // there is an encryption record, and sealed fields
+	flagsKnown    = flagETagParts | flagComposite | flagImplicit | flagChanged | flagVersioned | flagMarker | flagEncrypted
 )
 
 // Tags of fields, in their order. See docs/format/object.md.
@@ -28,16 +29,19 @@ const (
 	tagPartsTail = 0x04
 	tagUserMeta  = 0x05
 	tagTags      = 0x06
+	tagCrypt     = 0x0e // encryption record
+	tagSealed    = 0x0f // encrypted fields: those that secretField names
 	// One tag per field of Headers, in the order of Headers.list.
 	tagHeaders = 0x10
+	numHeaders = 7
 	tagRenamed = 0x30
 )
 
 // maxMetaBytes bounds a meta: 8 KiB of headers, 2 KiB of user metadata, 15 KiB of
-// tags, a short parts table and lengths.
-const maxMetaBytes = 32 << 10
+// tags, a short parts table, 6 KiB of encryption, and lengths.
+const maxMetaBytes = 36 << 10
 
-func (h *Headers) list() [7]*string {
+func (h *Headers) list() [numHeaders]*string {
 	return [...]*string{
 		&h.ContentType, &h.ContentEncoding, &h.ContentDisposition, &h.ContentLanguage,
 		&h.CacheControl, &h.Expires, &h.WebsiteRedirect,
@@ -88,8 +92,8 @@ func (h *metaHead) append(dst []byte, tagged bool) []byte {
 	return dst
 }
 
-// decode reads the head of p and returns what follows it. It allocates nothing
-// unless p is corrupt.
+// decode reads the head of p and returns what follows it. The ETag of an encrypted
+// object may be masked, see Service.readHead. It allocates nothing unless p is corrupt.
 func (h *metaHead) decode(p []byte, tagged bool) ([]byte, error) {
 	if len(p) > maxMetaBytes {
 		return nil, corrupt("meta of %d bytes, at most %d", len(p), maxMetaBytes)
@@ -211,20 +215,49 @@ func (e *Entry) append(dst []byte) []byte {
 	if e.Versioned {
 		h.flags |= flagVersioned
 	}
-	dst = h.append(dst, true)
-	dst = appendChecksumField(dst, &e.Checksum)
-	if e.uploadID != (uploadID{}) {
+	c := e.crypt
+	if c == nil {
+		return e.appendFields(h.append(dst, true), true, true)
+	}
+	h.flags |= flagEncrypted
+	if c.locked == nil {
+		h.etag = c.masked(h.etag)
+	}
+	return e.appendFields(h.append(dst, true), true, false)
+}
+
+// appendFields appends the fields that anybody may read, those that are encrypted if
+// the entry is, or both.
+func (e *Entry) appendFields(dst []byte, clear, secret bool) []byte {
+	if secret {
+		dst = appendChecksumField(dst, &e.Checksum)
+	}
+	if clear && e.uploadID != (uploadID{}) {
 		dst = appendField(dst, tagUploadID, e.uploadID[:])
 	}
-	if len(e.parts.inline) > 0 {
+	if secret && len(e.parts.inline) > 0 {
 		dst = appendField(dst, tagParts, e.parts.inline)
 	}
-	if e.parts.tail > 0 {
+	if clear && e.parts.tail > 0 {
 		var few [binary.MaxVarintLen64]byte
 		dst = appendField(dst, tagPartsTail, binary.AppendUvarint(few[:0], e.parts.tail))
 	}
-	dst = e.Lock.append(appendDescription(dst, &e.Headers, e.UserMeta, e.Tags))
-	if e.renamed != (renameToken{}) {
+	if secret {
+		dst = appendPairs(dst, tagUserMeta, e.UserMeta)
+	}
+	if clear {
+		dst = appendPairs(dst, tagTags, e.Tags)
+	}
+	if clear && e.crypt != nil {
+		dst = e.crypt.appendTo(dst, func() []byte { return e.appendFields(nil, false, true) })
+	}
+	if secret {
+		dst = appendHeaders(dst, &e.Headers)
+	}
+	if clear {
+		dst = e.Lock.append(dst)
+	}
+	if clear && e.renamed != (renameToken{}) {
 		dst = appendField(dst, tagRenamed, e.renamed[:])
 	}
 	return dst
@@ -247,6 +280,10 @@ func appendChecksumField(dst []byte, c *Checksum) []byte {
 func appendDescription(dst []byte, h *Headers, user, tags []Field) []byte {
 	dst = appendPairs(dst, tagUserMeta, user)
 	dst = appendPairs(dst, tagTags, tags)
+	return appendHeaders(dst, h)
+}
+
+func appendHeaders(dst []byte, h *Headers) []byte {
 	for i, s := range h.list() {
 		if *s != "" {
 			dst = appendString(append(dst, tagHeaders+byte(i)), *s)
@@ -279,8 +316,8 @@ func uvarintLen(n int) int {
 	return l
 }
 
-// decodeEntry decodes all of an object's meta. What it returns does not alias
-// the meta. Errors: ErrCorrupt.
+// decodeEntry decodes all of an object's meta but what is encrypted, which
+// Service.unlock opens. What it returns does not alias the meta. Errors: ErrCorrupt.
 func decodeEntry(meta []byte, lsn wal.LSN) (*Entry, error) {
 	var h metaHead
 	p, err := h.decode(meta, true)
@@ -293,8 +330,22 @@ func decodeEntry(meta []byte, lsn wal.LSN) (*Entry, error) {
 	e := &Entry{Size: h.size, ETag: h.etag, StorageClass: h.class, LSN: h.version(lsn), PartsCount: h.etag.Parts, made: h.made}
 	e.Versioned = h.flags&flagVersioned != 0
 	e.Checksum.Algorithm, e.Checksum.Composite = h.algorithm, h.flags&flagComposite != 0
+	if h.flags&flagEncrypted != 0 {
+		e.crypt = &crypt{}
+	}
+	if err := e.decodeFields(p, true, e.crypt == nil); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// decodeFields decodes what appendFields appended.
+func (e *Entry) decodeFields(p []byte, clear, secret bool) error {
 	summed := false
-	err = eachField(p, func(tag byte, v []byte) error {
+	err := eachField(p, func(tag byte, v []byte) error {
+		if !secret && secretField(tag) || !clear && !secretField(tag) {
+			return corrupt("field %#x on the wrong side of the encryption", tag)
+		}
 		switch tag {
 		case tagChecksum:
 			summed = true
@@ -305,13 +356,13 @@ func decodeEntry(meta []byte, lsn wal.LSN) (*Entry, error) {
 			}
 			e.uploadID = uploadID(v)
 		case tagParts:
-			if len(v) == 0 || len(v) > maxInlineParts {
+			if len(v) == 0 || len(v) > maxInlineParts || e.parts.tail > 0 {
 				return corrupt("parts table of %d bytes", len(v))
 			}
 			e.parts.inline = append([]byte(nil), v...)
 		case tagPartsTail:
 			n, rest, ok := takeUvarint(v)
-			if !ok || len(rest) > 0 || n == 0 || n > maxPartTable || e.parts.inline != nil {
+			if !ok || len(rest) > 0 || n == 0 || n > maxPartTable+smallOverhead || e.parts.inline != nil {
 				return corrupt("bad length of the parts table")
 			}
 			e.parts.tail = n
@@ -320,6 +371,8 @@ func decodeEntry(meta []byte, lsn wal.LSN) (*Entry, error) {
 				return corrupt("rename token of %d bytes", len(v))
 			}
 			e.renamed = renameToken(v)
+		case tagCrypt, tagSealed:
+			return e.crypt.decodeField(tag, v)
 		default:
 			if known, err := e.Lock.decode(tag, v); known {
 				return err
@@ -329,12 +382,20 @@ func decodeEntry(meta []byte, lsn wal.LSN) (*Entry, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if summed != (h.algorithm != NoChecksum) {
-		return nil, corrupt("checksum algorithm %d, value present: %t", h.algorithm, summed)
+	if secret && summed != (e.Checksum.Algorithm != NoChecksum) {
+		return corrupt("checksum algorithm %d, value present: %t", e.Checksum.Algorithm, summed)
 	}
-	return e, nil
+	if clear {
+		return e.crypt.complete()
+	}
+	return nil
+}
+
+// secretField reports whether a field is encrypted where a meta is.
+func secretField(tag byte) bool {
+	return tag == tagChecksum || tag == tagParts || tag == tagUserMeta || tag >= tagHeaders && tag < tagHeaders+numHeaders
 }
 
 // decode reads the value of a checksum whose algorithm and type are known.

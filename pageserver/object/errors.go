@@ -104,6 +104,20 @@ var (
 	ErrNoLock = errors.New("object: version has no such lock")
 	// ErrRetainUntil: InvalidArgument; a version cannot be retained until a time in the past.
 	ErrRetainUntil = errors.New("object: retention ends in the past")
+	// ErrKeyRequired: InvalidRequest; encrypted under a customer's key, which was not given.
+	ErrKeyRequired = errors.New("object: encrypted under a customer's key, which is missing")
+	// ErrKeyNotApplicable: InvalidRequest; a customer's key for what has none.
+	ErrKeyNotApplicable = errors.New("object: not encrypted under a customer's key")
+	// ErrWrongKey: InvalidRequest; not the customer's key that it was encrypted under.
+	ErrWrongKey = errors.New("object: not the key that it was encrypted under")
+	// ErrNoSuchKMSKey: KMS.NotFoundException; comes as *KMSKeyError.
+	ErrNoSuchKMSKey = errors.New("object: no such KMS key")
+	// ErrKMSKeyRequired: InvalidArgument; SSE-KMS without a key, and none is the default.
+	ErrKMSKeyRequired = errors.New("object: SSE-KMS needs the id of a key")
+	// ErrAppendEncrypted: NotImplemented; nothing can be appended to what is encrypted.
+	ErrAppendEncrypted = errors.New("object: append to an encrypted object")
+	// ErrNoMasterKey: NotImplemented; the server has no master key to encrypt under.
+	ErrNoMasterKey = errors.New("object: no master key")
 	// ErrCorrupt marks records that this package did not write.
 	ErrCorrupt = errors.New("object: corrupt")
 )
@@ -147,3 +161,13 @@ func (e *PartError) Error() string {
 
 // Unwrap returns Err.
 func (e *PartError) Unwrap() error { return e.Err }
+
+// KMSKeyError names a KMS key that there is not.
+type KMSKeyError struct {
+	KeyID string // as it was asked for
+}
+
+func (e *KMSKeyError) Error() string { return fmt.Sprintf("key %q: %v", e.KeyID, ErrNoSuchKMSKey) }
+
+// Unwrap returns ErrNoSuchKMSKey.
+func (e *KMSKeyError) Unwrap() error { return ErrNoSuchKMSKey }

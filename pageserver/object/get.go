@@ -14,7 +14,8 @@ import (
 // the body, which holds value segments but no layers, however slowly it is read.
 //
 // Errors: ErrKeyTooLong, ErrNoSuchKey, ErrPreconditionFailed, *NotModifiedError,
-// *RangeError, ErrInvalidPartNumber, ErrRangeAndPart, timeline.ErrNoSuchBucket, ErrFuture and
+// *RangeError, ErrInvalidPartNumber, ErrRangeAndPart, ErrKeyRequired, ErrKeyNotApplicable,
+// ErrWrongKey, timeline.ErrNoSuchBucket, ErrFuture and
 // *BelowHorizonError, ErrCorrupt, layers.ErrCorrupt.
 func (s *Service) Get(ctx context.Context, bucket, key string, in *GetInput) (*Object, error) {
 	return s.read(ctx, bucket, key, in, true)
@@ -38,6 +39,9 @@ func (s *Service) read(ctx context.Context, bucket, key string, in *GetInput, bo
 	if err != nil {
 		return nil, err
 	}
+	if err := s.unlock(e, in.CustomerKey); err != nil {
+		return nil, fmt.Errorf("read %q: %w", key, err)
+	}
 	if err := s.checkRead(&in.Cond, e, rec.Body); err != nil {
 		return nil, notModified(err, e, v.LSN())
 	}
@@ -46,7 +50,7 @@ func (s *Service) read(ctx context.Context, bucket, key string, in *GetInput, bo
 		return nil, err
 	}
 	var ext []layers.Extent
-	tail := e.parts.tail > 0 && (in.WithParts || in.PartNumber != 0)
+	tail := e.parts.tail > 0 && (in.WithParts || in.PartNumber != 0) // a body brings it anyway
 	if (body || tail) && rec.Body.Tag() != layers.BodyInline {
 		if ext, err = s.values.LoadExtents(rec.Body, nil); err != nil {
 			return nil, fmt.Errorf("read %q: %w", key, err)
@@ -56,7 +60,7 @@ func (s *Service) read(ctx context.Context, bucket, key string, in *GetInput, bo
 		return nil, fmt.Errorf("read %q: %w", key, err)
 	}
 	if body {
-		if o.Body, err = s.newReader(rec.Body, ext, o.Offset, o.Length); err != nil {
+		if o.Body, err = s.newReader(e, rec.Body, ext, o.Offset, o.Length); err != nil {
 			return nil, fmt.Errorf("read %q: %w", key, err)
 		}
 	}

@@ -92,7 +92,7 @@ func (s *Service) listPage(v *timeline.View, g *grouping, lower, upper string, r
 			continue
 		}
 		var h metaHead
-		if _, err := h.decode(rec.Meta, true); err != nil {
+		if err := s.readHead(&h, rec.Meta); err != nil {
 			return fmt.Errorf("object %q at %d: %w", user, rec.LSN, err)
 		}
 		if res.Entries == nil {

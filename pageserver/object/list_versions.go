@@ -51,7 +51,7 @@ func (s *Service) ListVersions(ctx context.Context, bucket string, in *ListVersi
 		return nil, err
 	}
 	defer v.Close()
-	l := versionLister{r: v, res: &VersionList{LSN: v.LSN()}}
+	l := versionLister{s: s, r: v, res: &VersionList{LSN: v.LSN()}}
 	l.g = grouping{prefix: in.Prefix, delimiter: in.Delimiter, max: min(in.MaxKeys, MaxListKeys)}
 	if l.g.max <= 0 {
 		return l.res, nil
@@ -64,6 +64,7 @@ func (s *Service) ListVersions(ctx context.Context, bucket string, in *ListVersi
 
 // versionLister walks objects and other versions side by side, in the order of keys.
 type versionLister struct {
+	s   *Service
 	r   versionReader
 	g   grouping
 	res *VersionList
@@ -253,8 +254,8 @@ func (l *versionLister) listObject() (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if !l.take(f) {
-		return false, nil
+	if more, err := l.take(f); err != nil || !more {
+		return false, err
 	}
 	l.hasObject = l.objects.Next()
 	return true, l.objects.Err()
@@ -276,8 +277,8 @@ func (l *versionLister) listVersions() (more bool, err error) {
 			if err != nil {
 				return false, err
 			}
-			if !l.take(f) {
-				return false, nil
+			if more, err := l.take(f); err != nil || !more {
+				return false, err
 			}
 		}
 		l.hasVersion = l.versions.Next()
@@ -286,9 +287,12 @@ func (l *versionLister) listVersions() (more bool, err error) {
 }
 
 // take adds a version of the key to the page, if it has room.
-func (l *versionLister) take(f *found) bool {
+func (l *versionLister) take(f *found) (ok bool, err error) {
 	if l.full() {
-		return false
+		return false, nil
+	}
+	if err := l.s.readHead(&f.head, f.rec.Meta); err != nil {
+		return false, err
 	}
 	h := &f.head
 	l.res.Entries = append(l.res.Entries, VersionEntry{
@@ -300,5 +304,5 @@ func (l *versionLister) take(f *found) bool {
 	})
 	l.g.took(string(l.key))
 	l.seen, l.lastID = true, f.id()
-	return true
+	return true, nil
 }

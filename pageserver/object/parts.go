@@ -128,11 +128,21 @@ func decodeParts(p []byte) ([]PartInfo, error) {
 func (s *Service) loadParts(e *Entry, ext []layers.Extent) ([]PartInfo, error) {
 	table := e.parts.inline
 	if e.parts.tail > 0 {
-		tail := slice(ext, e.Size, e.parts.tail)
+		at := e.Size
+		if e.crypt != nil {
+			at = length(ext) - min(length(ext), e.parts.tail)
+		}
+		tail := slice(ext, at, e.parts.tail)
 		for i := range tail {
 			var err error
 			if table, err = s.values.ReadAll(table, tail[i]); err != nil {
 				return nil, fmt.Errorf("read parts table: %w", err)
+			}
+		}
+		if e.crypt != nil {
+			var err error
+			if table, err = e.crypt.key.openSmall(purposeTable, table); err != nil {
+				return nil, err
 			}
 		}
 	}

@@ -36,18 +36,23 @@ func (s *Service) Put(ctx context.Context, bucket, key string, in *PutInput) (*E
 	if err := s.precheck(ctx, bucket, sc.key, in); err != nil {
 		return nil, err
 	}
+	crypt, err := s.cryptFor(ctx, bucket, in.SSE, in.CustomerKey)
+	if err != nil {
+		return nil, fmt.Errorf("put: %w", err)
+	}
 	var st stored
 	defer st.done()
 	r, err := s.receive(ctx, sc, &st, &incoming{
 		body: in.Body, size: in.Size, maximum: s.o.MaxPutBytes, md5: in.ContentMD5, expect: &in.Checksum,
 		algorithm: defaultAlgorithm(in.Checksum.Algorithm), inlineBelow: s.o.MaxInlineBytes,
+		crypt: crypt,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("put: %w", err)
 	}
 	e := &Entry{
-		Size: r.size, ETag: ETag{Sum: r.md5}, StorageClass: in.StorageClass, Checksum: r.sum,
-		Headers: in.Headers, UserMeta: in.UserMeta, Tags: in.Tags, Lock: in.Lock,
+		Size: r.size, ETag: ETag{Sum: crypt.tag(r.md5)}, StorageClass: in.StorageClass, Checksum: r.sum,
+		Headers: in.Headers, UserMeta: in.UserMeta, Tags: in.Tags, Lock: in.Lock, crypt: crypt,
 	}
 	body := r.body
 	if r.ext != nil {
@@ -90,7 +95,7 @@ func (s *Service) precheck(ctx context.Context, bucket string, key []byte, in *P
 			return err
 		}
 		defer v.Close()
-		return cond.checkWrite(v, key)
+		return s.checkWrite(cond, v, key)
 	case large:
 		_, err := s.store.Bucket(bucket, 0)
 		return err
@@ -136,7 +141,7 @@ func (s *Service) commitVersion(ctx context.Context, sc *scratch, bucket string,
 		if err := asked.check(set, s.now()); err != nil {
 			return err
 		}
-		if err := cond.checkWrite(tx, sc.key); err != nil {
+		if err := s.checkWrite(cond, tx, sc.key); err != nil {
 			return err
 		}
 		e.Lock = asked.orDefault(set, s.now())

@@ -12,16 +12,25 @@ import (
 // io.WriterTo and io.Closer. No byte comes out before its checksum was
 // verified. Not safe for concurrent use.
 type Reader struct {
-	inline []byte // not served yet
-	values *layers.ValueReader
+	inline []byte     // not served yet
+	values bodyStream // nil: inline
 	closed bool
+}
+
+// bodyStream is a *layers.ValueReader, or an *unsealer of one.
+type bodyStream interface {
+	io.ReadCloser
+	io.WriterTo
 }
 
 var errReaderClosed = errors.New("object: read from a closed body")
 
-// newReader returns the bytes [off, off+n) of a body. ext is the body unless it
-// is inline.
-func (s *Service) newReader(b layers.Body, ext []layers.Extent, off, n uint64) (*Reader, error) {
+// newReader returns the bytes [off, off+n) of the body of e, which is unlocked. ext is
+// the body unless it is inline.
+func (s *Service) newReader(e *Entry, b layers.Body, ext []layers.Extent, off, n uint64) (*Reader, error) {
+	if e.crypt != nil {
+		return s.newSealedReader(e, b, ext, off, n)
+	}
 	if b.Tag() == layers.BodyInline {
 		p := b.Inline()
 		if off > uint64(len(p)) || n > uint64(len(p))-off {
@@ -40,6 +49,45 @@ func (s *Service) newReader(b layers.Body, ext []layers.Extent, off, n uint64) (
 		return nil, err
 	}
 	return &Reader{values: v}, nil
+}
+
+// newSealedReader is newReader for an encrypted body.
+func (s *Service) newSealedReader(e *Entry, b layers.Body, ext []layers.Extent, off, n uint64) (*Reader, error) {
+	if off > e.Size || n > e.Size-off {
+		return nil, fmt.Errorf("bytes [%d, %d) of %d: %w", off, off+n, e.Size, ErrCorrupt)
+	}
+	if b.Tag() == layers.BodyInline {
+		p, err := e.crypt.key.openBody(b.Inline(), e.Size)
+		if err != nil {
+			return nil, err
+		}
+		return &Reader{inline: p[off : off+n]}, nil
+	}
+	if n == 0 && e.Size > 0 {
+		return &Reader{}, nil
+	}
+	streams := []sealedStream{{size: e.Size}}
+	if e.PartsCount > 0 {
+		parts, err := s.loadParts(e, ext)
+		if err != nil {
+			return nil, err
+		}
+		streams = make([]sealedStream, len(parts))
+		for i := range parts {
+			streams[i] = sealedStream{part: parts[i].Number, size: parts[i].Size}
+		}
+	}
+	have := length(ext)
+	u, err := newUnsealer(e.crypt.key, streams, off, n, func(off, n uint64) (io.ReadCloser, error) {
+		if off > have || n > have-off {
+			return nil, fmt.Errorf("sealed body of %d bytes, want at least %d: %w", have, off+n, ErrCorrupt)
+		}
+		return s.values.NewReader(ext, off, n)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Reader{values: u}, nil
 }
 
 // Bytes returns all of the body that was not read yet, without a copy, if it is

@@ -44,6 +44,9 @@ type incoming struct {
 	expect  *Expect
 	// algorithm is stored; expect's own is checked too when it is another.
 	algorithm Algorithm
+	// crypt encrypts the body, as the part with a number or, zero, as the whole.
+	crypt *crypt
+	part  int
 	// inlineBelow is the size from which the body goes to value segments.
 	inlineBelow int
 }
@@ -106,7 +109,11 @@ func (s *Service) receive(ctx context.Context, sc *scratch, st *stored, in *inco
 	}
 	r.size = uint64(n)
 	sc.digest.write(head)
-	if n > 0 {
+	switch {
+	case in.crypt != nil:
+		sc.body = in.crypt.key.sealBody(sc.body[:1], head)
+		r.body = layers.Body(sc.body)
+	case n > 0:
 		r.body = layers.Body(sc.body[:1+n])
 	}
 	return r, s.verify(sc, in, r)
@@ -165,6 +172,14 @@ func (s *Service) stream(ctx context.Context, sc *scratch, st *stored, in *incom
 	defer streamBuffers.Put(pooled)
 	sc.digest.md5 = s.lanes.begin(sc.digest.alone, in.size)
 	defer s.lanes.end(sc.digest.md5)
+	var out io.Writer = w
+	var seal *sealer
+	if in.crypt != nil {
+		buf := streamBuffers.Get().(*[]byte)
+		defer streamBuffers.Put(buf)
+		seal = newSealer(in.crypt.key, in.part, w, *buf)
+		out = seal
+	}
 	p, ended := head, false
 	for {
 		if r.size += uint64(len(p)); in.size >= 0 && r.size > uint64(in.size) {
@@ -173,7 +188,7 @@ func (s *Service) stream(ctx context.Context, sc *scratch, st *stored, in *incom
 			return fmt.Errorf("body of more than %d bytes: %w", in.maximum, ErrEntityTooLarge)
 		}
 		sc.digest.write(p)
-		if _, err := w.Write(p); err != nil {
+		if _, err := out.Write(p); err != nil {
 			return err
 		}
 		s.streamed.Add(int64(len(p)))
@@ -191,6 +206,11 @@ func (s *Service) stream(ctx context.Context, sc *scratch, st *stored, in *incom
 	}
 	if err := s.verify(sc, in, r); err != nil {
 		return err
+	}
+	if seal != nil {
+		if err := seal.finish(); err != nil {
+			return err
+		}
 	}
 	r.ext, err = w.Finish()
 	return err

@@ -92,10 +92,14 @@ func (in *RenameInput) run(s *Service, tx *timeline.Tx, h *holds, source, key []
 	if err != nil {
 		return 0, err
 	}
-	if err := in.SourceCond.checkSource(e); err != nil {
+	shown := *e
+	if shown.ETag, err = s.shownETag(f); err != nil {
 		return 0, err
 	}
-	if err := in.checkDestination(tx, key); err != nil {
+	if err := in.SourceCond.checkSource(&shown); err != nil {
+		return 0, err
+	}
+	if err := in.checkDestination(s, tx, key); err != nil {
 		return 0, err
 	}
 	if err := h.add(s, f.rec.Body); err != nil {
@@ -132,8 +136,8 @@ func (in *RenameInput) repeated(tx *timeline.Tx, key []byte, missing error) (wal
 	return 0, missing
 }
 
-func (in *RenameInput) checkDestination(tx *timeline.Tx, key []byte) error {
-	if err := in.Cond.checkWrite(tx, key); err != nil {
+func (in *RenameInput) checkDestination(s *Service, tx *timeline.Tx, key []byte) error {
+	if err := s.checkWrite(&in.Cond, tx, key); err != nil {
 		return err
 	}
 	f, err := getObject(tx, key)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"stemma/layers"
+	"stemma/pageserver/keyring"
 	"stemma/timeline"
 )
 
@@ -19,6 +20,16 @@ type Options struct {
 	MinPartBytes int64
 	// MaxPutBytes bounds the body of one Put. Default 5 GiB.
 	MaxPutBytes int64
+
+	// Keys are the master keys that data keys are sealed by. Nil: nothing can be encrypted.
+	Keys *keyring.Ring
+	// KMSKeys are the keys of SSE-KMS, by name. Nil: every name is that of a key, which
+	// depends on the master key.
+	KMSKeys *keyring.Ring
+	// DefaultKMSKey is the key of SSE-KMS when none is named. Empty: that is refused.
+	DefaultKMSKey string
+	// EncryptAll encrypts by SSE-S3 what neither the request nor the bucket says otherwise of.
+	EncryptAll bool
 }
 
 // Service is S3 over one store. It keeps no state of its own but a counter.
@@ -32,6 +43,7 @@ type Service struct {
 
 	settingsCache settingsCache
 	settingsTips  settingsTips
+	masks         maskCiphers
 }
 
 // New returns the service of a store, which must outlive it.

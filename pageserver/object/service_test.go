@@ -71,7 +71,7 @@ func open(t testing.TB, fs vfs.FS, tune ...func(*timeline.Options)) *harness {
 			t.Error(err)
 		}
 	})
-	h := &harness{Service: New(store, Options{MinPartBytes: partBytes}), t: t, ctx: context.Background()}
+	h := &harness{Service: New(store, Options{MinPartBytes: partBytes, Keys: testRing()}), t: t, ctx: context.Background()}
 	t.Cleanup(h.Close)
 	return h
 }

@@ -34,6 +34,9 @@ func (s *Service) CreateUpload(ctx context.Context, bucket, key string, in *Uplo
 	if u.algorithm, u.composite, u.implicit, err = in.checksumTypeOf(); err != nil {
 		return nil, err
 	}
+	if u.crypt, err = s.cryptFor(ctx, bucket, in.SSE, in.CustomerKey); err != nil {
+		return nil, fmt.Errorf("create upload: %w", err)
+	}
 	id := newUploadID(s.store.Now())
 	var b timeline.Batch
 	b.Put(layers.NamespaceUploads, uploadKey(key, id), u.append(nil), nil)

@@ -73,6 +73,7 @@ type completion struct {
 	upload *uploadRecord
 	parts  []partRecord // as in.Parts
 	ext    []layers.Extent
+	size   uint64 // of the object
 	// What must last until the commit has ended.
 	stored  stored
 	release func()
@@ -100,7 +101,10 @@ func (c *completion) run(ctx context.Context, tx *timeline.Tx) error {
 		}
 		return err
 	}
-	if err := c.in.Cond.checkWrite(tx, c.key); err != nil {
+	if err := c.s.unlockUpload(c.upload, c.in.CustomerKey); err != nil {
+		return err
+	}
+	if err := c.s.checkWrite(&c.in.Cond, tx, c.key); err != nil {
 		return err
 	}
 	if err := c.loadParts(tx); err != nil {
@@ -144,6 +148,9 @@ func (c *completion) repeat(tx *timeline.Tx, gone error) error {
 	case e.uploadID != c.o.id:
 		return gone
 	}
+	if err := c.s.unlock(e, c.in.CustomerKey); err != nil {
+		return err
+	}
 	c.entry, c.repeated = e, true
 	return nil
 }
@@ -162,6 +169,9 @@ func (c *completion) loadParts(tx *timeline.Tx) error {
 		}
 		var part partRecord
 		if err := part.decode(rec.Meta); err != nil {
+			return false, fmt.Errorf("part %d: %w", number, err)
+		}
+		if err := part.unlock(c.upload.crypt); err != nil {
 			return false, fmt.Errorf("part %d: %w", number, err)
 		}
 		if err := c.checkPart(p, &part); err != nil {
@@ -202,18 +212,22 @@ func (c *completion) checkPart(want *CompletePart, got *partRecord) error {
 }
 
 func (c *completion) checkSizes() error {
-	var size uint64
+	var size, stored uint64
 	for i := range c.parts {
 		n := c.parts[i].size
+		if stored += n; c.upload.crypt != nil {
+			stored += sealedLen(n, true) - n
+		}
 		if n < uint64(c.s.o.MinPartBytes) && i < len(c.parts)-1 {
 			p := &c.in.Parts[i]
 			return &PartError{Err: ErrEntityTooSmall, Number: p.Number, ETag: p.ETag, Size: n}
 		}
 		size += n
 	}
-	if have := length(c.ext); have != size {
-		return corrupt("parts of %d bytes have bodies of %d", size, have)
+	if have := length(c.ext); have != stored {
+		return corrupt("parts of %d bytes have bodies of %d", stored, have)
 	}
+	c.size = size
 	if c.in.Size >= 0 && size != uint64(c.in.Size) {
 		return fmt.Errorf("parts of %d bytes, promised were %d: %w", size, c.in.Size, ErrObjectSize)
 	}
@@ -223,7 +237,7 @@ func (c *completion) checkSizes() error {
 // describe makes the entry, and stores a long parts table behind the body.
 func (c *completion) describe(ctx context.Context) error {
 	e := &Entry{
-		Size: length(c.ext), StorageClass: c.upload.class, PartsCount: len(c.parts),
+		Size: c.size, StorageClass: c.upload.class, PartsCount: len(c.parts),
 		Headers: c.upload.headers, UserMeta: c.upload.userMeta, Tags: c.upload.tags, uploadID: c.o.id,
 	}
 	var tag tagOfParts
@@ -240,6 +254,12 @@ func (c *completion) describe(ctx context.Context) error {
 	e.Checksum = c.checksum()
 	if err := c.checkChecksum(&e.Checksum); err != nil {
 		return err
+	}
+	if crypt := c.upload.crypt; crypt != nil {
+		var err error
+		if e.crypt, err = c.s.sealKey(crypt.key, crypt.SSE, c.in.CustomerKey); err != nil {
+			return err
+		}
 	}
 	if table := e.keepParts(infos); table != nil {
 		ext, err := c.s.writeValue(ctx, &c.stored, table)

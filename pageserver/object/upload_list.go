@@ -10,7 +10,8 @@ import (
 )
 
 // ListParts returns one page of the parts of an upload, by number. Errors:
-// ErrNoSuchUpload, timeline.ErrNoSuchBucket, ErrCorrupt, layers.ErrCorrupt.
+// ErrNoSuchUpload, ErrKeyNotApplicable, ErrWrongKey, timeline.ErrNoSuchBucket, ErrCorrupt,
+// layers.ErrCorrupt.
 func (s *Service) ListParts(ctx context.Context, bucket, key, id string, in *ListPartsInput) (*PartList, error) {
 	o, err := parseUpload(key, id)
 	if err != nil {
@@ -25,6 +26,13 @@ func (s *Service) ListParts(ctx context.Context, bucket, key, id string, in *Lis
 	if err != nil {
 		return nil, err
 	}
+	// Without a customer's key all but the checksums can be shown.
+	open := u.crypt == nil || u.crypt.Kind != SSEC || in.CustomerKey != nil
+	if open {
+		if err := s.unlockUpload(u, in.CustomerKey); err != nil {
+			return nil, fmt.Errorf("list parts: %w", err)
+		}
+	}
 	l := &PartList{Upload: u.describe(key, o.id, rec.LSN)}
 	limit := min(in.Max, MaxListKeys)
 	if limit <= 0 || in.After >= MaxPartNumber {
@@ -38,6 +46,11 @@ func (s *Service) ListParts(ctx context.Context, bucket, key, id string, in *Lis
 		var p partRecord
 		if err := p.decode(rec.Meta); err != nil {
 			return false, fmt.Errorf("part %d: %w", number, err)
+		}
+		if open {
+			if err := p.unlock(u.crypt); err != nil {
+				return false, fmt.Errorf("part %d: %w", number, err)
+			}
 		}
 		l.Parts = append(l.Parts, p.describe(number, rec.LSN))
 		return true, nil

@@ -27,6 +27,9 @@ func (s *Service) PutPart(ctx context.Context, bucket, key, id string, number in
 	if err != nil {
 		return nil, fmt.Errorf("put part: %w", err)
 	}
+	if err := s.unlockUpload(u, in.CustomerKey); err != nil {
+		return nil, fmt.Errorf("put part: %w", err)
+	}
 	if a := in.Checksum.Algorithm; a != NoChecksum && a != u.algorithm && !u.implicit {
 		return nil, fmt.Errorf("part with %v, upload with %v: %w", a, u.algorithm, ErrChecksumType)
 	}
@@ -36,12 +39,13 @@ func (s *Service) PutPart(ctx context.Context, bucket, key, id string, number in
 	defer st.done()
 	r, err := s.receive(ctx, sc, &st, &incoming{
 		body: in.Body, size: in.Size, maximum: MaxPartBytes, md5: in.ContentMD5, expect: &in.Checksum, algorithm: u.algorithm,
+		crypt: u.crypt, part: number,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("put part: %w", err)
 	}
-	rec := partRecord{size: r.size, md5: r.md5, checksum: r.sum}
-	part, err := s.commitPart(ctx, sc, &st, bucket, &o, number, &rec, r.ext)
+	rec := partRecord{size: r.size, md5: u.crypt.tag(r.md5), checksum: r.sum}
+	part, err := s.commitPart(ctx, sc, &st, bucket, &o, number, &rec, u.crypt, r.ext)
 	if err != nil {
 		return nil, fmt.Errorf("put part: %w", err)
 	}
@@ -58,14 +62,14 @@ func parsePart(key, id string, number int) (openUpload, error) {
 
 // commitPart makes a part of durable extents visible, if the upload still is.
 func (s *Service) commitPart(
-	ctx context.Context, sc *scratch, st *stored, bucket string, o *openUpload, number int, rec *partRecord, ext []layers.Extent,
+	ctx context.Context, sc *scratch, st *stored, bucket string, o *openUpload, number int, rec *partRecord, crypt *crypt, ext []layers.Extent,
 ) (*Part, error) {
 	body, err := s.appendBody(ctx, st, nil, ext)
 	if err != nil {
 		return nil, err
 	}
 	sc.key = append(sc.key[:0], partKey(o.id, number)...)
-	sc.meta = rec.append(sc.meta[:0])
+	sc.meta = rec.append(sc.meta[:0], crypt)
 	sc.locks = append(sc.locks[:0],
 		timeline.Lock{NS: layers.NamespaceUploads, Key: o.user},
 		timeline.Lock{NS: layers.NamespaceUploads, Key: sc.key})
@@ -80,10 +84,14 @@ func (s *Service) commitPart(
 		return nil, err
 	}
 	part := rec.describe(number, lsn)
+	if crypt != nil {
+		part.SSE = crypt.SSE
+	}
 	return &part, nil
 }
 
-// CopyPart makes bytes of an object a part of an upload, by handle. It reads
+// CopyPart makes bytes of an object a part of an upload, by handle unless one of
+// them is encrypted, for each upload has a key of its own. It reads
 // them only when the upload was created with a checksum algorithm; otherwise
 // the part has no checksum, and its ETag is no MD5 unless it is a whole object
 // that has one. Bytes that ride in the log are stored as a part of their own.
@@ -99,7 +107,12 @@ func (s *Service) CopyPart(ctx context.Context, bucket, key, id string, number i
 	if err != nil {
 		return nil, fmt.Errorf("copy part: %w", err)
 	}
-	src, err := s.openSource(ctx, in.SrcBucket, in.SrcKey, &GetInput{At: in.SrcAt, Version: in.SrcVersion, Cond: in.SrcCond})
+	if err := s.unlockUpload(u, in.CustomerKey); err != nil {
+		return nil, fmt.Errorf("copy part: %w", err)
+	}
+	src, err := s.openSource(ctx, in.SrcBucket, in.SrcKey, &GetInput{
+		At: in.SrcAt, Version: in.SrcVersion, Cond: in.SrcCond, CustomerKey: in.SrcCustomerKey,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("copy part: %w", err)
 	}
@@ -112,11 +125,17 @@ func (s *Service) CopyPart(ctx context.Context, bucket, key, id string, number i
 	defer sc.put()
 	var st stored
 	defer st.done()
-	rec, ext, err := s.sourcePart(ctx, &st, u, src, off, n)
+	var rec *partRecord
+	var ext []layers.Extent
+	if u.crypt == nil && src.entry.crypt == nil {
+		rec, ext, err = s.sourcePart(ctx, &st, u, src, off, n)
+	} else {
+		rec, ext, err = s.rewritePart(ctx, sc, &st, u, src, number, off, n)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("copy part: %w", err)
 	}
-	part, err := s.commitPart(ctx, sc, &st, bucket, &o, number, rec, ext)
+	part, err := s.commitPart(ctx, sc, &st, bucket, &o, number, rec, u.crypt, ext)
 	if err != nil {
 		return nil, fmt.Errorf("copy part: %w", err)
 	}

@@ -83,7 +83,8 @@ type uploadRecord struct {
 	headers  Headers
 	userMeta []Field
 	tags     []Field
-	lock     Lock // that was asked for
+	lock     Lock   // that was asked for
+	crypt    *crypt // of the parts, and of the object that they become; nil: not encrypted
 }
 
 func (u *uploadRecord) append(dst []byte) []byte {
@@ -94,7 +95,16 @@ func (u *uploadRecord) append(dst []byte) []byte {
 	if u.implicit {
 		h.flags |= flagImplicit
 	}
-	return u.lock.append(appendDescription(h.append(dst, false), &u.headers, u.userMeta, u.tags))
+	if u.crypt == nil {
+		return u.appendFields(h.append(dst, false))
+	}
+	h.flags |= flagEncrypted
+	return u.crypt.appendTo(h.append(dst, false), func() []byte { return u.appendFields(nil) })
+}
+
+// appendFields appends the fields that are encrypted if the upload is.
+func (u *uploadRecord) appendFields(dst []byte) []byte {
+	return u.lock.append(appendDescription(dst, &u.headers, u.userMeta, u.tags))
 }
 
 func decodeUpload(meta []byte) (*uploadRecord, error) {
@@ -109,21 +119,41 @@ func decodeUpload(meta []byte) (*uploadRecord, error) {
 	u := &uploadRecord{
 		class: h.class, algorithm: h.algorithm, composite: h.flags&flagComposite != 0, implicit: h.flags&flagImplicit != 0,
 	}
+	if h.flags&flagEncrypted != 0 {
+		u.crypt = &crypt{}
+	}
 	err = eachField(p, func(tag byte, v []byte) error {
-		if known, err := u.lock.decode(tag, v); known {
-			return err
+		if u.crypt != nil {
+			return u.crypt.decodeField(tag, v)
 		}
-		return decodeDescription(tag, v, &u.headers, &u.userMeta, &u.tags)
+		return u.decodeField(tag, v)
 	})
+	if err == nil {
+		err = u.crypt.complete()
+	}
 	if err != nil {
 		return nil, err
 	}
 	return u, nil
 }
 
+// decodeField decodes a field that is encrypted if the upload is.
+func (u *uploadRecord) decodeField(tag byte, v []byte) error {
+	if tag == tagCrypt || tag == tagSealed {
+		return corrupt("field %#x of an upload that is not encrypted", tag)
+	}
+	if known, err := u.lock.decode(tag, v); known {
+		return err
+	}
+	return decodeDescription(tag, v, &u.headers, &u.userMeta, &u.tags)
+}
+
 // describe returns what people see of an upload.
 func (u *uploadRecord) describe(key string, id uploadID, lsn wal.LSN) Upload {
 	up := Upload{Key: key, ID: id.String(), LSN: lsn, StorageClass: u.class}
+	if u.crypt != nil {
+		up.SSE = u.crypt.SSE
+	}
 	if !u.implicit {
 		up.Algorithm, up.Composite = u.algorithm, u.composite
 	}
@@ -135,11 +165,44 @@ type partRecord struct {
 	size     uint64
 	md5      [md5.Size]byte
 	checksum Checksum // full object; zero: none
+	// locked is what of a part of an encrypted upload is encrypted: md5 and checksum.
+	locked []byte
 }
 
-func (r *partRecord) append(dst []byte) []byte {
+// append appends the part's meta, encrypted under the upload's key unless c is nil.
+func (r *partRecord) append(dst []byte, c *crypt) []byte {
 	h := metaHead{algorithm: r.checksum.Algorithm, size: r.size, etag: ETag{Sum: r.md5}}
-	return appendChecksumField(h.append(dst, true), &r.checksum)
+	if c == nil && r.locked == nil {
+		return appendChecksumField(h.append(dst, true), &r.checksum)
+	}
+	h.flags |= flagEncrypted
+	if r.locked != nil {
+		return appendField(h.append(dst, true), tagSealed, r.locked)
+	}
+	if c.Kind == SSES3 {
+		h.etag.Sum = [md5.Size]byte{} // it is of the body
+	}
+	secret := appendChecksumField(r.md5[:], &r.checksum)
+	return appendField(h.append(dst, true), tagSealed, c.key.sealSmall(purposeFields, secret))
+}
+
+// unlock opens what is encrypted under the upload's key. Errors: ErrCorrupt.
+func (r *partRecord) unlock(c *crypt) error {
+	if (r.locked != nil) != (c != nil) {
+		return corrupt("part and upload differ in encryption")
+	}
+	if c == nil {
+		return nil
+	}
+	p, err := c.key.openSmall(purposeFields, r.locked)
+	if err != nil {
+		return err
+	}
+	if len(p) < md5.Size {
+		return corrupt("%d sealed bytes of a part", len(p))
+	}
+	r.md5, r.locked = [md5.Size]byte(p), nil
+	return r.decodeFields(p[md5.Size:])
 }
 
 func (r *partRecord) decode(meta []byte) error {
@@ -148,26 +211,48 @@ func (r *partRecord) decode(meta []byte) error {
 	if err != nil {
 		return err
 	}
-	if h.flags != 0 || h.class != 0 || h.size > MaxPartBytes {
+	if h.flags&^flagEncrypted != 0 || h.class != 0 || h.size > MaxPartBytes {
 		return corrupt("part of flags %#x, class %d, size %d", h.flags, h.class, h.size)
 	}
 	*r = partRecord{size: h.size, md5: h.etag.Sum, checksum: Checksum{Algorithm: h.algorithm}}
-	summed := false
+	if h.flags&flagEncrypted == 0 {
+		return r.decodeFields(p)
+	}
 	err = eachField(p, func(tag byte, v []byte) error {
+		if tag != tagSealed {
+			return corrupt("field %#x of an encrypted part", tag)
+		}
+		r.locked = append([]byte(nil), v...)
+		return nil
+	})
+	if err == nil && r.locked == nil {
+		err = corrupt("encrypted part without sealed fields")
+	}
+	return err
+}
+
+// decodeFields decodes the fields of a part that are encrypted if the upload is.
+func (r *partRecord) decodeFields(p []byte) error {
+	summed := false
+	err := eachField(p, func(tag byte, v []byte) error {
 		if tag != tagChecksum {
 			return corrupt("unknown field %#x of a part", tag)
 		}
 		summed = true
 		return r.checksum.decode(v)
 	})
-	if err == nil && summed != (h.algorithm != NoChecksum) {
-		err = corrupt("part with checksum algorithm %d, value present: %t", h.algorithm, summed)
+	if a := r.checksum.Algorithm; err == nil && summed != (a != NoChecksum) {
+		err = corrupt("part with checksum algorithm %d, value present: %t", a, summed)
 	}
 	return err
 }
 
 func (r *partRecord) describe(number int, lsn wal.LSN) Part {
-	return Part{Number: number, Size: r.size, ETag: ETag{Sum: r.md5}, Checksum: r.checksum, LSN: lsn}
+	p := Part{Number: number, Size: r.size, ETag: ETag{Sum: r.md5}, Checksum: r.checksum, LSN: lsn}
+	if r.locked != nil {
+		p.Checksum = Checksum{}
+	}
+	return p
 }
 
 // checksumTypeOf settles the algorithm and type of an upload. Errors: ErrChecksumType.
