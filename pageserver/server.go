@@ -36,6 +36,8 @@ type Options struct {
 	// AbortUploadsAfter is how long after its beginning a multipart upload that was
 	// not completed is aborted. Zero: never.
 	AbortUploadsAfter time.Duration
+	// LifecycleDay is how long a day of a lifecycle rule is. Default 24 h; tests shorten it.
+	LifecycleDay time.Duration
 	// Logger receives what an operator should see. Default slog.Default.
 	Logger *slog.Logger
 
@@ -75,6 +77,9 @@ func (o *Options) setDefaults() error {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.LifecycleDay <= 0 {
+		o.LifecycleDay = 24 * time.Hour
+	}
 	return nil
 }
 
@@ -92,7 +97,9 @@ type Server struct {
 
 	objects *object.Service
 	uploads uploadCounters
-	jobs    *jobs // what works on the store besides s3
+
+	lifecycle lifecycleCounters
+	jobs      *jobs // what works on the store besides s3
 
 	s3Addr, adminAddr net.Addr
 
@@ -166,6 +173,9 @@ func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 	}
 	if s.o.AbortUploadsAfter > 0 && s.jobs.begin() {
 		go s.abortUploads()
+	}
+	if s.jobs.begin() {
+		go s.followLifecycles()
 	}
 	return nil
 }

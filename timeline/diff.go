@@ -65,6 +65,12 @@ func (s *Store) Diff(ctx context.Context, a, b *View, ns layers.Namespace, lower
 	return d
 }
 
+// Changes walks what the view sees of a namespace above an LSN. It must end before
+// the view is closed.
+func (v *View) Changes(ns layers.Namespace, lower, upper []byte, above wal.LSN) *layers.Changes {
+	return v.changes(ns, lower, upper, above)
+}
+
 // changes returns what the view sees of a namespace above an LSN.
 func (v *View) changes(ns layers.Namespace, lower, upper []byte, above wal.LSN) *layers.Changes {
 	return v.version.NewChanges(v.hops(ns), ns, lower, upper, above)

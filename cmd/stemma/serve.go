@@ -36,6 +36,7 @@ type serveFlags struct {
 	undoTime                  time.Duration
 	backgroundShare           int
 	abortUploadsAfter         time.Duration
+	lifecycleDay              time.Duration
 	masterKeyFile             string
 
 	cacheBytes, memlayerBytes                    byteSize
@@ -68,6 +69,7 @@ func newServe() *cobra.Command {
 	fl.StringVar(&f.logFormat, "log-format", "text", "form of the log on standard error: text, json")
 	fl.DurationVar(&f.shutdownTimeout, "shutdown-timeout", 30*time.Second, "how long requests under way may take to end after SIGTERM")
 	fl.DurationVar(&f.abortUploadsAfter, "abort-uploads-after", 7*24*time.Hour, "age at which multipart uploads that were not completed are aborted; 0: never")
+	fl.DurationVar(&f.lifecycleDay, "lifecycle-day", 24*time.Hour, "how long a day of a lifecycle rule is; shorter ones are for tests")
 	fl.StringVar(&f.window, "window", "24h", "how far back new root buckets can be read at every moment: a duration, or forever")
 	fl.DurationVar(&f.undoTime, "undo-time", 24*time.Hour, "how long a deleted root bucket can be undeleted; 0: not at all")
 	fl.StringVar(&f.masterKeyFile, "master-key-file", "", "file of the keys that seal secrets, unless "+masterKeyVar+" holds them (default: "+masterKeyFile+" in the data directory)")
@@ -102,6 +104,8 @@ func (f *serveFlags) validate() error {
 		return usagef("--log-format %q: want text or json", f.logFormat)
 	case f.abortUploadsAfter < 0:
 		return usagef("--abort-uploads-after %v: want a duration such as 168h, or 0 for never", f.abortUploadsAfter)
+	case f.lifecycleDay <= 0:
+		return usagef("--lifecycle-day %v: want a duration such as 24h", f.lifecycleDay)
 	case f.walSegmentBytes%4096 != 0 || f.walSegmentBytes < 16<<10:
 		return usagef("--wal-segment-bytes %s: want a multiple of 4 KiB, at least 16 KiB", &f.walSegmentBytes)
 	case f.walFlushBytes > f.walStopBytes:
@@ -134,7 +138,7 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 	log := f.logger(stderr)
 	o := pageserver.Options{
 		Dir: f.data, RootKey: key, MasterKeys: ring, Listen: f.listen, AdminListen: f.adminListen, Logger: log, BallastBytes: int64(f.ballastBytes),
-		AbortUploadsAfter: f.abortUploadsAfter,
+		AbortUploadsAfter: f.abortUploadsAfter, LifecycleDay: f.lifecycleDay,
 	}
 	if o.Store.Window, err = pageserver.ParseWindow(f.window); err != nil {
 		return err

@@ -7,14 +7,19 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"stemma/timeline"
 )
 
 // Lifecycle is what becomes of objects as they age, as S3's document has it.
-// DESIGN: docs/decisions.md says what forks do with rules that they inherited.
+// In the bucket where they were put rules are for all objects; in a fork that inherited
+// them, for what was written to the fork itself: see Lifecycle.above.
 type Lifecycle struct {
 	Rules []LifecycleRule `xml:"Rule"`
 	// MinimumSize is x-amz-transition-default-minimum-object-size; empty when it was not given.
 	MinimumSize string `xml:"-" json:",omitempty"`
+	// Bucket is where the rules were put.
+	Bucket timeline.BucketID `xml:"-" json:",omitempty"`
 }
 
 // LifecycleRule says what becomes of the objects that it is for.

@@ -126,6 +126,38 @@ type Expiry struct {
 	RuleID string
 }
 
+// ExpiryOf returns which rule will end an object of a bucket first, and when by days of 24
+// hours; ok is false when none will.
+func (s *Service) ExpiryOf(bucket, key string, set *Settings, e *Entry) (x Expiry, ok bool) {
+	if !set.Lifecycle.enabled() {
+		return x, false
+	}
+	info, err := s.store.Bucket(bucket, 0)
+	if err != nil || e.LSN <= set.Lifecycle.above(&info) {
+		return x, false
+	}
+	return set.Lifecycle.Expiry(key, e, Calendar{24 * time.Hour})
+}
+
+// AbortOf returns which rule will end an upload of a key first, and when by days of 24 hours; ok
+// is false when none will.
+func (l *Lifecycle) AbortOf(u *Upload) (x Expiry, ok bool) {
+	if l == nil {
+		return x, false
+	}
+	for i := range l.Rules {
+		r := &l.Rules[i]
+		if r.AbortUploads == nil || !r.fits(&subject{key: u.Key}) {
+			continue
+		}
+		at := Calendar{24 * time.Hour}.due(u.Initiated(), *r.AbortUploads.Days)
+		if !ok || at.Before(x.At) {
+			x, ok = Expiry{at, *r.ID}, true
+		}
+	}
+	return x, ok
+}
+
 // Expiry returns which rule will end the current version of an object first, and
 // when by the calendar; ok is false when none will.
 func (l *Lifecycle) Expiry(key string, e *Entry, cal Calendar) (x Expiry, ok bool) {

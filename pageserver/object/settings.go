@@ -125,6 +125,9 @@ func (s *Service) UpdateSettings(ctx context.Context, bucket string, change func
 		if err := change(mine); err != nil {
 			return err
 		}
+		if mine.Lifecycle != nil && mine.Lifecycle.Bucket == 0 {
+			mine.Lifecycle.Bucket = tx.Info().Bucket
+		}
 		after, err := encodeSettings(mine)
 		if err != nil || bytes.Equal(before, after) {
 			return err

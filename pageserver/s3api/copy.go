@@ -79,6 +79,7 @@ func copyObject(ctx context.Context, r *request) error {
 		return err
 	}
 	r.set("x-stemma-copy-source-lsn", res.SrcLSN.String())
+	r.setExpiration(ctx, &res.Entry)
 	r.setLSN(res.LSN)
 	w := newResult("CopyObjectResult")
 	w.time("LastModified", res.LSN)

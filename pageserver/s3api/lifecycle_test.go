@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -129,4 +130,33 @@ func TestLifecycleIsChecked(t *testing.T) {
 	}
 	// Conditions may stand side by side.
 	s.want(200, call{method: "PUT", path: "/one?lifecycle", body: lifecycleDoc("<Filter><Prefix>p</Prefix>" + tag("a") + "<And><Prefix>p</Prefix>" + tag("b") + "</And></Filter>" + on + expires)})
+}
+
+// Answers say when a rule will end what they speak of.
+func TestExpirationHeaders(t *testing.T) {
+	s := newServer(t)
+	s.bucket("one")
+	s.put("/one/tmp/old", "x")
+	s.want(200, call{method: "PUT", path: "/one?lifecycle", body: lifecycleDoc(
+		"<ID>r 1</ID><Filter><Prefix>tmp/</Prefix></Filter><Status>Enabled</Status><Expiration><Days>1</Days></Expiration><AbortIncompleteMultipartUpload><DaysAfterInitiation>2</DaysAfterInitiation></AbortIncompleteMultipartUpload>",
+		"<ID>r2</ID><Filter><Prefix>tmp/</Prefix></Filter><Status>Enabled</Status><Expiration><Days>3</Days></Expiration>",
+	)})
+	head := ok(s.sdk.HeadObject(ctx, &s3.HeadObjectInput{Bucket: aws.String("one"), Key: aws.String("tmp/old")}))(t)
+	due := head.LastModified.Add(24*time.Hour - time.Nanosecond).Truncate(24 * time.Hour).Add(24 * time.Hour)
+	want := `expiry-date="` + httpTime(due) + `", rule-id="r+1"`
+	for _, c := range []call{
+		{method: "HEAD", path: "/one/tmp/old"}, {method: "GET", path: "/one/tmp/old"}, {method: "PUT", path: "/one/tmp/new", body: "x"},
+		{method: "PUT", path: "/one/tmp/copy", headers: []string{"x-amz-copy-source", "/one/tmp/old"}},
+	} {
+		if got := s.want(200, c).header.Get("x-amz-expiration"); got != want {
+			t.Errorf("%s %s: %q, want %q", c.method, c.path, got, want)
+		}
+	}
+	if got := s.want(200, call{method: "PUT", path: "/one/other", body: "x"}).header.Get("x-amz-expiration"); got != "" {
+		t.Errorf("another key: %q", got)
+	}
+	up := s.want(200, call{method: "POST", path: "/one/tmp/up?uploads"})
+	if up.header.Get("x-amz-abort-rule-id") != "r+1" || up.header.Get("x-amz-abort-date") == "" {
+		t.Errorf("%v", up.header)
+	}
 }

@@ -30,6 +30,7 @@ func createUpload(ctx context.Context, r *request) error {
 		r.set("x-amz-checksum-algorithm", u.Algorithm.String())
 		r.set("x-amz-checksum-type", u.ChecksumType())
 	}
+	r.setAbort(ctx, u)
 	r.setLSN(u.LSN)
 	w := newResult("InitiateMultipartUploadResult")
 	w.text("Bucket", r.bucket)
@@ -180,6 +181,7 @@ func completeUpload(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
+	r.setExpiration(ctx, e)
 	r.setLSN(e.LSN)
 	w := newResult("CompleteMultipartUploadResult")
 	w.text("Location", r.location())

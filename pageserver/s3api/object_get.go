@@ -93,6 +93,9 @@ func (r *request) setObject(o *object.Object, in *object.GetInput) error {
 		r.set("x-amz-mp-parts-count", itoa(o.PartsCount))
 	}
 	r.setLSN(o.At)
+	if in.At == 0 && in.Version == 0 {
+		r.setExpiration(r.srv.base, &o.Entry)
+	}
 	if o.Partial {
 		r.ctx.SetStatusCode(fasthttp.StatusPartialContent)
 		r.set("Content-Range", "bytes "+utoa(o.Offset)+"-"+utoa(o.Offset+o.Length-1)+"/"+utoa(o.Size))

@@ -76,6 +76,7 @@ func putObject(ctx context.Context, r *request) error {
 	}
 	r.set("ETag", `"`+e.ETag.String()+`"`)
 	r.setChecksum(e.Checksum)
+	r.setExpiration(ctx, e)
 	r.setLSN(e.LSN)
 	return nil
 }
