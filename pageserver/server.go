@@ -38,6 +38,10 @@ type Options struct {
 	AbortUploadsAfter time.Duration
 	// LifecycleDay is how long a day of a lifecycle rule is. Default 24 h; tests shorten it.
 	LifecycleDay time.Duration
+	// AccessLog is the server's own record of requests.
+	AccessLog AccessLogOptions
+	// LogsEvery is how often the records of buckets with logging are delivered. Default 5 min.
+	LogsEvery time.Duration
 	// Logger receives what an operator should see. Default slog.Default.
 	Logger *slog.Logger
 
@@ -77,6 +81,9 @@ func (o *Options) setDefaults() error {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.LogsEvery <= 0 {
+		o.LogsEvery = logsEvery
+	}
 	if o.LifecycleDay <= 0 {
 		o.LifecycleDay = 24 * time.Hour
 	}
@@ -99,6 +106,8 @@ type Server struct {
 	uploads uploadCounters
 
 	lifecycle lifecycleCounters
+	logs      *bucketLogs
+	access    *access
 	jobs      *jobs // what works on the store besides s3
 
 	s3Addr, adminAddr net.Addr
@@ -166,7 +175,17 @@ func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 	oo.Keys = s.o.MasterKeys
 	s.objects = object.New(store, oo)
 	set.RegisterMetricsWriter(s.writeMetrics)
+	region := s.o.S3.Region
+	if region == "" {
+		region = "us-east-1"
+	}
+	s.logs = newBucketLogs(s.objects, s.log, region, func() time.Time { return store.Now().Time() })
+	if s.access, err = newAccess(s.o.AccessLog, s.logs, func(err error) { s.log.Warn("access log", "err", err) }); err != nil {
+		return err
+	}
+	set.RegisterMetricsWriter(s.writeAccessMetrics)
 	api := s.o.S3
+	api.Access = s.access
 	api.Objects, api.Verifier, api.Logger, api.Metrics = s.objects, verifier, s.log, set
 	if s.s3, err = s3api.New(api); err != nil {
 		return err
@@ -176,6 +195,9 @@ func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 	}
 	if s.jobs.begin() {
 		go s.followLifecycles()
+	}
+	if s.jobs.begin() {
+		go s.deliverLogs()
 	}
 	return nil
 }
@@ -216,6 +238,9 @@ func (s *Server) Addr() net.Addr { return s.s3Addr }
 // AdminAddr returns the address of health, metrics and administration.
 func (s *Server) AdminAddr() net.Addr { return s.adminAddr }
 
+// ReopenLogs has the access log opened again, after it was moved away.
+func (s *Server) ReopenLogs() { s.access.reopen() }
+
 // Failed is closed when a listener has failed; Err then says why. The caller
 // should shut the server down.
 func (s *Server) Failed() <-chan struct{} { return s.failed }
@@ -248,6 +273,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) close() error {
 	var errs []error
 	s.jobs.close()
+	if s.access != nil {
+		s.access.close()
+	}
 	if s.objects != nil {
 		s.objects.Close()
 	}

@@ -63,6 +63,16 @@ func (s *Server) writeMetrics(w io.Writer) {
 	writeLogMetrics(w, &m)
 }
 
+// writeAccessMetrics writes the numbers of the records of requests.
+func (s *Server) writeAccessMetrics(w io.Writer) {
+	counter := func(name string, v int64) { metrics.WriteCounterUint64(w, name, uint64(v)) }
+	counter("stemma_access_log_dropped_total", s.access.dropped.Load())
+	counter("stemma_access_log_errors_total", s.access.failed.Load())
+	counter("stemma_bucket_logs_delivered_total", s.logs.delivered.Load())
+	counter("stemma_bucket_logs_errors_total", s.logs.failed.Load())
+	counter("stemma_bucket_logs_dropped_total", s.logs.dropped.Load())
+}
+
 func writeLevels(w io.Writer, m *timeline.Metrics) {
 	for _, f := range []struct {
 		name   string

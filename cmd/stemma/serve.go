@@ -9,6 +9,8 @@ import (
 	"math"
 	"net"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -37,6 +39,9 @@ type serveFlags struct {
 	backgroundShare           int
 	abortUploadsAfter         time.Duration
 	lifecycleDay              time.Duration
+	accessLog                 string
+	accessLogFormat           string
+	bucketLogsEvery           time.Duration
 	masterKeyFile             string
 
 	cacheBytes, memlayerBytes                    byteSize
@@ -70,6 +75,9 @@ func newServe() *cobra.Command {
 	fl.DurationVar(&f.shutdownTimeout, "shutdown-timeout", 30*time.Second, "how long requests under way may take to end after SIGTERM")
 	fl.DurationVar(&f.abortUploadsAfter, "abort-uploads-after", 7*24*time.Hour, "age at which multipart uploads that were not completed are aborted; 0: never")
 	fl.DurationVar(&f.lifecycleDay, "lifecycle-day", 24*time.Hour, "how long a day of a lifecycle rule is; shorter ones are for tests")
+	fl.StringVar(&f.accessLog, "access-log", "", "file to record requests in; SIGHUP has it opened again")
+	fl.StringVar(&f.accessLogFormat, "access-log-format", "s3", "form of the access log: s3 (server access log), json")
+	fl.DurationVar(&f.bucketLogsEvery, "bucket-logs-every", 5*time.Minute, "how often the records of buckets with logging are delivered")
 	fl.StringVar(&f.window, "window", "24h", "how far back new root buckets can be read at every moment: a duration, or forever")
 	fl.DurationVar(&f.undoTime, "undo-time", 24*time.Hour, "how long a deleted root bucket can be undeleted; 0: not at all")
 	fl.StringVar(&f.masterKeyFile, "master-key-file", "", "file of the keys that seal secrets, unless "+masterKeyVar+" holds them (default: "+masterKeyFile+" in the data directory)")
@@ -106,6 +114,10 @@ func (f *serveFlags) validate() error {
 		return usagef("--abort-uploads-after %v: want a duration such as 168h, or 0 for never", f.abortUploadsAfter)
 	case f.lifecycleDay <= 0:
 		return usagef("--lifecycle-day %v: want a duration such as 24h", f.lifecycleDay)
+	case f.accessLogFormat != "s3" && f.accessLogFormat != "json":
+		return usagef("--access-log-format %q: want s3 or json", f.accessLogFormat)
+	case f.bucketLogsEvery <= 0:
+		return usagef("--bucket-logs-every %v: want a duration such as 5m", f.bucketLogsEvery)
 	case f.walSegmentBytes%4096 != 0 || f.walSegmentBytes < 16<<10:
 		return usagef("--wal-segment-bytes %s: want a multiple of 4 KiB, at least 16 KiB", &f.walSegmentBytes)
 	case f.walFlushBytes > f.walStopBytes:
@@ -139,6 +151,7 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 	o := pageserver.Options{
 		Dir: f.data, RootKey: key, MasterKeys: ring, Listen: f.listen, AdminListen: f.adminListen, Logger: log, BallastBytes: int64(f.ballastBytes),
 		AbortUploadsAfter: f.abortUploadsAfter, LifecycleDay: f.lifecycleDay,
+		AccessLog: pageserver.AccessLogOptions{File: f.accessLog, JSON: f.accessLogFormat == "json"}, LogsEvery: f.bucketLogsEvery,
 	}
 	if o.Store.Window, err = pageserver.ParseWindow(f.window); err != nil {
 		return err
@@ -163,9 +176,18 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case <-ctx.Done():
-	case <-srv.Failed():
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for running := true; running; {
+		select {
+		case <-hup:
+			srv.ReopenLogs()
+		case <-ctx.Done():
+			running = false
+		case <-srv.Failed():
+			running = false
+		}
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.shutdownTimeout)
 	defer cancel()

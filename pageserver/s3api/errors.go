@@ -257,6 +257,7 @@ func (r *request) writeError(err error) {
 	}
 	e := r.toAPIError(err)
 	status := errorStatus(e.code)
+	r.errorCode = e.code
 	if status == 500 || e.cause != nil {
 		r.srv.log.Error("request failed", "request", r.id, "operation", r.operation(), "bucket", r.bucket, "key", r.key, "err", err)
 	}

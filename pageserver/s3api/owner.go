@@ -8,3 +8,6 @@ const (
 
 	defaultRegion = "us-east-1"
 )
+
+// OwnerAccount is the number of the account that owns everything.
+const OwnerAccount = ownerAccount

@@ -34,6 +34,8 @@ type request struct {
 	cors []auth.Field
 	// refusal is why the request must not be served, nil if it may.
 	refusal error
+	// errorCode is that of the answer, empty if it is no error.
+	errorCode string
 	// streaming says that the answer's body is still to be written when the
 	// handler returns; the stream's Close ends the request.
 	streaming bool
@@ -142,9 +144,10 @@ func (r *request) end() {
 	<-r.srv.slots
 }
 
-// count puts the request into the metrics.
+// count puts the request into the metrics and the records.
 func (r *request) count() {
 	r.srv.metrics.observe(r.operation(), r.ctx.Response.StatusCode(), time.Since(r.start))
+	r.record()
 }
 
 // linger has the connection closed such that the client reads the answer

@@ -32,6 +32,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Metrics receives counters of requests. Default: a set that nobody reads.
 	Metrics *metrics.Set
+	// Access records requests. Default: nobody does.
+	Access Access
 	// Domains are the host names below which buckets are host names. Default
 	// localhost and s3.localhost. Any other host, and any address, is path style.
 	Domains []string
