@@ -5,17 +5,15 @@ type RequestPayment struct {
 	Payer string `xml:"Payer"` // BucketOwner or Requester
 }
 
-// Check refuses what S3 refuses. Errors: *RuleError.
+// Check refuses what S3 refuses, and that requesters pay: there is nobody to bill. Errors: *RuleError.
 func (p *RequestPayment) Check() error {
-	if p.Payer != "BucketOwner" && p.Payer != "Requester" {
-		return malformed
+	switch p.Payer {
+	case "BucketOwner":
+		return nil
+	case "Requester":
+		return &RuleError{"NotImplemented", "Requesters cannot be made to pay"}
 	}
-	return nil
-}
-
-// RequesterPays reports whether requests of others than the owner must say that they pay.
-func (set *Settings) RequesterPays() bool {
-	return set.Payment != nil && set.Payment.Payer == "Requester"
+	return malformed
 }
 
 // Acceleration is the state of transfer acceleration, as S3's document has it.

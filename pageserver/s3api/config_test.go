@@ -39,25 +39,25 @@ func TestNotificationLives(t *testing.T) {
 	testConfig(t, configCase{query: "notification", a: doc("aaa"), b: doc("bbb"), markA: "<Id>aaa<", markB: "<Id>bbb<", noDelete: true})
 }
 
-func TestPaymentLives(t *testing.T) {
-	doc := func(payer string) string {
-		return "<RequestPaymentConfiguration><Payer>" + payer + "</Payer></RequestPaymentConfiguration>"
-	}
+func TestRequestPayment(t *testing.T) {
 	s := newServer(t)
 	s.bucket("one")
 	b := aws.String("one")
-	if got := ok(s.sdk.GetBucketRequestPayment(ctx, &s3.GetBucketRequestPaymentInput{Bucket: b}))(t); got.Payer != "BucketOwner" {
-		t.Errorf("payer %q", got.Payer)
+	put := func(payer types.Payer) error {
+		_, err := s.sdk.PutBucketRequestPayment(ctx, &s3.PutBucketRequestPaymentInput{Bucket: b, RequestPaymentConfiguration: &types.RequestPaymentConfiguration{Payer: payer}})
+		return err
 	}
-	ok(s.sdk.PutBucketRequestPayment(ctx, &s3.PutBucketRequestPaymentInput{Bucket: b, RequestPaymentConfiguration: &types.RequestPaymentConfiguration{Payer: "Requester"}}))(t)
-	s.fork("one", "fork")
-	s.want(200, call{method: "PUT", path: "/one?requestPayment", body: doc("BucketOwner")})
-	for bucket, want := range map[string]string{"one": "BucketOwner", "fork": "Requester"} {
-		if got := element(s.get("/"+bucket+"?requestPayment"), "Payer"); got != want {
-			t.Errorf("%s: payer %q", bucket, got)
-		}
+	get := func() types.Payer {
+		return ok(s.sdk.GetBucketRequestPayment(ctx, &s3.GetBucketRequestPaymentInput{Bucket: b}))(t).Payer
 	}
-	s.refused(400, "MalformedXML", call{method: "PUT", path: "/one?requestPayment", body: doc("Nobody")})
+	if got := get(); got != "BucketOwner" {
+		t.Errorf("payer %q", got)
+	}
+	sdkError(t, put("Requester"), 501, "NotImplemented")
+	sdkError(t, put("Nobody"), 400, "MalformedXML")
+	if err := put("BucketOwner"); err != nil || get() != "BucketOwner" {
+		t.Error(err)
+	}
 }
 
 func TestAcceleration(t *testing.T) {
