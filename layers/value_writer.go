@@ -201,6 +201,14 @@ func (w *ValueWriter) giveSegment() error {
 	return w.v.putSegment(seg)
 }
 
+// EndExtent begins a new extent with the next byte that is written: what was written so far
+// has a place, and a checksum, of its own. Nothing is synced before Finish.
+func (w *ValueWriter) EndExtent() {
+	if !w.done && w.length > 0 {
+		w.endExtent(false)
+	}
+}
+
 // Finish writes the rest and syncs; after it the extents, in order, survive a
 // crash. An empty value has none. The segments stay held until Close, which must
 // wait until a commit that names the extents was applied or given up.

@@ -152,17 +152,26 @@ func (s *Store) Lease(name string, at wal.LSN, ttl time.Duration) error {
 		return fmt.Errorf("lease %q at %d: %w", name, at, ErrNoSuchBucket)
 	}
 	now := s.clock.Now()
-	l := lease{n.id, lsn}
-	if s.leases.until[l] < now && !s.hasPin(n, lsn) { // by the durable horizon: a collection may be at work by it
-		if cutoff := n.cutoffAt(s.Horizon(), wal.MaxLSN); lsn < cutoff {
-			return fmt.Errorf("lease %q: %w", name, &BelowHorizonError{LSN: lsn, Cutoff: cutoff})
-		}
+	if err := s.leaseLocked(n, lsn, now, now+wal.LSN(ttl)); err != nil {
+		return fmt.Errorf("lease %q: %w", name, err)
 	}
-	s.leases.makeRoomLocked(now)
-	s.leases.until[l] = max(s.leases.until[l], now+wal.LSN(ttl))
 	if from != n {
 		s.leases.addWayLocked(way{from, n}, now, now+wal.LSN(ttl))
 	}
+	return nil
+}
+
+// leaseLocked leases an LSN of a timeline, if it can be read now. The caller holds
+// leases.mu. Errors: *BelowHorizonError.
+func (s *Store) leaseLocked(n *node, lsn, now, until wal.LSN) error {
+	l := lease{n.id, lsn}
+	if s.leases.until[l] < now && !s.hasPin(n, lsn) { // by the durable horizon: a collection may be at work by it
+		if cutoff := n.cutoffAt(s.Horizon(), wal.MaxLSN); lsn < cutoff {
+			return &BelowHorizonError{LSN: lsn, Cutoff: cutoff}
+		}
+	}
+	s.leases.makeRoomLocked(now)
+	s.leases.until[l] = max(s.leases.until[l], until)
 	return nil
 }
 

@@ -38,6 +38,9 @@ func (s *Service) Append(ctx context.Context, bucket, key string, offset uint64,
 		return nil, fmt.Errorf("append: %w", err)
 	}
 	defer src.close()
+	if src.paged() {
+		return s.appendInPlace(ctx, bucket, key, src, offset, in)
+	}
 	a := appending{s: s, src: src, in: in, key: key}
 	if err := a.check(ctx, bucket, offset); err != nil {
 		return nil, fmt.Errorf("append: %w", err)

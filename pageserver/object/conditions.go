@@ -58,11 +58,11 @@ func (s *Service) checkWrite(c *Conditions, r reader, key []byte) error {
 		if !exists {
 			return ErrNoSuchKey
 		}
-		if !matchTags(c.IfMatch, h.etag, false) {
+		if !matchTags(c.IfMatch, h.tag(rec.LSN), false) {
 			return ErrPreconditionFailed
 		}
 	}
-	if exists && c.IfNoneMatch != "" && matchTags(c.IfNoneMatch, h.etag, true) {
+	if exists && c.IfNoneMatch != "" && matchTags(c.IfNoneMatch, h.tag(rec.LSN), true) {
 		return ErrPreconditionFailed
 	}
 	return nil
@@ -80,7 +80,7 @@ func (s *Service) checkDelete(c *Conditions, f *found) error {
 			return err
 		}
 	}
-	matches := matchTags(c.IfMatch, h.etag, false)
+	matches := matchTags(c.IfMatch, h.tag(f.lsn), false)
 	if h.flags&flagMarker != 0 {
 		matches = strings.TrimSpace(c.IfMatch) == "*"
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"stemma/layers"
+	"stemma/timeline"
 	"stemma/wal"
 )
 
@@ -17,7 +18,12 @@ type source struct {
 	body    layers.Body
 	ext     []layers.Extent // after load, of the whole body, parts table included; nil when inline
 	release func()
+	// Of an object that is written in place instead of body and ext:
+	leased *timeline.Leased // what it is read at
+	flat   *flattened       // what was made of it, if anything
 }
+
+func (src *source) paged() bool { return src.leased != nil }
 
 // openSource reads a version and holds its segments while a view still keeps
 // them. ctx bounds only the view. Call close when the commit that names the
@@ -43,6 +49,12 @@ func (s *Service) openSource(ctx context.Context, bucket, key string, in *GetInp
 		return nil, err
 	}
 	src := &source{entry: e, id: id, lsn: rec.LSN, body: rec.Body, release: func() {}}
+	if e.pages.paged() {
+		if src.leased, err = v.Lease(pageLease); err != nil {
+			return nil, fmt.Errorf("source: %w", err)
+		}
+		return src, nil
+	}
 	if tag := rec.Body.Tag(); tag == layers.BodyInline || tag == layers.BodyEmpty {
 		return src, nil
 	}
@@ -56,7 +68,12 @@ func (s *Service) openSource(ctx context.Context, bucket, key string, in *GetInp
 	return src, nil
 }
 
-func (src *source) close() { src.release() }
+func (src *source) close() {
+	src.release()
+	if src.flat != nil {
+		src.flat.close()
+	}
+}
 
 // load fills src.ext.
 func (s *Service) load(src *source) (err error) {
@@ -71,10 +88,7 @@ func (s *Service) load(src *source) (err error) {
 // checksum reads bytes [off, off+n) of the source and returns their MD5 and
 // checksum.
 func (s *Service) checksum(ctx context.Context, src *source, off, n uint64, a Algorithm) ([16]byte, Checksum, error) {
-	if err := s.load(src); err != nil {
-		return [16]byte{}, Checksum{}, err
-	}
-	r, err := s.newReader(src.entry, src.body, src.ext, off, n)
+	r, err := s.openBytes(ctx, src, off, n)
 	if err != nil {
 		return [16]byte{}, Checksum{}, err
 	}
@@ -86,6 +100,22 @@ func (s *Service) checksum(ctx context.Context, src *source, off, n uint64, a Al
 		return [16]byte{}, Checksum{}, fmt.Errorf("read source: %w", err)
 	}
 	return sc.digest.md5Sum(), sc.digest.checksum(a), nil
+}
+
+// openBytes opens bytes [off, off+n) of the source.
+func (s *Service) openBytes(ctx context.Context, src *source, off, n uint64) (*Reader, error) {
+	if src.paged() {
+		v, err := src.leased.View(pageLease)
+		if err != nil {
+			return nil, err
+		}
+		defer v.Close()
+		return s.openPages(ctx, v, &src.entry.pages, off, n)
+	}
+	if err := s.load(src); err != nil {
+		return nil, err
+	}
+	return s.newReader(src.entry, src.body, src.ext, off, n)
 }
 
 // digestWriter sums what is written to it until its context ends.

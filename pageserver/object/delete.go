@@ -180,6 +180,7 @@ func (d *deletion) delete(w *keyWriter, k *DeleteKey, r *DeleteResult) error {
 	}
 	r.Existed = true
 	w.remove(f)
+	w.endPages(f)
 	return nil
 }
 

@@ -35,6 +35,10 @@ type Entry struct {
 	uploadID uploadID
 	parts    partTable
 	crypt    *crypt // nil: not encrypted
+	// pages says how the body is found, if the object is written in place.
+	pages pageFile
+	// base is what lies under the pages of a copy that is not committed yet.
+	base *pageBase
 	// made is LSN in a record of a later commit, zero otherwise.
 	made    wal.LSN
 	renamed renameToken // by which rename it got its key

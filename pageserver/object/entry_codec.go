@@ -18,7 +18,8 @@ const (
 	flagVersioned = 1 << 4 // the version has an id of its own; without it, it is the null version
 	flagMarker    = 1 << 5 // delete marker: no MD5, no fields
 	flagEncrypted = 1 << 6 // there is an encryption record, and sealed fields
-	flagsKnown    = flagETagParts | flagComposite | flagImplicit | flagChanged | flagVersioned | flagMarker | flagEncrypted
+	flagPages     = 1 << 7 // written in place: a file of pages in the place of the MD5, and the length of its base
+	flagsKnown    = flagETagParts | flagComposite | flagImplicit | flagChanged | flagVersioned | flagMarker | flagEncrypted | flagPages
 )
 
 // Tags of fields, in their order. See docs/format/object.md.
@@ -54,7 +55,8 @@ type metaHead struct {
 	class     StorageClass
 	algorithm Algorithm
 	size      uint64
-	etag      ETag
+	etag      ETag // see tag
+	pages     pageFile
 	// made is the commit that made the version, if that is not the record's own:
 	// what is not part of the version was changed since. Zero otherwise.
 	made wal.LSN
@@ -68,7 +70,19 @@ func (h *metaHead) version(lsn wal.LSN) wal.LSN {
 	return lsn
 }
 
+// tag returns the ETag, of a record of a commit.
+func (h *metaHead) tag(lsn wal.LSN) ETag {
+	if h.pages.paged() {
+		return h.pages.tag(h.version(lsn))
+	}
+	return h.etag
+}
+
 func (h *metaHead) append(dst []byte, tagged bool) []byte {
+	if h.pages.paged() {
+		h.flags |= flagPages
+		h.etag = ETag{Sum: h.pages.sum()}
+	}
 	if h.etag.Parts > 0 {
 		h.flags |= flagETagParts
 	}
@@ -82,6 +96,9 @@ func (h *metaHead) append(dst []byte, tagged bool) []byte {
 	}
 	if h.flags&flagMarker == 0 {
 		dst = append(dst, h.etag.Sum[:]...)
+	}
+	if h.pages.paged() {
+		dst = binary.AppendUvarint(dst, h.pages.base)
 	}
 	if h.etag.Parts > 0 {
 		dst = binary.AppendUvarint(dst, uint64(h.etag.Parts))
@@ -116,7 +133,7 @@ func (h *metaHead) decode(p []byte, tagged bool) ([]byte, error) {
 		return nil, corrupt("bad size")
 	}
 	h.size = size
-	h.etag, h.made = ETag{}, 0
+	h.etag, h.pages, h.made = ETag{}, pageFile{}, 0
 	if !tagged {
 		return p, h.checkUntagged()
 	}
@@ -134,6 +151,10 @@ func (h *metaHead) decode(p []byte, tagged bool) ([]byte, error) {
 			return nil, corrupt("bad number of parts")
 		}
 		p, h.etag.Parts = rest, int(n)
+	}
+	var err error
+	if p, err = h.decodePages(p); err != nil {
+		return nil, err
 	}
 	return h.decodeMade(p)
 }
@@ -165,10 +186,30 @@ func (h *metaHead) decodeMarker(p []byte) ([]byte, error) {
 
 // checkUntagged refuses what only a version can be.
 func (h *metaHead) checkUntagged() error {
-	if h.flags&(flagChanged|flagVersioned|flagMarker) != 0 {
+	if h.flags&(flagChanged|flagVersioned|flagMarker|flagPages) != 0 {
 		return corrupt("flags %#x of what is no version", h.flags)
 	}
 	return nil
+}
+
+// decodePages decodes the file of an object that is written in place, which begins
+// in the place of the MD5.
+func (h *metaHead) decodePages(p []byte) ([]byte, error) {
+	if h.flags&flagPages == 0 {
+		return p, nil
+	}
+	if h.flags&(flagETagParts|flagComposite|flagImplicit|flagEncrypted) != 0 || h.algorithm != NoChecksum {
+		return nil, corrupt("flags %#x of an object that is written in place", h.flags)
+	}
+	base, p, ok := takeUvarint(p)
+	if !ok || base > h.size {
+		return nil, corrupt("bad base of pages")
+	}
+	sum := h.etag.Sum
+	h.etag = ETag{}
+	err := h.pages.setSum(sum)
+	h.pages.base = base
+	return p, err
 }
 
 // maxObjectBytes bounds every size: all parts, each as long as it may be.
@@ -208,7 +249,7 @@ func appendString(dst []byte, s string) []byte {
 
 // append appends the entry's meta.
 func (e *Entry) append(dst []byte) []byte {
-	h := metaHead{class: e.StorageClass, algorithm: e.Checksum.Algorithm, size: e.Size, etag: e.ETag, made: e.made}
+	h := metaHead{class: e.StorageClass, algorithm: e.Checksum.Algorithm, size: e.Size, etag: e.ETag, pages: e.pages, made: e.made}
 	if e.Checksum.Composite {
 		h.flags |= flagComposite
 	}
@@ -327,7 +368,7 @@ func decodeEntry(meta []byte, lsn wal.LSN) (*Entry, error) {
 	if h.flags&(flagImplicit|flagMarker) != 0 {
 		return nil, corrupt("flags %#x of an object", h.flags)
 	}
-	e := &Entry{Size: h.size, ETag: h.etag, StorageClass: h.class, LSN: h.version(lsn), PartsCount: h.etag.Parts, made: h.made}
+	e := &Entry{Size: h.size, ETag: h.tag(lsn), StorageClass: h.class, LSN: h.version(lsn), PartsCount: h.etag.Parts, pages: h.pages, made: h.made}
 	e.Versioned = h.flags&flagVersioned != 0
 	e.Checksum.Algorithm, e.Checksum.Composite = h.algorithm, h.flags&flagComposite != 0
 	if h.flags&flagEncrypted != 0 {
@@ -383,6 +424,9 @@ func (e *Entry) decodeFields(p []byte, clear, secret bool) error {
 	})
 	if err != nil {
 		return err
+	}
+	if e.pages.paged() && (e.crypt != nil || e.uploadID != (uploadID{}) || e.parts.inline != nil || e.parts.tail != 0) {
+		return corrupt("parts of an object that is written in place")
 	}
 	if secret && summed != (e.Checksum.Algorithm != NoChecksum) {
 		return corrupt("checksum algorithm %d, value present: %t", e.Checksum.Algorithm, summed)

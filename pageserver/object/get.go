@@ -51,7 +51,7 @@ func (s *Service) read(ctx context.Context, bucket, key string, in *GetInput, bo
 	}
 	var ext []layers.Extent
 	tail := e.parts.tail > 0 && (in.WithParts || in.PartNumber != 0) // a body brings it anyway
-	if (body || tail) && rec.Body.Tag() != layers.BodyInline {
+	if (body || tail) && rec.Body.Tag() != layers.BodyInline && !e.pages.paged() {
 		if ext, err = s.values.LoadExtents(rec.Body, nil); err != nil {
 			return nil, fmt.Errorf("read %q: %w", key, err)
 		}
@@ -60,7 +60,12 @@ func (s *Service) read(ctx context.Context, bucket, key string, in *GetInput, bo
 		return nil, fmt.Errorf("read %q: %w", key, err)
 	}
 	if body {
-		if o.Body, err = s.newReader(e, rec.Body, ext, o.Offset, o.Length); err != nil {
+		if e.pages.paged() {
+			o.Body, err = s.openPages(ctx, v, &e.pages, o.Offset, o.Length)
+		} else {
+			o.Body, err = s.newReader(e, rec.Body, ext, o.Offset, o.Length)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("read %q: %w", key, err)
 		}
 	}

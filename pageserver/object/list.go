@@ -99,7 +99,7 @@ func (s *Service) listPage(v *timeline.View, g *grouping, lower, upper string, r
 			res.Entries = make([]ListEntry, 0, min(g.max, 32))
 		}
 		res.Entries = append(res.Entries, ListEntry{
-			Key: string(user), Size: h.size, ETag: h.etag, StorageClass: h.class,
+			Key: string(user), Size: h.size, ETag: h.tag(rec.LSN), StorageClass: h.class,
 			Algorithm: h.algorithm, Composite: h.flags&flagComposite != 0, LSN: h.version(rec.LSN),
 		})
 		g.took(res.Entries[len(res.Entries)-1].Key)

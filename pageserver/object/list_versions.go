@@ -297,7 +297,7 @@ func (l *versionLister) take(f *found) (ok bool, err error) {
 	h := &f.head
 	l.res.Entries = append(l.res.Entries, VersionEntry{
 		ListEntry: ListEntry{
-			Key: string(l.key), Size: h.size, ETag: h.etag, StorageClass: h.class,
+			Key: string(l.key), Size: h.size, ETag: h.tag(f.lsn), StorageClass: h.class,
 			Algorithm: h.algorithm, Composite: h.flags&flagComposite != 0, LSN: f.lsn,
 		},
 		ID: f.id(), Marker: f.marker(), Latest: !l.seen,

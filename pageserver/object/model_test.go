@@ -27,6 +27,8 @@ type naiveVersion struct {
 	typ  string // Content-Type
 	user string // value of the one user metadata
 	sum  Checksum
+	// paged says that it was written in place.
+	paged bool
 }
 
 // naiveBucket is a bucket of the model: all versions of all keys, those of its
@@ -210,10 +212,36 @@ func (m *model) stepCopy() {
 	m.check(err)
 	v := *src
 	v.lsn = res.LSN
+	if v.paged { // no MD5: that of the copy is one of its own
+		if v.tag = res.ETag; v.tag == src.tag {
+			m.t.Fatalf("copy of %q has the same ETag", in.SrcKey)
+		}
+	}
 	m.wrote(to, key, v)
 	if res.SrcLSN != src.lsn {
 		m.t.Fatalf("copied version %d, want %d", res.SrcLSN, src.lsn)
 	}
+}
+
+// stepPages changes an object in place, or makes one.
+func (m *model) stepPages() {
+	b, key := m.anyBucket(), m.anyKey()
+	old := b.at(key, wal.MaxLSN)
+	var v naiveVersion
+	in := &PageInput{PageBytes: MinPageBytes << m.rng.IntN(3)}
+	if old == nil {
+		in.Create = &PageCreate{Headers: Headers{ContentType: "pa/ges"}, UserMeta: []Field{{"n", "p"}}}
+		v.typ, v.user = "pa/ges", "p"
+	} else {
+		v.typ, v.user = old.typ, old.user
+		v.body = old.body
+		in.IfMatch = old.tag.String()
+	}
+	in.Ops = randomOps(m.rng, len(v.body))
+	r, err := m.WritePages(m.ctx, b.name, key, in)
+	m.check(err)
+	v.lsn, v.tag, v.paged, v.body = r.LSN, r.ETag, true, inPlace(v.body, in.Ops)
+	m.wrote(b, key, v)
 }
 
 // stepUpload makes an object of one part, or of part of another object.
@@ -346,7 +374,7 @@ func TestModel(t *testing.T) {
 		weight int
 		run    func()
 	}{
-		{30, m.stepPut}, {8, m.stepDelete}, {8, m.stepCopy}, {8, m.stepUpload}, {3, m.stepFork},
+		{30, m.stepPut}, {8, m.stepDelete}, {8, m.stepCopy}, {8, m.stepUpload}, {14, m.stepPages}, {3, m.stepFork},
 		{1, m.stepReopen}, {2, func() { m.flush() }}, {40, m.stepRead}, {8, m.stepList},
 	}
 	var deck []func()
@@ -361,6 +389,7 @@ func TestModel(t *testing.T) {
 	var names []string
 	for _, b := range m.buckets {
 		names = append(names, b.name)
+		m.noOrphans(b.name)
 		for range 5 {
 			at := m.anyLSN(b)
 			m.checkListing(b.name, b.listed(tip(at)), ListInput{At: at, MaxKeys: 1000}, false)

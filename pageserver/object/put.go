@@ -111,8 +111,15 @@ func (s *Service) commitEntry(ctx context.Context, sc *scratch, bucket string, c
 		if err != nil {
 			return err
 		}
-		if set.Versioning != Unversioned || cond.any() || e.Lock != (Lock{}) {
-			return s.commitVersion(ctx, sc, bucket, cond, e, body)
+		if set.Versioning != Unversioned || set.Pages || e.pages.paged() || cond.any() || e.Lock != (Lock{}) {
+			err := s.commitVersion(ctx, sc, bucket, cond, e, body)
+			if !errors.Is(err, errNoPages) {
+				return err
+			}
+			if err := s.announcePages(ctx, bucket); err != nil {
+				return err
+			}
+			continue
 		}
 		sc.meta = e.append(sc.meta[:0])
 		sc.batch.Reset()
@@ -141,12 +148,19 @@ func (s *Service) commitVersion(ctx context.Context, sc *scratch, bucket string,
 		if err := asked.check(set, s.now()); err != nil {
 			return err
 		}
+		if e.pages.paged() && !set.Pages {
+			return errNoPages
+		}
 		if err := s.checkWrite(cond, tx, sc.key); err != nil {
 			return err
 		}
 		e.Lock = asked.orDefault(set, s.now())
 		w := keyWriter{s: s, tx: tx, set: set, holds: &h, key: sc.key}
+		e.putBase(tx)
 		return w.put(e, body)
 	})
+	if e.pages.paged() {
+		e.ETag = e.pages.tag(e.LSN)
+	}
 	return err
 }

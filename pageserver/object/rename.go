@@ -110,6 +110,13 @@ func (in *RenameInput) run(s *Service, tx *timeline.Tx, h *holds, source, key []
 	if err := to.put(e, f.rec.Body); err != nil {
 		return 0, err
 	}
+	if e.pages.paged() { // the pages go along: there must be no version left that has them
+		if set.Versioning != Unversioned {
+			return 0, fmt.Errorf("rename an object with pages in a bucket with versions: %w", ErrNotInPlace)
+		}
+		tx.Delete(layers.NamespaceObjects, source)
+		return 0, nil
+	}
 	from := keyWriter{s: s, tx: tx, set: set, holds: h, key: source}
 	return 0, from.deleteCurrent()
 }

@@ -44,6 +44,9 @@ type Service struct {
 	settingsCache settingsCache
 	settingsTips  settingsTips
 	masks         maskCiphers
+
+	pageFiles atomic.Uint32 // see newFileID
+	baseLists baseLists
 }
 
 // New returns the service of a store, which must outlive it.

@@ -29,6 +29,12 @@ type Settings struct {
 	Snapshots bool `json:"snapshots,omitempty"`
 	// Lock is the object lock; nil: the bucket has none. With it versioning is Enabled.
 	Lock *LockConfig `json:"lock,omitempty"`
+	// Pages says that there may be objects that are written in place: who replaces or
+	// removes one removes its pages. Once set, it stays.
+	Pages bool `json:"pages,omitempty"`
+	// PageBytes is the page size of objects that are written in place for the first time; zero:
+	// DefaultPageBytes.
+	PageBytes int `json:"page_bytes,omitempty"`
 	// Tags are those of the bucket itself, in the order given.
 	Tags []Field `json:"tags,omitempty"`
 	// Configurations that were set; nil ones were not.

@@ -386,7 +386,7 @@ func (s *Service) readHead(h *metaHead, meta []byte) error {
 func (s *Service) shownETag(f *found) (ETag, error) {
 	h := f.head
 	err := s.readHead(&h, f.rec.Meta)
-	return h.etag, err
+	return h.tag(f.lsn), err
 }
 
 func (s *Service) showETag(h *metaHead, fields []byte) error {

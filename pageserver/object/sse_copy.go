@@ -82,6 +82,10 @@ func (s *Service) copyBody(ctx context.Context, sc *scratch, st *stored, bucket 
 		return nil, err
 	}
 	e.crypt = crypt
+	if stays && src.paged() {
+		e.Checksum = Checksum{} // the first write in place would outdate it
+		return nil, s.copyPages(ctx, src, e, 0, e.Size)
+	}
 	if stays {
 		if in.Algorithm != NoChecksum && in.Algorithm != e.Checksum.Algorithm {
 			_, e.Checksum, err = s.checksum(ctx, src, 0, e.Size, in.Algorithm)
@@ -98,7 +102,7 @@ func (s *Service) copyBody(ctx context.Context, sc *scratch, st *stored, bucket 
 	if err != nil {
 		return nil, err
 	}
-	e.ETag, e.Checksum, e.PartsCount, e.parts = ETag{Sum: crypt.tag(r.md5)}, r.sum, 0, partTable{}
+	e.ETag, e.Checksum, e.PartsCount, e.parts, e.pages = ETag{Sum: crypt.tag(r.md5)}, r.sum, 0, partTable{}, pageFile{}
 	if r.ext == nil {
 		return r.body, nil
 	}
@@ -107,10 +111,7 @@ func (s *Service) copyBody(ctx context.Context, sc *scratch, st *stored, bucket 
 
 // rewrite receives bytes [off, off+n) of src as if they were sent.
 func (s *Service) rewrite(ctx context.Context, sc *scratch, st *stored, src *source, off, n uint64, in *incoming) (*received, error) {
-	if err := s.load(src); err != nil {
-		return nil, err
-	}
-	body, err := s.newReader(src.entry, src.body, src.ext, off, n)
+	body, err := s.openBytes(ctx, src, off, n)
 	if err != nil {
 		return nil, err
 	}

@@ -189,6 +189,14 @@ func (s *Service) sourcePart(ctx context.Context, st *stored, u *uploadRecord, s
 	default:
 		rec.md5 = copiedPartSum(src.entry.ETag, uint64(src.entry.LSN), off, n)
 	}
+	if src.paged() {
+		flat, err := s.flatten(ctx, src, off, n, true)
+		if err != nil {
+			return nil, nil, err
+		}
+		src.flat = flat // closed with it
+		return rec, flat.ext, nil
+	}
 	if src.body.Tag() == layers.BodyInline {
 		p := src.body.Inline()
 		if off+n > uint64(len(p)) {

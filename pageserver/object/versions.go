@@ -66,10 +66,8 @@ func (w *keyWriter) versions() []byte {
 // as the settings have it. The caller has evaluated conditions.
 func (w *keyWriter) put(e *Entry, body layers.Body) error {
 	e.Versioned = w.set.Versioning == Enabled
-	if w.set.Versioning != Unversioned {
-		if err := w.supersede(); err != nil {
-			return err
-		}
+	if err := w.supersede(); err != nil {
+		return err
 	}
 	w.marked = true
 	w.tx.Put(layers.NamespaceObjects, w.key, e.append(nil), body)
@@ -80,11 +78,19 @@ func (w *keyWriter) put(e *Entry, body layers.Body) error {
 func (w *keyWriter) changed() bool { return w.marked || w.gone || w.removed != nil }
 
 // supersede makes room for a new version: it moves the object beside, or in a
-// suspended bucket does away with the null version.
+// suspended bucket does away with the null version, or without versions does away with
+// the object.
 func (w *keyWriter) supersede() error {
+	if w.set.Versioning == Unversioned && !w.set.Pages {
+		return nil
+	}
 	current, err := getObject(w.tx, w.key)
 	if err != nil {
 		return err
+	}
+	if w.set.Versioning == Unversioned {
+		w.endPages(current)
+		return nil
 	}
 	if w.set.Versioning == Suspended {
 		if err := w.dropNull(); err != nil {
@@ -92,9 +98,17 @@ func (w *keyWriter) supersede() error {
 		}
 	}
 	if current == nil || w.set.Versioning == Suspended && current.id() == NullVersion {
+		w.endPages(current)
 		return nil
 	}
 	return w.moveBeside(current)
+}
+
+// endPages removes the pages of a version that goes; nil: of none.
+func (w *keyWriter) endPages(f *found) {
+	if f != nil {
+		endPages(w.tx, &f.head.pages)
+	}
 }
 
 // moveBeside writes the object among the other versions. Its record in
@@ -136,6 +150,7 @@ func (w *keyWriter) dropNull() error {
 	}
 	w.tx.Delete(layers.NamespaceVersions, w.versions())
 	w.tx.Delete(layers.NamespaceVersions, stamped(w.versions(), null.lsn))
+	w.endPages(null)
 	return nil
 }
 
@@ -143,14 +158,13 @@ func (w *keyWriter) dropNull() error {
 // bucket, and writes a delete marker in others, whose LSN is that of the commit.
 func (w *keyWriter) deleteCurrent() error {
 	w.marked = true
-	if w.set.Versioning == Unversioned {
-		w.tx.Delete(layers.NamespaceObjects, w.key)
-		return nil
-	}
 	if err := w.supersede(); err != nil {
 		return err
 	}
 	w.tx.Delete(layers.NamespaceObjects, w.key)
+	if w.set.Versioning == Unversioned {
+		return nil
+	}
 	h := metaHead{flags: flagMarker}
 	if w.set.Versioning == Enabled {
 		h.flags |= flagVersioned
@@ -170,7 +184,7 @@ func (w *keyWriter) find(id VersionID) (*found, error) {
 	return f, nil
 }
 
-// remove removes a version that find returned. settle must follow.
+// remove removes the record of a version that find returned. settle must follow.
 func (w *keyWriter) remove(f *found) {
 	if f.object {
 		w.gone = true

@@ -1,0 +1,351 @@
+package object
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"stemma/layers"
+	"stemma/timeline"
+)
+
+// WritePages changes bytes of an object in place, in one commit: what it does not
+// name is neither read nor written again. An object that was put is opened for
+// writing in place by the first such write, without a copy: its body stays under the
+// pages. It loses its checksum and its parts, and gets an ETag that is no MD5.
+// On return the change is durable and visible.
+//
+// Errors: ErrKeyTooLong, ErrNoSuchKey, ErrPreconditionFailed, *OffsetError,
+// ErrPageSize, ErrInvalidPageOp, ErrEntityTooLarge, ErrNotInPlace, those of Put for
+// what is created, timeline.ErrNoSuchBucket and ErrBatchTooLarge, those of a commit.
+func (s *Service) WritePages(ctx context.Context, bucket, key string, in *PageInput) (*PageResult, error) {
+	if err := checkKey(key); err != nil {
+		return nil, err
+	}
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	w := pageWrite{s: s, ctx: ctx, in: in, key: []byte(key)}
+	defer w.done()
+	locks := []timeline.Lock{{NS: layers.NamespaceObjects, Key: w.key, Exclusive: true}}
+	for {
+		lsn, err := s.store.Update(ctx, bucket, locks, func(tx *timeline.Tx) error {
+			w.reset()
+			return w.run(tx)
+		})
+		switch {
+		case errors.Is(err, errNoPages):
+			if err := s.announcePages(ctx, bucket); err != nil {
+				return nil, fmt.Errorf("write in place: %w", err)
+			}
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("write in place: %w", err)
+		}
+		w.entry.LSN = lsn
+		return &PageResult{LSN: lsn, ETag: w.file.tag(lsn), Size: w.entry.Size, PageBytes: 1 << w.file.shift}, nil
+	}
+}
+
+// errNoPages says that the settings do not say yet that the bucket has objects that
+// are written in place.
+var errNoPages = errors.New("object: no objects that are written in place")
+
+// announcePages says in the settings of a bucket that it has objects that are written
+// in place. From then on puts and deletes look at what they replace.
+func (s *Service) announcePages(ctx context.Context, bucket string) error {
+	_, err := s.UpdateSettings(ctx, bucket, func(set *Settings) error {
+		set.Pages = true
+		return nil
+	})
+	return err
+}
+
+// pageWrite is one WritePages at work.
+type pageWrite struct {
+	s   *Service
+	ctx context.Context
+	in  *PageInput
+	key []byte
+
+	st    stored
+	moved holds // segments that the commit refers to anew
+
+	tx     *timeline.Tx
+	set    *Settings
+	entry  *Entry
+	file   *pageFile // of entry
+	opened bool      // by this write: there are no pages yet
+	// created says that there was no object.
+	created bool
+	reader  pageReader
+	// partial are pages of which a part is read and a part is written.
+	partial []partialPage
+	values  []pageValue
+}
+
+type partialPage struct {
+	pageValue
+	pieces pieces
+}
+
+// pageValue is a full page to be written.
+type pageValue struct {
+	page uint64
+	data []byte
+}
+
+// reset forgets a run that came to nothing.
+func (w *pageWrite) reset() {
+	w.done()
+	*w = pageWrite{s: w.s, ctx: w.ctx, in: w.in, key: w.key}
+}
+
+// done lets go of what a commit needs, once it has ended.
+func (w *pageWrite) done() {
+	w.st.done()
+	w.moved.letGo()
+}
+
+// run gathers the records of the commit.
+func (w *pageWrite) run(tx *timeline.Tx) (err error) {
+	w.tx = tx
+	if w.set, err = w.s.settings(tx); err != nil {
+		return err
+	}
+	if !w.set.Pages {
+		return errNoPages
+	}
+	base, err := w.open()
+	if err != nil {
+		return err
+	}
+	edits := newPageEdits(w.file.shift, w.entry.Size)
+	for i := range w.in.Ops {
+		edits.add(&w.in.Ops[i])
+	}
+	if edits.size > maxObjectBytes {
+		return fmt.Errorf("%d bytes: %w", edits.size, ErrEntityTooLarge)
+	}
+	w.entry.Size, w.file.base = edits.size, min(w.file.base, edits.least)
+	w.reader = pageReader{s: w.s, src: tx, file: w.file, base: base}
+	if err := w.writeHoles(edits); err != nil {
+		return err
+	}
+	if err := w.writeEdits(edits); err != nil {
+		return err
+	}
+	if err := w.writeValues(); err != nil {
+		return err
+	}
+	if w.opened && w.file.base > 0 {
+		if err := w.writeBase(w.reader.base); err != nil {
+			return err
+		}
+	}
+	if w.created {
+		kw := keyWriter{s: w.s, tx: tx, set: w.set, holds: &w.moved, key: w.key}
+		return kw.put(w.entry, nil)
+	}
+	tx.Put(layers.NamespaceObjects, w.key, w.entry.append(nil), nil)
+	return nil
+}
+
+// open finds the object, checks what the caller wants of it, and opens it for writing
+// in place if it is not: then it returns the base.
+func (w *pageWrite) open() (*pageBase, error) {
+	rec, err := w.tx.Get(layers.NamespaceObjects, w.key)
+	switch {
+	case errors.Is(err, timeline.ErrNotFound):
+		if w.in.Create == nil || w.in.IfMatch != "" || w.in.IfLSN != 0 {
+			return nil, ErrNoSuchKey
+		}
+		c := w.in.Create
+		w.created = true
+		w.entry = &Entry{Headers: c.Headers, UserMeta: c.UserMeta, StorageClass: c.StorageClass}
+	case err != nil:
+		return nil, err
+	case w.in.Create != nil && w.in.Create.Exclusive:
+		return nil, ErrPreconditionFailed
+	default:
+		if w.entry, err = decodeEntry(rec.Meta, rec.LSN); err != nil {
+			return nil, fmt.Errorf("object %q at %d: %w", w.key, rec.LSN, err)
+		}
+	}
+	if err := w.admit(); err != nil {
+		return nil, err
+	}
+	e := w.entry
+	e.made = 0 // the bytes are new, so the version is
+	w.file = &e.pages
+	if e.pages.paged() {
+		return nil, nil
+	}
+	if e.crypt != nil || w.set.Encryption != nil {
+		return nil, fmt.Errorf("encrypted objects and buckets: %w", ErrNotInPlace)
+	}
+	n := w.in.PageBytes
+	if n == 0 {
+		n = w.set.PageBytes
+	}
+	if n == 0 {
+		n = DefaultPageBytes
+	}
+	e.pages = pageFile{id: w.s.newFileID(w.tx.LSN()), shift: shiftOf(n), base: e.Size}
+	e.Checksum, e.PartsCount, e.Parts, e.parts, e.uploadID = Checksum{}, 0, nil, partTable{}, uploadID{}
+	w.opened = true
+	b := &pageBase{body: rec.Body}
+	if e.Size == 0 {
+		return b, nil
+	}
+	b.runs = []run{{len: e.Size}}
+	if rec.Body.Tag() != layers.BodyInline {
+		if err := w.moved.add(w.s, rec.Body); err != nil {
+			return nil, err
+		}
+		if err := w.s.listExtents(b); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// admit checks what the caller wants the object to be.
+func (w *pageWrite) admit() error {
+	e, in := w.entry, w.in
+	if err := e.Lock.refuses(w.s.now(), false); err != nil {
+		return err // the version would change
+	}
+	switch {
+	case in.IfMatch != "" && !matchTags(in.IfMatch, e.ETag, false):
+		return ErrPreconditionFailed
+	case in.IfLSN != 0 && in.IfLSN != e.LSN:
+		return fmt.Errorf("version of %d, not of %d: %w", e.LSN, in.IfLSN, ErrPreconditionFailed)
+	case in.IfSize != nil && *in.IfSize != e.Size:
+		return &OffsetError{Want: *in.IfSize, Size: e.Size}
+	}
+	return nil
+}
+
+// writeEdits writes the pages that are changed.
+func (w *pageWrite) writeEdits(edits *pageEdits) error {
+	for _, page := range edits.numbers() {
+		if err := w.writeEdit(page, edits.pages[page], edits.size); err != nil {
+			return w.file.pageError(page, err)
+		}
+	}
+	if err := w.reader.run(w.ctx); err != nil {
+		return err
+	}
+	for _, p := range w.partial {
+		p.pieces.apply(p.data, 0)
+		w.put(p.page, p.data)
+	}
+	return nil
+}
+
+// writeEdit writes one page: in full when all of it is known, else as a delta, unless
+// the deltas over the page would become too many.
+func (w *pageWrite) writeEdit(page uint64, e *pageEdit, size uint64) error {
+	inPage := min(w.file.pageBytes(), size-page<<w.file.shift)
+	switch {
+	case e.full != nil:
+		w.put(page, e.full)
+		return nil
+	case e.pieces.covers(inPage):
+		w.put(page, e.pieces[0].data)
+		return nil
+	case e.zero:
+		full := make([]byte, e.pieces[len(e.pieces)-1].end())
+		e.pieces.apply(full, 0)
+		w.put(page, full)
+		return nil
+	}
+	under, err := w.under(page)
+	if err != nil {
+		return err
+	}
+	body := e.pieces.append([]byte{byte(layers.BodyInline)})
+	if over, ok := under.over(len(body)-1, w.file.pageBytes()); ok && len(body) <= w.s.o.MaxInlineBytes {
+		w.tx.Delta(layers.NamespacePages, w.file.id.pageKey(page), over.append(nil), body)
+		return nil
+	}
+	full := make([]byte, max(inPage, e.pieces[len(e.pieces)-1].end()))
+	if err := w.reader.fill(full, page<<w.file.shift); err != nil {
+		return err
+	}
+	w.partial = append(w.partial, partialPage{pageValue{page, full}, e.pieces})
+	return nil
+}
+
+// under returns the deltas that a page has.
+func (w *pageWrite) under(page uint64) (deltaStack, error) {
+	if w.opened {
+		return deltaStack{}, nil
+	}
+	var few [pageKeyBytes]byte
+	rec, err := w.tx.Get(layers.NamespacePages, w.file.id.appendPageKey(few[:0], page))
+	if errors.Is(err, timeline.ErrNotFound) {
+		return deltaStack{}, nil
+	} else if err != nil {
+		return deltaStack{}, err
+	}
+	return decodeDeltaStack(&rec)
+}
+
+func (w *pageWrite) put(page uint64, full []byte) {
+	w.values = append(w.values, pageValue{page, trimZeros(full)})
+}
+
+// maxPagesInline is how many bytes of full pages one commit takes along in the log:
+// more go to value segments, where they are written once.
+const maxPagesInline = 256 << 10
+
+// writeValues writes the full pages: what is large, or all if it is much, to value
+// segments, which is durable before the commit.
+func (w *pageWrite) writeValues() error {
+	total := 0
+	for i := range w.values {
+		total += len(w.values[i].data)
+	}
+	var out *layers.ValueWriter
+	var pages []pageValue // in out
+	for _, v := range w.values {
+		if len(v.data) < minPagePart || len(v.data) < w.s.o.MaxInlineBytes && total <= maxPagesInline {
+			body := layers.AppendInlineBody(make([]byte, 0, 1+len(v.data)), v.data)
+			w.tx.Put(layers.NamespacePages, w.file.id.pageKey(v.page), nil, body)
+			continue
+		}
+		if out == nil {
+			var err error
+			if out, err = w.s.newPageWriter(w.ctx, &w.st); err != nil {
+				return err
+			}
+		}
+		if _, err := out.Write(v.data); err != nil {
+			return err
+		}
+		out.EndExtent() // so that each page has a checksum, and a place, of its own
+		pages = append(pages, v)
+	}
+	if out == nil {
+		return nil
+	}
+	ext, err := out.Finish()
+	if err != nil {
+		return err
+	}
+	for _, v := range pages {
+		n := 0
+		for left := uint64(len(v.data)); left > 0 && n < len(ext); n++ {
+			left -= ext[n].Len
+		}
+		w.tx.Put(layers.NamespacePages, w.file.id.pageKey(v.page), nil, layers.AppendExtentsBody(nil, ext[:n]))
+		ext = ext[n:]
+	}
+	return nil
+}
+
+// minPagePart is the size below which a page rides in the log in any case: a handle
+// and the alignment in the segment would cost as much.
+const minPagePart = 1 << 10
