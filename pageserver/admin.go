@@ -33,7 +33,7 @@ func newAdmin(s *Server, ln net.Listener, set *metrics.Set, v *auth.Verifier) *a
 	a.http = fasthttp.Server{
 		Name: "Stemma", Handler: a.handle, ErrorHandler: a.refuse, Logger: adminLog{}, Concurrency: 256, MaxRequestBodySize: maxAdminBody,
 		ReadBufferSize: 8 << 10, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
-		CloseOnShutdown: true, SecureErrorLogMessage: true,
+		CloseOnShutdown: true, SecureErrorLogMessage: true, HeaderReceived: pagesBodyLimit,
 	}
 	return a
 }
@@ -51,7 +51,7 @@ func (a *admin) shutdown(ctx context.Context) {
 func (a *admin) refuse(ctx *fasthttp.RequestCtx, err error) {
 	e := &AdminError{Code: "BadRequest", Message: "the request cannot be parsed"}
 	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
-		e = &AdminError{Code: "RequestTooLarge", Message: "the body is longer than 16 KiB"}
+		e = &AdminError{Code: "RequestTooLarge", Message: "the body is longer than 16 KiB, or 8 MiB for pages"}
 	}
 	sendError(ctx, e)
 }

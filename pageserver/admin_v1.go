@@ -28,7 +28,13 @@ var adminCodes = map[string]int{
 	"BadRequest":          fasthttp.StatusBadRequest,
 	"InvalidArgument":     fasthttp.StatusBadRequest,
 	"InvalidBucketName":   fasthttp.StatusBadRequest,
+	"InvalidRequest":      fasthttp.StatusBadRequest,
 	"AccessDenied":        fasthttp.StatusForbidden,
+	"NoSuchKey":           fasthttp.StatusNotFound,
+	"PreconditionFailed":  fasthttp.StatusPreconditionFailed,
+	"OffsetMismatch":      fasthttp.StatusConflict,
+	"InvalidRange":        fasthttp.StatusRequestedRangeNotSatisfiable,
+	"HistoryNotRetained":  fasthttp.StatusGone,
 	"NotFound":            fasthttp.StatusNotFound,
 	"NoSuchBucket":        fasthttp.StatusNotFound,
 	"MethodNotAllowed":    fasthttp.StatusMethodNotAllowed,
@@ -131,6 +137,10 @@ next:
 
 // handleV1 serves the administration: for the root key only, signed as for S3.
 func (a *admin) handleV1(ctx *fasthttp.RequestCtx) {
+	if isPages(ctx.Path()) {
+		a.servePages(ctx)
+		return
+	}
 	answer, err := a.serveV1(ctx)
 	if err != nil {
 		sendError(ctx, a.worded(err))
