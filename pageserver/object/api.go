@@ -282,7 +282,7 @@ type PartList struct {
 	Upload
 	Parts     []Part
 	Truncated bool
-	Next      int // marker of the next page: the last number of this one
+	Next      int // marker of the next page: the last number of this one; zero: it is empty
 }
 
 // ListUploadsInput says which uploads ListUploads lists.

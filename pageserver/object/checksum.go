@@ -38,14 +38,14 @@ func (a Algorithm) String() string {
 func (a Algorithm) Size() int { return algorithms[a].size }
 
 // ParseAlgorithm returns the algorithm of a name in upper or lower case; the
-// empty name is none. Errors: ErrInvalidChecksum.
+// empty name is none. Errors: ErrUnknownAlgorithm.
 func ParseAlgorithm(name string) (Algorithm, error) {
 	for a := range numAlgorithms {
 		if strings.EqualFold(name, algorithms[a].name) {
 			return a, nil
 		}
 	}
-	return NoChecksum, fmt.Errorf("checksum algorithm %q: %w", name, ErrInvalidChecksum)
+	return NoChecksum, fmt.Errorf("checksum algorithm %q: %w", name, ErrUnknownAlgorithm)
 }
 
 // fullObject reports whether the checksum of a whole can be had from those of

@@ -33,6 +33,8 @@ var (
 	ErrBadDigest = errors.New("object: digest of the body differs")
 	// ErrInvalidDigest: InvalidDigest; a Content-MD5 that is no MD5.
 	ErrInvalidDigest = errors.New("object: Content-MD5 is malformed")
+	// ErrUnknownAlgorithm: InvalidRequest; a checksum algorithm that is not known here.
+	ErrUnknownAlgorithm = errors.New("object: unknown checksum algorithm")
 	// ErrInvalidChecksum: InvalidRequest; a checksum value that cannot be one.
 	ErrInvalidChecksum = errors.New("object: checksum value is malformed")
 	// ErrChecksumType: InvalidRequest; algorithm and type that do not go together,

@@ -22,6 +22,8 @@ import (
 type Settings struct {
 	// LSN is the commit that wrote the settings; zero when nobody did.
 	LSN wal.LSN `json:"-"`
+	// Location is where the bucket was said to be when it was made; empty: nowhere else.
+	Location string `json:"location,omitempty"`
 	// Versioning is whether puts keep what was there.
 	Versioning Versioning `json:"versioning,omitempty"`
 	// Snapshots says that the bucket keeps versions for the sake of snapshots, as clients

@@ -58,8 +58,8 @@ func (s *Service) ListParts(ctx context.Context, bucket, key, id string, in *Lis
 	if err != nil {
 		return nil, fmt.Errorf("list parts: %w", err)
 	}
-	if l.Truncated {
-		l.Next = l.Parts[limit-1].Number
+	if n := len(l.Parts); n > 0 {
+		l.Next = l.Parts[n-1].Number
 	}
 	return l, nil
 }

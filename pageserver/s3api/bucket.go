@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/xml"
@@ -24,7 +25,7 @@ func listBuckets(_ context.Context, r *request) error {
 		return err
 	}
 	after := ""
-	if token, ok := r.target.Get("continuation-token"); ok {
+	if token := r.param("continuation-token"); token != "" {
 		p, err := base64.RawURLEncoding.Strict().DecodeString(token)
 		if err != nil || len(p) == 0 || len(p) > 255 {
 			return object.ErrInvalidToken
@@ -36,6 +37,9 @@ func listBuckets(_ context.Context, r *request) error {
 	infos, err := r.bucketsOrForks(prefix, after, limit+1)
 	if err != nil {
 		return err
+	}
+	if region := r.param("bucket-region"); region != "" && region != r.srv.o.Region {
+		infos = nil
 	}
 	more := len(infos) > limit
 	if more {
@@ -85,7 +89,7 @@ func (r *request) bucketsOrForks(prefix, after string, limit int) ([]timeline.In
 // createBucketXML is the body of CreateBucket.
 type createBucketXML struct {
 	XMLName            xml.Name     `xml:"CreateBucketConfiguration"`
-	LocationConstraint *string      `xml:"LocationConstraint"`
+	LocationConstraint string       `xml:"LocationConstraint"`
 	Unknown            []unknownXML `xml:",any"`
 }
 
@@ -94,8 +98,8 @@ func createBucket(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
+	var doc createBucketXML
 	if len(p) > 0 {
-		var doc createBucketXML
 		if err := decodeXML(p, &doc); err != nil {
 			return err
 		}
@@ -103,7 +107,11 @@ func createBucket(ctx context.Context, r *request) error {
 			return notImplemented("the element " + clip(doc.Unknown[0].XMLName.Local))
 		}
 	}
-	info, err := r.createOrFork(ctx)
+	location, err := r.bucketLocation(doc.LocationConstraint)
+	if err != nil {
+		return err
+	}
+	info, err := r.createOrFork(ctx, location)
 	if errors.Is(err, timeline.ErrBucketExists) {
 		return r.createAgain(err)
 	} else if err != nil {
@@ -113,6 +121,19 @@ func createBucket(ctx context.Context, r *request) error {
 	r.setLSN(info.Created)
 	r.setFork(&info)
 	return nil
+}
+
+// bucketLocation returns where the bucket is said to be, empty: where the server is. Any
+// name will do, it is given back and changes nothing. Error: InvalidLocationConstraint.
+func (r *request) bucketLocation(constraint string) (string, error) {
+	bad := func(c rune) bool { return c <= ' ' || c >= 0x7f }
+	if len(constraint) > 64 || strings.ContainsFunc(constraint, bad) {
+		return "", &apiError{code: "InvalidLocationConstraint"}
+	}
+	if constraint == r.srv.o.Region {
+		return "", nil
+	}
+	return constraint, nil
 }
 
 // createAgain answers the creation of a bucket that its owner has: in its first
@@ -131,8 +152,9 @@ func (r *request) createAgain(exists error) error {
 	return r.checkBucket()
 }
 
-// createOrFork makes the bucket, empty or as a fork of the one that a header names.
-func (r *request) createOrFork(ctx context.Context) (timeline.Info, error) {
+// createOrFork makes the bucket, empty or as a fork of the one that a header names,
+// which is where that is.
+func (r *request) createOrFork(ctx context.Context, location string) (timeline.Info, error) {
 	at, err := r.pointInTime("x-stemma-at", "X-Tigris-Fork-Source-Bucket-Snapshot", "X-Tigris-Snapshot-Version")
 	if err != nil {
 		return timeline.Info{}, err
@@ -142,15 +164,10 @@ func (r *request) createOrFork(ctx context.Context) (timeline.Info, error) {
 		if at != 0 {
 			return timeline.Info{}, invalidArgument("X-Tigris-Fork-Source-Bucket", "", "A point in time needs the bucket to fork")
 		}
-		on, err := r.wantsSnapshots()
+		set, err := r.firstSettings(location)
 		if err != nil {
 			return timeline.Info{}, err
 		}
-		if !on {
-			return r.srv.objects.CreateBucket(ctx, r.bucket)
-		}
-		set := &object.Settings{}
-		snapshotsOn(set)
 		return r.srv.objects.CreateBucketWith(ctx, r.bucket, set)
 	}
 	infos, err := r.srv.objects.Fork(ctx, string(source[0]), at, []string{r.bucket})
@@ -160,6 +177,19 @@ func (r *request) createOrFork(ctx context.Context) (timeline.Info, error) {
 		return timeline.Info{}, err
 	}
 	return infos[0], nil
+}
+
+// firstSettings returns how a new bucket is configured; nil: not at all.
+func (r *request) firstSettings(location string) (*object.Settings, error) {
+	on, err := r.wantsSnapshots()
+	if err != nil || !on && location == "" {
+		return nil, err
+	}
+	set := &object.Settings{Location: location}
+	if on {
+		snapshotsOn(set)
+	}
+	return set, nil
 }
 
 // setFork tells of what a bucket is a fork; on others the headers are absent.
@@ -242,13 +272,17 @@ func (r *request) undoTime() (time.Duration, error) {
 	return d, nil
 }
 
-func getBucketLocation(_ context.Context, r *request) error {
+func getBucketLocation(ctx context.Context, r *request) error {
 	if err := r.checkBucket(); err != nil {
 		return err
 	}
+	set, err := r.srv.objects.Settings(ctx, r.bucket, 0)
+	if err != nil {
+		return err
+	}
 	w := newResult("LocationConstraint")
-	if r.srv.o.Region != defaultRegion {
-		w.b = appendXMLText(w.b, r.srv.o.Region)
+	if location := cmp.Or(set.Location, r.srv.o.Region); location != defaultRegion {
+		w.b = appendXMLText(w.b, location)
 	}
 	w.close("LocationConstraint")
 	r.sendXML(w)

@@ -17,6 +17,18 @@ func TestBuckets(t *testing.T) {
 		}
 	}
 	s.want(200, call{method: "PUT", path: "/other/"}) // with a slash, without a body
+	for constraint, want := range map[string]string{"": "", "us-east-1": "", "eu-west-3": "eu-west-3", "auto": "auto"} {
+		doc := "<CreateBucketConfiguration><LocationConstraint>" + constraint + "</LocationConstraint></CreateBucketConfiguration>"
+		s.want(200, call{method: "PUT", path: "/located", body: doc})
+		if doc := s.get("/located?location"); !strings.HasSuffix(doc, ">"+want+"</LocationConstraint>") {
+			t.Fatalf("%q: %s", constraint, doc)
+		}
+		s.want(204, call{method: "DELETE", path: "/located"})
+	}
+	s.refused(400, "InvalidLocationConstraint", call{method: "PUT", path: "/located", body: "<CreateBucketConfiguration><LocationConstraint>a b</LocationConstraint></CreateBucketConfiguration>"})
+	if doc := s.get("/?bucket-region=eu-west-3"); strings.Contains(doc, "<Name>") {
+		t.Fatalf("%s", doc)
+	}
 	s.put("/other/k", "kept")
 	s.want(200, call{method: "PUT", path: "/other"}) // again, which changes nothing
 	s.refused(409, "BucketAlreadyExists", call{method: "PUT", path: "/other", headers: []string{"x-amz-acl", "private"}})
@@ -55,7 +67,7 @@ func TestBuckets(t *testing.T) {
 	}
 	for path, code := range map[string]string{
 		"/?max-buckets=0": "InvalidArgument", "/?max-buckets=10001": "InvalidArgument", "/?max-buckets=x": "InvalidArgument",
-		"/?continuation-token=%21": "InvalidArgument", "/?continuation-token=": "InvalidArgument",
+		"/?continuation-token=%21": "InvalidArgument",
 	} {
 		s.refused(400, code, call{method: "GET", path: path})
 	}

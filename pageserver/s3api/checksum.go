@@ -98,7 +98,7 @@ func (r *request) checkSDKAlgorithm(given object.Algorithm) error {
 	a, err := object.ParseAlgorithm(name)
 	switch {
 	case err != nil:
-		return &apiError{code: "InvalidRequest", message: "Checksum algorithm provided is unsupported. Please try again with any of the valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]"}
+		return err
 	case given == object.NoChecksum:
 		return &apiError{code: "InvalidRequest", message: "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found."}
 	case given != a:
