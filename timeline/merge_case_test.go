@@ -236,6 +236,14 @@ func (c *mergeCase) apply(f []string) {
 		res, err = c.store.Merge(context.Background(), timeline.MergeOptions{
 			Source: f[1], At: at("at"), Target: target, IfUnchangedSince: at("since"), Rules: c.rules(f[2:]), Visit: visit, DryRun: dry,
 		})
+	case "rebase":
+		source := opt("onto")
+		if source == "" {
+			source = "main"
+		}
+		res, err = c.store.Rebase(context.Background(), timeline.MergeOptions{
+			Source: source, At: at("at"), Target: f[1], IfUnchangedSince: at("since"), Rules: c.rules(f[2:]), Visit: visit, DryRun: dry,
+		})
 	case "pick":
 		var ranges []layers.UserRange
 		for _, k := range strings.Split(opt("keys"), ",") {

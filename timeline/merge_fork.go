@@ -27,6 +27,8 @@ type MergeOptions struct {
 	Visit func(e *MergeEntry) (more bool, err error)
 	// After begins behind a key of the first namespace; of a dry run only.
 	After []byte
+
+	rebase bool // the source is what the target came from
 }
 
 // Merge brings the changes that a descendant of the target has made into the target,
@@ -61,10 +63,11 @@ func (s *Store) merge(ctx context.Context, o *MergeOptions) (res MergeResult, er
 		if err != nil {
 			return err
 		}
-		if !ok || !base.leadsInto(tx.view, source) {
+		if !ok || !o.rebase && !base.leadsInto(tx.view, source) || o.rebase && !base.comesFrom(tx.view, source) {
 			return ErrNotDescendant
 		}
 		p.base, p.res.BaseLSN = base, base.at
+		p.source, p.above = source, base.at
 		if base.merged() {
 			if p.then, err = s.viewIfReadable(source, base.source, base.at); err != nil {
 				return err
@@ -105,6 +108,33 @@ func (b *mergeBase) leadsInto(target, source *View) bool {
 		return true
 	}
 	return slices.ContainsFunc(*target.bucket.bindings.Load(), func(o binding) bool { return o.node == b.node })
+}
+
+// comesFrom reports whether the target branched, itself or by its ancestors, from what the
+// source's bucket leads to, or led to before a restore.
+func (b *mergeBase) comesFrom(target, source *View) bool {
+	if b.node == target.node {
+		return false
+	}
+	if b.node == source.node {
+		return true
+	}
+	return slices.ContainsFunc(*source.bucket.bindings.Load(), func(o binding) bool { return o.node == b.node })
+}
+
+// Rebase brings what the source, from which the target was forked, has changed since into
+// the target, in one commit: the fork is then its parent with the fork's own changes on
+// top. A later merge of the fork takes nothing for the fork's own that came by it, and
+// nothing that the fork has had so for a change of the parent. The side of the parent is
+// theirs. Options and errors are those of Merge; ErrNotDescendant says that the target
+// does not come from the source.
+func (s *Store) Rebase(ctx context.Context, o MergeOptions) (MergeResult, error) {
+	o.rebase = true
+	res, err := s.merge(ctx, &o)
+	if err != nil {
+		return MergeResult{}, fmt.Errorf("rebase %q onto %q: %w", o.Target, o.Source, err)
+	}
+	return res, nil
 }
 
 // viewIfReadable opens a point on the ancestry of a view; nil if it can not be read any more.

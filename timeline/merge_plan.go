@@ -29,6 +29,7 @@ type MergeResult struct {
 type change struct {
 	key    []byte
 	theirs *layers.Record // nil: deleted
+	lsn    wal.LSN        // of the change; zero: unknown
 	// exact says that was is what the target must have now to be unchanged.
 	exact bool
 	was   *layers.Record
@@ -46,6 +47,9 @@ type mergePlan struct {
 	rules MergeRules
 	tx    *Tx
 	base  mergeBase
+	// source is the other side, which has changed what it has above an LSN; nil of a revert.
+	source *View
+	above  wal.LSN
 	// then is the source at the base, if earlier merges moved that and it can still be
 	// read; nil otherwise.
 	then *View
@@ -76,7 +80,10 @@ func (p *mergePlan) run(ns layers.Namespace, stream changeStream) error {
 			return p.ctx.Err()
 		}
 		p.any = true
-		e := &MergeEntry{NS: ns, Key: c.key, Theirs: c.theirs}
+		if _, had := slices.BinarySearch(p.base.theirs, c.lsn); had {
+			continue // it came from the target
+		}
+		e := &MergeEntry{NS: ns, Key: c.key, Theirs: c.theirs, plan: p}
 		if err := p.decide(e, c); err != nil {
 			return err
 		}
@@ -131,7 +138,7 @@ func (p *mergePlan) decide(e *MergeEntry, c *change) error {
 // that no merge from the source's ancestry wrote.
 func (p *mergePlan) targetChanged(e *MergeEntry) (bool, error) {
 	v := p.tx.view
-	newest, ok, err := v.version.NewestAbove(v.hops(e.NS), e.NS, e.Key, p.base.lsn())
+	newest, ok, err := v.version.NewestAbove(v.hops(e.NS), e.NS, e.Key, p.base.targetAt)
 	if !ok || err != nil {
 		return false, err
 	}
@@ -255,10 +262,10 @@ func (c *changesOf) next() (*change, error) {
 		if err := firstError(c.changes.Err(), c.rest.err()); err != nil || changed == nil && rest == nil {
 			return nil, err
 		}
-		c.cur.theirs = nil
+		c.cur.theirs, c.cur.lsn = nil, 0
 		if changed != nil && (rest == nil || bytes.Compare(changed, rest) <= 0) {
 			c.key = append(c.key[:0], changed...)
-			c.rec = *c.changes.Record()
+			c.rec, c.cur.lsn = *c.changes.Record(), c.changes.Record().LSN
 			if c.rec.Key = c.key; c.rec.Kind != layers.KindTombstone {
 				c.cur.theirs = &c.rec
 			}

@@ -99,18 +99,22 @@ func (v *View) mergePoints(id layers.TimelineID) ([]mergePoint, error) {
 type mergeBase struct {
 	common
 	// source and at are the newest point on the source's ancestry that the target has
-	// had: that where they branched, or what was merged since.
+	// had: that where they parted, or what was merged since. Changes of the source lie
+	// above it.
 	source *node
 	at     wal.LSN
-	// ours are the LSNs of merges of points on the source's ancestry: what they wrote
-	// to the target is nothing of its own.
-	ours []wal.LSN
-	// line is the ancestry of the source down to the common timeline, that excluded.
+	// targetAt is the newest point of the target that the source has had: changes of the
+	// target lie above it.
+	targetAt wal.LSN
+	// ours are the LSNs of merges from the source's ancestry: what they wrote to the
+	// target is nothing of its own. theirs are those of merges the other way.
+	ours, theirs []wal.LSN
+	// line is the ancestry of the source down to the common timeline.
 	line []mergeLine
 }
 
-// mergeLine is one timeline of the source's ancestry, what the source sees of it, and
-// what the target has had of it, newest first.
+// mergeLine is one timeline of the ancestry of a side, what that side sees of it, and
+// what the other side has had of it, newest first.
 type mergeLine struct {
 	node   *node
 	upTo   wal.LSN
@@ -118,39 +122,65 @@ type mergeLine struct {
 }
 
 // merged reports whether earlier merges moved the base up.
-func (b *mergeBase) merged() bool { return b.source != b.node || b.at != b.lsn() }
+func (b *mergeBase) merged() bool { return b.at != b.lsn() }
 
-// findMergeBase looks for what the target has already had of the source.
-func findMergeBase(source, target *View) (mergeBase, bool, error) {
+// findMergeBase looks for what each side has already had of the other.
+func findMergeBase(source, target *View) (b mergeBase, ok bool, err error) {
 	c, ok := commonPoint(source.node, source.lsn, target.node, wal.MaxLSN)
 	if !ok {
 		return mergeBase{}, false, nil
 	}
-	b := mergeBase{common: c, source: c.node, at: c.lsn()}
-	for n, upTo := source.node, source.lsn; n != c.node; {
-		points, err := target.mergePoints(n.id)
-		if err != nil {
-			return mergeBase{}, false, err
+	b = mergeBase{common: c, source: c.node, at: c.lsn(), targetAt: c.lsn()}
+	if b.line, ok, err = mergeLines(source.node, source.lsn, c.node, target); !ok || err != nil {
+		return mergeBase{}, false, err
+	}
+	for _, l := range b.line {
+		had := l.had(&b.ours)
+		if had > b.at { // on one ancestry LSNs rise from timeline to timeline
+			b.source, b.at = l.node, had
 		}
-		b.line = append(b.line, mergeLine{n, upTo, points})
-		for _, p := range points {
-			if p.source <= upTo {
-				b.ours = append(b.ours, p.lsn)
-			}
-			// On one ancestry LSNs rise from timeline to timeline. Of a newer point the
-			// target has had what came before it, too.
-			if had := min(p.source, upTo); had > b.at {
-				b.source, b.at = n, had
-			}
+	}
+	back, ok, err := mergeLines(target.node, wal.MaxLSN, c.node, source)
+	if !ok || err != nil {
+		return mergeBase{}, false, err
+	}
+	for _, l := range back {
+		b.targetAt = max(b.targetAt, l.had(&b.theirs))
+	}
+	slices.Sort(b.ours)
+	slices.Sort(b.theirs)
+	return b, true, nil
+}
+
+// mergeLines returns the ancestry of a timeline at an LSN down to another, and what a
+// view of the other side has had of it; false when a purge cuts it.
+func mergeLines(n *node, upTo wal.LSN, last *node, other *View) (line []mergeLine, ok bool, err error) {
+	for {
+		points, err := other.mergePoints(n.id)
+		if err != nil {
+			return nil, false, err
+		}
+		if line = append(line, mergeLine{n, upTo, points}); n == last {
+			return line, true, nil
 		}
 		p := n.parent()
 		if p == nil {
-			return mergeBase{}, false, nil // purged under our hands
+			return nil, false, nil
 		}
 		n, upTo = p.node, min(upTo, p.lsn)
 	}
-	slices.Sort(b.ours)
-	return b, true, nil
+}
+
+// had returns up to where the other side has had the timeline, zero for nothing, and adds
+// the merges by which it has to lsns.
+func (l *mergeLine) had(lsns *[]wal.LSN) (had wal.LSN) {
+	for _, p := range l.points {
+		if p.source <= l.upTo {
+			*lsns = append(*lsns, p.lsn)
+		}
+		had = max(had, min(p.source, l.upTo)) // of a newer point it has had what came before, too
+	}
+	return had
 }
 
 // maxMergeLine bounds the timelines that one merge notes as merged.
@@ -160,8 +190,8 @@ const maxMergeLine = 64
 // timelines between the two.
 func (b *mergeBase) putMergePoints(batch *Batch) {
 	for _, l := range b.line[:min(len(b.line), maxMergeLine)] {
-		if len(l.points) > 0 && l.points[0].source >= l.upTo {
-			continue
+		if l.upTo <= b.lsn() || len(l.points) > 0 && l.points[0].source >= l.upTo {
+			continue // it is common, or nothing of it is new
 		}
 		earlier := l.points[:min(len(l.points), maxMergePoints)]
 		batch.Put(layers.NamespaceMerges, mergePointKey(l.node.id), appendMergePoints(nil, l.upTo, earlier), nil)

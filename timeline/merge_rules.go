@@ -50,6 +50,18 @@ type MergeEntry struct {
 	// Conflict says that the target has changed the key, too, to something else.
 	Conflict bool
 	Action   MergeAction
+
+	plan *mergePlan
+}
+
+// Changes walks what the source of a merge or pick has changed in a range of another
+// namespace, such as what lies beside the key; nil of a revert, whose other side is the
+// past of the target itself. The caller closes it before the call returns.
+func (e *MergeEntry) Changes(ns layers.Namespace, lower, upper []byte) *layers.Changes {
+	if e.plan == nil || e.plan.source == nil {
+		return nil
+	}
+	return e.plan.source.changes(ns, lower, upper, e.plan.above)
 }
 
 // MergeRules are what a merge must know of the contents of records.

@@ -50,6 +50,7 @@ func (s *Store) pick(ctx context.Context, o *PickOptions) (res MergeResult, err 
 		if p.base = base; related {
 			p.res.BaseLSN = base.lsn()
 		}
+		p.source, p.above = source, p.res.BaseLSN
 		for _, ns := range p.rules.Namespaces {
 			for _, r := range ranges {
 				stream := newChangesOf(source, tx.view, ns, r, p.res.BaseLSN)

@@ -120,6 +120,8 @@ var (
 	ErrAppendEncrypted = errors.New("object: append to an encrypted object")
 	// ErrNoMasterKey: NotImplemented; the server has no master key to encrypt under.
 	ErrNoMasterKey = errors.New("object: no master key")
+	// ErrBadStrategy: InvalidArgument; a merge strategy that there is not, or for no keys.
+	ErrBadStrategy = errors.New("object: bad merge strategy")
 	// ErrCorrupt marks records that this package did not write.
 	ErrCorrupt = errors.New("object: corrupt")
 )
