@@ -1,6 +1,7 @@
 package object
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -123,7 +124,7 @@ func (s *Service) Diff(ctx context.Context, in *DiffInput) (*DiffPage, error) {
 	defer d.Close()
 	last := ""
 	for d.Next() {
-		e, err := diffEntry(d.Difference())
+		e, err := s.diffEntry(d.Difference())
 		if err != nil {
 			return nil, err
 		}
@@ -174,13 +175,13 @@ func (s *Service) DiffAll(ctx context.Context, in DiffInput, visit func(*DiffEnt
 }
 
 // diffEntry says how two versions differ; nil: not at all.
-func diffEntry(d *timeline.Difference) (*DiffEntry, error) {
+func (s *Service) diffEntry(d *timeline.Difference) (*DiffEntry, error) {
 	e := &DiffEntry{Key: string(d.Key), Kind: DiffModified}
 	var err error
-	if e.Old, err = diffVersion(d.A); err != nil {
+	if e.Old, err = s.diffVersion(d.A); err != nil {
 		return nil, err
 	}
-	if e.New, err = diffVersion(d.B); err != nil {
+	if e.New, err = s.diffVersion(d.B); err != nil {
 		return nil, err
 	}
 	switch {
@@ -189,7 +190,7 @@ func diffEntry(d *timeline.Difference) (*DiffEntry, error) {
 	case e.New == nil:
 		e.Kind = DiffRemoved
 	case e.Old.ETag == e.New.ETag && e.Old.Size == e.New.Size:
-		same, err := sameObject(d.A, d.B)
+		same, err := s.sameObject(d.A, d.B)
 		if same || err != nil {
 			return nil, err
 		}
@@ -198,7 +199,7 @@ func diffEntry(d *timeline.Difference) (*DiffEntry, error) {
 	return e, nil
 }
 
-func diffVersion(r *layers.Record) (*DiffVersion, error) {
+func (s *Service) diffVersion(r *layers.Record) (*DiffVersion, error) {
 	if r == nil {
 		return nil, nil
 	}
@@ -206,12 +207,17 @@ func diffVersion(r *layers.Record) (*DiffVersion, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DiffVersion{Size: f.head.size, ETag: f.head.etag, LSN: f.lsn}, nil
+	etag, err := s.shownETag(f)
+	return &DiffVersion{Size: f.head.size, ETag: etag, LSN: f.lsn}, err
 }
 
 // sameObject reports whether two records of objects have the same content, by size and
-// ETag, and the same headers, metadata, tags, class and lock.
-func sameObject(a, b *layers.Record) (bool, error) {
+// ETag, the same headers, metadata, tags, class and lock, and are encrypted alike. What
+// the server cannot decrypt is the same only if it is the very same.
+func (s *Service) sameObject(a, b *layers.Record) (bool, error) {
+	if bytes.Equal(a.Meta, b.Meta) && bytes.Equal(a.Body, b.Body) {
+		return true, nil
+	}
 	x, err := decodeEntry(a.Meta, a.LSN)
 	if err != nil {
 		return false, fmt.Errorf("object %q at %d: %w", a.Key, a.LSN, err)
@@ -219,6 +225,12 @@ func sameObject(a, b *layers.Record) (bool, error) {
 	y, err := decodeEntry(b.Meta, b.LSN)
 	if err != nil {
 		return false, fmt.Errorf("object %q at %d: %w", b.Key, b.LSN, err)
+	}
+	if x.SSE().Kind != y.SSE().Kind {
+		return false, nil
+	}
+	if x.crypt != nil && (s.unlock(x, nil) != nil || s.unlock(y, nil) != nil) {
+		return false, nil
 	}
 	return x.Size == y.Size && x.ETag == y.ETag && x.StorageClass == y.StorageClass && x.Headers == y.Headers &&
 		slices.Equal(x.UserMeta, y.UserMeta) && slices.Equal(x.Tags, y.Tags) && x.Lock == y.Lock, nil

@@ -238,7 +238,7 @@ func (s *Service) newMerger(strategy MergeStrategy, overrides []MergeOverride, m
 }
 
 func (m *merger) rules() timeline.MergeRules {
-	return timeline.MergeRules{Same: sameObject, Resolve: m.resolve, Take: m.take}
+	return timeline.MergeRules{Same: m.s.sameObject, Resolve: m.resolve, Take: m.take}
 }
 
 // resolve finds the strategy of a key.
@@ -272,8 +272,8 @@ func (m *merger) visit(e *timeline.MergeEntry) (bool, error) {
 	}
 	r := MergeEntry{Key: key, Action: e.Action.String(), Conflict: e.Conflict}
 	var err error
-	if r.Source, err = diffVersion(e.Theirs); err == nil {
-		r.Target, err = diffVersion(e.Ours)
+	if r.Source, err = m.s.diffVersion(e.Theirs); err == nil {
+		r.Target, err = m.s.diffVersion(e.Ours)
 	}
 	m.report.Entries = append(m.report.Entries, r)
 	return true, err
