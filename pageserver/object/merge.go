@@ -308,6 +308,9 @@ func (m *merger) take(tx *timeline.Tx, e *timeline.MergeEntry) error {
 	if err != nil {
 		return fmt.Errorf("object %q at %d: %w", e.Key, e.Theirs.LSN, err)
 	}
+	if entry.pages.paged() { // its pages are records of the fork
+		return fmt.Errorf("merge %q, which was written in place; copy it instead: %w", e.Key, ErrNotInPlace)
+	}
 	entry.LSN, entry.made, entry.uploadID, entry.renamed = 0, 0, uploadID{}, renameToken{}
 	if set.Lock == nil {
 		entry.Lock = Lock{}
@@ -317,8 +320,8 @@ func (m *merger) take(tx *timeline.Tx, e *timeline.MergeEntry) error {
 }
 
 // carry writes the versions that the source has made of a key and that are not current
-// there. They keep their ids. Null versions, of which a key can have but one, stay behind,
-// and so does the marker that the delete of the target will write anew.
+// there. They keep their ids. Null versions, of which a key can have but one, and those that
+// were written in place stay behind, and so does the marker that the delete of the target will write anew.
 func (m *merger) carry(tx *timeline.Tx, w *keyWriter, e *timeline.MergeEntry) error {
 	prefix := w.versions()
 	upper := append(prefix[:len(prefix)-1:len(prefix)-1], prefix[len(prefix)-1]+1)
@@ -342,7 +345,7 @@ func (m *merger) carry(tx *timeline.Tx, w *keyWriter, e *timeline.MergeEntry) er
 			return err
 		}
 		marks := newest && e.Theirs == nil && f.marker()
-		if newest = false; marks || f.id() == NullVersion {
+		if newest = false; marks || f.id() == NullVersion || f.head.pages.paged() {
 			continue
 		}
 		meta, err := withVersion(f)
