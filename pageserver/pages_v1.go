@@ -32,7 +32,7 @@ import (
 const maxPagesBody = 8 << 20
 
 const (
-	pagesType     = "application/vnd.stemma.pages"
+	PagesType     = "application/vnd.stemma.pages"
 	byterangeType = "multipart/byteranges"
 )
 
@@ -251,7 +251,7 @@ func (p *pagesRequest) ops(in *object.PageInput) ([]object.PageOp, error) {
 	zero, isZero := p.target.Get("zero")
 	contentRange := string(header.Peek("Content-Range"))
 	forms := 0
-	for _, is := range []bool{isAppend, isResize, isZero, contentRange != "", kind == byterangeType, kind == pagesType} {
+	for _, is := range []bool{isAppend, isResize, isZero, contentRange != "", kind == byterangeType, kind == PagesType} {
 		if is {
 			forms++
 		}
@@ -260,7 +260,7 @@ func (p *pagesRequest) ops(in *object.PageInput) ([]object.PageOp, error) {
 	case forms == 0 && in.Create != nil && len(p.body) == 0:
 		return nil, nil
 	case forms != 1:
-		return nil, invalid("want one of Content-Range, multipart/byteranges, " + pagesType + ", append, size and zero")
+		return nil, invalid("want one of Content-Range, multipart/byteranges, " + PagesType + ", append, size and zero")
 	case (isResize || isZero) && len(p.body) > 0:
 		return nil, &AdminError{"BadRequest", "no body is expected"}
 	case isAppend:
@@ -276,7 +276,7 @@ func (p *pagesRequest) ops(in *object.PageInput) ([]object.PageOp, error) {
 		return []object.PageOp{{Kind: object.PageZero, Off: off, Len: n}}, nil
 	case kind == byterangeType:
 		return partOps(p.body, params["boundary"])
-	case kind == pagesType:
+	case kind == PagesType:
 		return object.DecodePageOps(p.body)
 	}
 	op, err := rangeOp(contentRange, p.body)
@@ -555,7 +555,7 @@ func (p *pagesRequest) readBatch() error {
 			p.a.server.log.Error("page cannot be read", "bucket", p.bucket, "key", reads[i].Key, "err", err)
 		}
 	}
-	p.http.Response.Header.SetContentType(pagesType)
+	p.http.Response.Header.SetContentType(PagesType)
 	p.http.Response.SetBodyRaw(object.AppendPageResults(nil, results))
 	return nil
 }

@@ -118,7 +118,7 @@ func TestPagesOverHTTP(t *testing.T) {
 	read()
 
 	ops := []object.PageOp{{Kind: object.PageWrite, Off: 9, Data: []byte("three")}, {Kind: object.PageZero, Off: 150_000, Len: 70_000}}
-	a = c.change("PATCH", path, object.AppendPageOps(nil, ops), "Content-Type", pagesType)
+	a = c.change("PATCH", path, object.AppendPageOps(nil, ops), "Content-Type", PagesType)
 	patch(9, "three")
 	clear(want[150_000:220_000])
 	read()
@@ -203,7 +203,7 @@ func TestPagesBadInput(t *testing.T) {
 	c.fails(400, "InvalidArgument", "PATCH", path+"?append=1&size=5", x)
 	c.fails(400, "InvalidArgument", "PATCH", path+"?what=1", x)
 	c.fails(400, "InvalidArgument", "PATCH", path+"?page-size=4097&size=9", nil)
-	c.fails(400, "InvalidArgument", "PATCH", path, []byte{1, 9, 9}, "Content-Type", pagesType)
+	c.fails(400, "InvalidArgument", "PATCH", path, []byte{1, 9, 9}, "Content-Type", PagesType)
 	c.fails(400, "BadRequest", "PATCH", path, []byte("--x"), "Content-Type", "multipart/byteranges; boundary=x")
 	c.fails(400, "InvalidArgument", "GET", path, nil, "Range", "bytes=5-1")
 	c.fails(416, "InvalidRange", "GET", path, nil, "Range", "bytes=5-9")

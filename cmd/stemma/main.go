@@ -84,7 +84,7 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(newServe(), newVersion(), newBucket(), newFork(), newLs(), newCat(), newGet(), newUsage(), newGC(), newBackground(),
-		newProfile(), newBench(), tools.Command())
+		newProfile(), newNBD(), newBench(), tools.Command())
 	documentEnv(root)
 	return root
 }
