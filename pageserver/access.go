@@ -3,7 +3,7 @@ package pageserver
 import (
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,8 +14,16 @@ import (
 
 // AccessLogOptions say how the server records requests in a file of its own.
 type AccessLogOptions struct {
-	File string // empty: it does not
-	JSON bool   // S3's form otherwise
+	// Open opens the file to append to, at the start and when it is to be opened
+	// again; nil: there is none.
+	Open func() (AccessFile, error)
+	JSON bool // S3's form otherwise
+}
+
+// AccessFile is an open access log.
+type AccessFile interface {
+	io.WriteCloser
+	Sync() error
 }
 
 // accessQueue bounds the lines that wait to be written; what comes beyond is
@@ -42,25 +50,17 @@ type access struct {
 // newAccess opens the file, if there is one.
 func newAccess(o AccessLogOptions, buckets *bucketLogs, warn func(error)) (*access, error) {
 	a := &access{o: o, buckets: buckets, warn: warn, again: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
-	if o.File == "" {
+	if o.Open == nil {
 		close(a.done)
 		return a, nil
 	}
-	f, err := openAccessLog(o.File)
+	f, err := o.Open()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open access log: %w", err)
 	}
 	a.lines = make(chan []byte, accessQueue)
 	go a.write(f)
 	return a, nil
-}
-
-func openAccessLog(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
-	if err != nil {
-		return nil, fmt.Errorf("open access log: %w", err)
-	}
-	return f, nil
 }
 
 // All implements s3api.Access.
@@ -96,7 +96,7 @@ func (a *access) reopen() {
 }
 
 // write writes what is recorded until close.
-func (a *access) write(f *os.File) {
+func (a *access) write(f AccessFile) {
 	defer close(a.done)
 	buf := make([]byte, 0, 64<<10)
 	flush := func() {
@@ -125,7 +125,7 @@ func (a *access) write(f *os.File) {
 			}
 			flush()
 		case <-a.again:
-			if next, err := openAccessLog(a.o.File); err != nil {
+			if next, err := a.o.Open(); err != nil {
 				a.warn(err) // the old file goes on
 			} else {
 				if err := f.Close(); err != nil {

@@ -32,13 +32,18 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+// appendTo opens a file as stemma serve does.
+func appendTo(name string) func() (AccessFile, error) {
+	return func() (AccessFile, error) { return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640) }
+}
+
 // The server records requests in its file, and in another one after the first was moved away.
 func TestAccessLog(t *testing.T) {
 	for _, form := range []string{"s3", "json"} {
 		t.Run(form, func(t *testing.T) {
 			ctx, name := context.Background(), filepath.Join(t.TempDir(), "access.log")
 			o := options(storefs.NewMem(), &logLines{})
-			o.AccessLog = AccessLogOptions{File: name, JSON: form == "json"}
+			o.AccessLog = AccessLogOptions{Open: appendTo(name), JSON: form == "json"}
 			s, err := Start(o)
 			if err != nil {
 				t.Fatal(err)
@@ -89,7 +94,7 @@ func TestAccessLog(t *testing.T) {
 
 func TestStartFailsWithoutAccessLog(t *testing.T) {
 	o := options(storefs.NewMem(), &logLines{})
-	o.AccessLog.File = t.TempDir() // a directory
+	o.AccessLog.Open = appendTo(t.TempDir()) // a directory
 	if s, err := Start(o); err == nil {
 		shutdown(t, s)
 		t.Error("started")

@@ -151,7 +151,7 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 	o := pageserver.Options{
 		Dir: f.data, RootKey: key, MasterKeys: ring, Listen: f.listen, AdminListen: f.adminListen, Logger: log, BallastBytes: int64(f.ballastBytes),
 		AbortUploadsAfter: f.abortUploadsAfter, LifecycleDay: f.lifecycleDay,
-		AccessLog: pageserver.AccessLogOptions{File: f.accessLog, JSON: f.accessLogFormat == "json"}, LogsEvery: f.bucketLogsEvery,
+		AccessLog: f.accessLogOptions(), LogsEvery: f.bucketLogsEvery,
 	}
 	if o.Store.Window, err = pageserver.ParseWindow(f.window); err != nil {
 		return err
@@ -192,6 +192,17 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.shutdownTimeout)
 	defer cancel()
 	return errors.Join(srv.Err(), srv.Shutdown(drain))
+}
+
+// accessLogOptions says where requests are recorded.
+func (f *serveFlags) accessLogOptions() pageserver.AccessLogOptions {
+	o := pageserver.AccessLogOptions{JSON: f.accessLogFormat == "json"}
+	if f.accessLog != "" {
+		o.Open = func() (pageserver.AccessFile, error) {
+			return os.OpenFile(f.accessLog, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
+		}
+	}
+	return o
 }
 
 // byteSize is a flag value such as 64MiB.
