@@ -41,6 +41,9 @@ var adminCodes = map[string]int{
 	"BucketAlreadyExists": fasthttp.StatusConflict,
 	"CollectionRunning":   fasthttp.StatusConflict,
 	"ProfileRunning":      fasthttp.StatusConflict,
+	"MergeConflict":       fasthttp.StatusConflict,
+	"NotDescendant":       fasthttp.StatusConflict,
+	"MergeTooLarge":       fasthttp.StatusRequestEntityTooLarge,
 	"Gone":                fasthttp.StatusGone,
 	"RequestTooLarge":     fasthttp.StatusRequestEntityTooLarge,
 	"InternalError":       fasthttp.StatusInternalServerError,
@@ -96,6 +99,11 @@ var adminRoutes = []adminRoute{
 	{"PUT", []string{"background"}, nil, false, (*admin).setBackground},
 	{"GET", []string{"deleted"}, nil, false, (*admin).deleted},
 	{"POST", []string{"deleted", "{}", "undelete"}, nil, false, (*admin).undelete},
+	{"POST", []string{"diff"}, nil, true, (*admin).diff},
+	{"POST", []string{"buckets", "{}", "merge"}, nil, true, merging(mergeInto)},
+	{"POST", []string{"buckets", "{}", "rebase"}, nil, true, merging(rebaseOnto)},
+	{"POST", []string{"buckets", "{}", "cherry-pick"}, nil, true, merging(pickInto)},
+	{"POST", []string{"buckets", "{}", "revert"}, nil, true, merging(revertIn)},
 }
 
 // route finds what a request asks for. The error says that the path is unknown,
