@@ -66,6 +66,9 @@ type GetInput struct {
 	WithParts  bool // fill Entry.Parts
 	// CustomerKey must be there iff the body is encrypted under one.
 	CustomerKey *CustomerKey
+	// Clear says to Head that what is encrypted of the entry is not wanted, ETag and
+	// conditions included, so that no key is needed.
+	Clear bool
 }
 
 // Object is what Get and Head found.

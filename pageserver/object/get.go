@@ -39,8 +39,10 @@ func (s *Service) read(ctx context.Context, bucket, key string, in *GetInput, bo
 	if err != nil {
 		return nil, err
 	}
-	if err := s.unlock(e, in.CustomerKey); err != nil {
-		return nil, fmt.Errorf("read %q: %w", key, err)
+	if !in.Clear {
+		if err := s.unlock(e, in.CustomerKey); err != nil {
+			return nil, fmt.Errorf("read %q: %w", key, err)
+		}
 	}
 	if err := s.checkRead(&in.Cond, e, rec.Body); err != nil {
 		return nil, notModified(err, e, v.LSN())

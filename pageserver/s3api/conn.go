@@ -65,6 +65,7 @@ func (l *listener) closeAll() {
 type conn struct {
 	net.Conn
 	l       *listener
+	secure  bool // by TLS
 	lingers atomic.Bool
 }
 

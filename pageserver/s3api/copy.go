@@ -74,12 +74,19 @@ func copyObject(ctx context.Context, r *request) error {
 	if in.Algorithm, err = object.ParseAlgorithm(r.amz("x-amz-checksum-algorithm")); err != nil {
 		return err
 	}
+	if in.SSE, in.CustomerKey, err = r.sse(); err != nil {
+		return err
+	}
+	if in.SrcCustomerKey, err = r.customerKey(sseCopySource); err != nil {
+		return err
+	}
 	res, err := r.srv.objects.Copy(ctx, r.bucket, r.key, &in)
 	if err != nil {
 		return err
 	}
 	r.set("x-stemma-copy-source-lsn", res.SrcLSN.String())
 	r.setExpiration(ctx, &res.Entry)
+	r.setSSE(res.SSE(), in.CustomerKey, true)
 	r.setLSN(res.LSN)
 	w := newResult("CopyObjectResult")
 	w.time("LastModified", res.LSN)

@@ -24,6 +24,7 @@ import (
 	mcreds "github.com/minio/minio-go/v7/pkg/credentials"
 
 	"stemma/pageserver/auth"
+	"stemma/pageserver/keyring"
 	"stemma/pageserver/object"
 	"stemma/timeline"
 	"stemma/wal/storefs"
@@ -111,7 +112,11 @@ func startServer(t testing.TB, fs vfs.FS, change ...func(*Options)) *testServer 
 		t.Fatal(err)
 	}
 	s.store = store
-	objects := object.New(store, object.Options{})
+	ring, err := keyring.New(keyring.NewKey("test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := object.New(store, object.Options{Keys: ring})
 	t.Cleanup(objects.Close)
 	o := Options{
 		Objects:  objects,

@@ -22,6 +22,9 @@ func createUpload(ctx context.Context, r *request) error {
 	if in.Algorithm, err = object.ParseAlgorithm(r.amz("x-amz-checksum-algorithm")); err != nil {
 		return err
 	}
+	if in.SSE, in.CustomerKey, err = r.sse(); err != nil {
+		return err
+	}
 	u, err := r.srv.objects.CreateUpload(ctx, r.bucket, r.key, &in)
 	if err != nil {
 		return err
@@ -31,6 +34,7 @@ func createUpload(ctx context.Context, r *request) error {
 		r.set("x-amz-checksum-type", u.ChecksumType())
 	}
 	r.setAbort(ctx, u)
+	r.setSSE(u.SSE, in.CustomerKey, true)
 	r.setLSN(u.LSN)
 	w := newResult("InitiateMultipartUploadResult")
 	w.text("Bucket", r.bucket)
@@ -63,6 +67,9 @@ func uploadPart(ctx context.Context, r *request) error {
 		return err
 	}
 	var in object.PutPartInput
+	if in.CustomerKey, err = r.customerKey(sseCustomer); err != nil {
+		return err
+	}
 	if in.ContentMD5, err = r.contentMD5(); err != nil {
 		return err
 	}
@@ -80,6 +87,7 @@ func uploadPart(ctx context.Context, r *request) error {
 	}
 	r.set("ETag", `"`+part.ETag.String()+`"`)
 	r.setChecksum(part.Checksum)
+	r.setSSE(part.SSE, in.CustomerKey, false)
 	r.setLSN(part.LSN)
 	return nil
 }
@@ -100,11 +108,18 @@ func uploadPartCopy(ctx context.Context, r *request) error {
 	if in.SrcAt, err = r.sourceAt(); err != nil {
 		return err
 	}
+	if in.CustomerKey, err = r.customerKey(sseCustomer); err != nil {
+		return err
+	}
+	if in.SrcCustomerKey, err = r.customerKey(sseCopySource); err != nil {
+		return err
+	}
 	part, err := r.srv.objects.CopyPart(ctx, r.bucket, r.key, id, number, &in)
 	if err != nil {
 		return err
 	}
 	r.set("x-stemma-copy-source-lsn", part.SrcLSN.String())
+	r.setSSE(part.SSE, in.CustomerKey, false)
 	r.setLSN(part.LSN)
 	w := newResult("CopyPartResult")
 	w.time("LastModified", part.LSN)
@@ -177,11 +192,15 @@ func completeUpload(ctx context.Context, r *request) error {
 			return invalidArgument("x-amz-mp-object-size", text, "The object size must be a number of bytes")
 		}
 	}
+	if in.CustomerKey, err = r.customerKey(sseCustomer); err != nil {
+		return err
+	}
 	e, err := r.srv.objects.CompleteUpload(ctx, r.bucket, r.key, id, &in)
 	if err != nil {
 		return err
 	}
 	r.setExpiration(ctx, e)
+	r.setSSE(e.SSE(), in.CustomerKey, false)
 	r.setLSN(e.LSN)
 	w := newResult("CompleteMultipartUploadResult")
 	w.text("Location", r.location())

@@ -25,8 +25,14 @@ func listParts(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
+	key, err := r.customerKey(sseCustomer)
+	if err != nil {
+		return err
+	}
 	lsn := r.srv.objects.Store().Visible()
-	res, err := r.srv.objects.ListParts(ctx, r.bucket, r.key, id, &object.ListPartsInput{After: min(after, object.MaxPartNumber), Max: limit})
+	res, err := r.srv.objects.ListParts(ctx, r.bucket, r.key, id, &object.ListPartsInput{
+		After: min(after, object.MaxPartNumber), Max: limit, CustomerKey: key,
+	})
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,9 @@ func (r *request) getInput() (*object.GetInput, error) {
 	if in.PartNumber, err = r.partNumber(false); err != nil {
 		return nil, err
 	}
+	if in.CustomerKey, err = r.customerKey(sseCustomer); err != nil {
+		return nil, err
+	}
 	in.WithParts = in.PartNumber != 0 && r.wantsChecksum()
 	return in, nil
 }
@@ -92,6 +95,7 @@ func (r *request) setObject(o *object.Object, in *object.GetInput) error {
 	if in.PartNumber != 0 && o.PartsCount > 0 {
 		r.set("x-amz-mp-parts-count", itoa(o.PartsCount))
 	}
+	r.setSSE(o.SSE(), in.CustomerKey, false)
 	r.setLSN(o.At)
 	if in.At == 0 && in.Version == 0 {
 		r.setExpiration(r.srv.base, &o.Entry)
@@ -203,7 +207,13 @@ func getObjectAttributes(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	o, err := r.srv.objects.Head(ctx, r.bucket, r.key, &object.GetInput{At: at, Cond: r.readConditions(), WithParts: want["ObjectParts"]})
+	key, err := r.customerKey(sseCustomer)
+	if err != nil {
+		return err
+	}
+	o, err := r.srv.objects.Head(ctx, r.bucket, r.key, &object.GetInput{
+		At: at, Cond: r.readConditions(), WithParts: want["ObjectParts"], CustomerKey: key,
+	})
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,9 @@ func putObject(ctx context.Context, r *request) error {
 	if in.Tags, err = r.headerTags(); err != nil {
 		return err
 	}
+	if in.SSE, in.CustomerKey, err = r.sse(); err != nil {
+		return err
+	}
 	if in.ContentMD5, err = r.contentMD5(); err != nil {
 		return err
 	}
@@ -77,6 +80,7 @@ func putObject(ctx context.Context, r *request) error {
 	r.set("ETag", `"`+e.ETag.String()+`"`)
 	r.setChecksum(e.Checksum)
 	r.setExpiration(ctx, e)
+	r.setSSE(e.SSE(), in.CustomerKey, true)
 	r.setLSN(e.LSN)
 	return nil
 }

@@ -178,7 +178,7 @@ func (r *request) checkParams(op *operation) error {
 // Headers that change what an operation means, and that are not served.
 var (
 	refusedPrefixes = []string{
-		"x-amz-server-side-encryption", "x-amz-copy-source-server-side-encryption", "x-amz-object-lock-", "x-amz-rename-source",
+		"x-amz-object-lock-", "x-amz-rename-source",
 	}
 	refusedHeaders = makeSet(
 		"x-amz-tagging", "x-amz-write-offset-bytes", "x-amz-bucket-object-lock-enabled", "x-amz-if-match-last-modified-time",
@@ -272,6 +272,10 @@ func (r *request) checkHeaders() error {
 	}
 	for _, f := range r.amzFields {
 		switch {
+		case hasSSEPrefix(f.Name):
+			if err := r.checkSSEHeader(f.Name); err != nil {
+				return err
+			}
 		case f.Name == "x-amz-acl":
 			if f.Value != "private" && f.Value != "bucket-owner-full-control" {
 				return &apiError{code: "AccessControlListNotSupported"}

@@ -40,6 +40,9 @@ type Options struct {
 	// Region is what GetBucketLocation answers. Default us-east-1, which S3 spells as nothing.
 	Region string
 
+	// RequireTLSForSSEC refuses customers' keys on connections that are not encrypted.
+	RequireTLSForSSEC bool
+
 	// MaxConnections bounds open connections, of which each has 32 KiB of buffers; more are turned away. Default 4096.
 	MaxConnections int
 	// MaxRequests bounds requests being served; more get 503 SlowDown. Default 512.

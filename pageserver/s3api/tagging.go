@@ -91,7 +91,7 @@ func getObjectTagging(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	o, err := r.srv.objects.Head(ctx, r.bucket, r.key, &object.GetInput{At: at})
+	o, err := r.srv.objects.Head(ctx, r.bucket, r.key, &object.GetInput{At: at, Clear: true})
 	if err != nil {
 		return err
 	}
