@@ -43,6 +43,7 @@ type serveFlags struct {
 	accessLogFormat           string
 	bucketLogsEvery           time.Duration
 	masterKeyFile             string
+	encryption                encryptionFlags
 
 	cacheBytes, memlayerBytes                    byteSize
 	walSegmentBytes, walFlushBytes, walStopBytes byteSize
@@ -80,6 +81,7 @@ func newServe() *cobra.Command {
 	fl.DurationVar(&f.bucketLogsEvery, "bucket-logs-every", 5*time.Minute, "how often the records of buckets with logging are delivered")
 	fl.StringVar(&f.window, "window", "24h", "how far back new root buckets can be read at every moment: a duration, or forever")
 	fl.DurationVar(&f.undoTime, "undo-time", 24*time.Hour, "how long a deleted root bucket can be undeleted; 0: not at all")
+	f.encryption.add(fl)
 	fl.StringVar(&f.masterKeyFile, "master-key-file", "", "file of the keys that seal secrets, unless "+masterKeyVar+" holds them (default: "+masterKeyFile+" in the data directory)")
 	fl.IntVar(&f.backgroundShare, "background-share", 50, "percent of one processor's time that compaction and collection may take")
 	fl.Var(&f.cacheBytes, "cache-bytes", "block cache")
@@ -152,6 +154,9 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 		Dir: f.data, RootKey: key, MasterKeys: ring, Listen: f.listen, AdminListen: f.adminListen, Logger: log, BallastBytes: int64(f.ballastBytes),
 		AbortUploadsAfter: f.abortUploadsAfter, LifecycleDay: f.lifecycleDay,
 		AccessLog: f.accessLogOptions(), LogsEvery: f.bucketLogsEvery,
+	}
+	if err := f.encryption.apply(&o); err != nil {
+		return err
 	}
 	if o.Store.Window, err = pageserver.ParseWindow(f.window); err != nil {
 		return err

@@ -66,6 +66,9 @@ func New(store *timeline.Store, o Options) *Service {
 // Close stops what the service has started. The store stays open.
 func (s *Service) Close() { s.lanes.close() }
 
+// EncryptsAll reports whether Options.EncryptAll is set.
+func (s *Service) EncryptsAll() bool { return s.o.EncryptAll }
+
 // StreamedBytes returns how many bytes of bodies went to value segments as they
 // arrived, those of writes that failed included, since New.
 func (s *Service) StreamedBytes() int64 { return s.streamed.Load() }

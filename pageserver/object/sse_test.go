@@ -632,3 +632,35 @@ func TestConditionsOfEncrypted(t *testing.T) {
 		wantErr(t, err, nil)
 	}
 }
+
+func BenchmarkEncrypted(b *testing.B) {
+	body := random(1, 10<<20)
+	for _, k := range kinds[:2] {
+		h := start(b)
+		put := func() {
+			if _, err := h.Put(h.ctx, "home", "k", &PutInput{Body: bytes.NewReader(body), Size: int64(len(body)), SSE: k.want}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		put()
+		b.Run("put/"+k.name, func(b *testing.B) {
+			b.SetBytes(int64(len(body)))
+			for b.Loop() {
+				put()
+			}
+		})
+		b.Run("get/"+k.name, func(b *testing.B) {
+			b.SetBytes(int64(len(body)))
+			for b.Loop() {
+				o, err := h.Get(h.ctx, "home", "k", &GetInput{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := o.Body.WriteTo(io.Discard); err != nil {
+					b.Fatal(err)
+				}
+				o.Body.Close()
+			}
+		})
+	}
+}

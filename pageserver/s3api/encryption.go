@@ -11,6 +11,12 @@ func getBucketEncryption(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
+	if set.Encryption == nil && r.srv.objects.EncryptsAll() {
+		r.sendConfig("ServerSideEncryptionConfiguration", &object.Encryption{
+			Rules: []object.EncryptionRule{{Default: &object.EncryptionDefault{Algorithm: object.SSES3.String()}}},
+		})
+		return nil
+	}
 	if set.Encryption == nil {
 		return &apiError{code: "ServerSideEncryptionConfigurationNotFoundError"}
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
 )
 
@@ -61,6 +62,9 @@ func (r *request) checkSSEHeader(name string) error {
 
 // sse returns how the request wants to have encrypted what it makes.
 func (r *request) sse() (object.SSE, *object.CustomerKey, error) {
+	if !r.speaksOfSSE() {
+		return object.SSE{}, nil, nil
+	}
 	return parseSSE(r.amz, r.srv.o.RequireTLSForSSEC && !r.secure())
 }
 
@@ -125,6 +129,9 @@ func validKMSContext(s string) bool {
 // customerKey returns the customer's key that the headers with a prefix give; nil if
 // there is none.
 func (r *request) customerKey(prefix string) (*object.CustomerKey, error) {
+	if !r.speaksOfSSE() {
+		return nil, nil
+	}
 	return parseCustomerKey(r.amz, prefix, r.srv.o.RequireTLSForSSEC && !r.secure())
 }
 
@@ -188,9 +195,12 @@ func (r *request) setSSE(e object.SSE, key *object.CustomerKey, made bool) {
 
 // hasSSEPrefix reports whether a header is one of encryption.
 func hasSSEPrefix(name string) bool {
-	return slices.ContainsFunc([]string{ssePrefix, "x-amz-copy-source-server-side-encryption"}, func(p string) bool {
-		return strings.HasPrefix(name, p)
-	})
+	return strings.HasPrefix(name, ssePrefix) || strings.HasPrefix(name, "x-amz-copy-source-server-side-encryption")
+}
+
+// speaksOfSSE reports whether a header is one of encryption.
+func (r *request) speaksOfSSE() bool {
+	return slices.ContainsFunc(r.amzFields, func(f auth.Field) bool { return hasSSEPrefix(f.Name) })
 }
 
 // secure reports whether the connection is encrypted.
