@@ -17,7 +17,7 @@ import (
 // What it says is dead is what CollectFull would remove. Not safe for concurrent use.
 type census struct {
 	s       *Store
-	snap    *snapshot
+	snap    *treeSnapshot
 	version *layers.Version
 	visible wal.LSN // what was committed later is not looked at
 	keep    *retainer
@@ -34,10 +34,10 @@ type part struct {
 }
 
 // newCensus acquires a Version; done must be called. A nil tree: the present one.
-func (s *Store) newCensus(ctx context.Context, snap *snapshot) (*census, error) {
+func (s *Store) newCensus(ctx context.Context, snap *treeSnapshot) (*census, error) {
 	if snap == nil {
 		var err error
-		if snap, err = s.takeSnapshot(ctx); err != nil {
+		if snap, err = s.takeTreeSnapshot(ctx); err != nil {
 			return nil, err
 		}
 	}

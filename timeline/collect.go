@@ -87,11 +87,11 @@ func (s *Store) collectOnce(ctx context.Context) error {
 	now := s.opts.Uptime()
 	ended := c.leasesEnd != 0 && c.leasesEnd < s.clock.Now() // nothing is logged when a lease ends
 	news := began != c.done || ended || s.reclaim.pending() || s.strained.any()
-	if !news || now-c.ran < restFactor*s.snapshotCost() {
+	if !news || now-c.ran < restFactor*s.treeSnapshotCost() {
 		return nil
 	}
 	c.ran, c.leasesEnd = now, s.leases.firstEnd(s.clock.Now())
-	snap, err := s.takeSnapshot(ctx)
+	snap, err := s.takeTreeSnapshot(ctx)
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (s *Store) collectOnce(ctx context.Context) error {
 	}
 	c.done = began
 	if began.mode == gc.Idle {
-		s.dropSnapshot()
+		s.dropTreeSnapshot()
 	}
 	return nil
 }
@@ -125,7 +125,7 @@ func (c *collector) look(s *Store) state {
 }
 
 // collect runs one collection by a snapshot. The caller holds collectMu.
-func (s *Store) collect(ctx context.Context, snap *snapshot, mode gc.Mode) error {
+func (s *Store) collect(ctx context.Context, snap *treeSnapshot, mode gc.Mode) error {
 	// What fails in one place, a corrupt file say, must not keep the others from
 	// giving back what they can.
 	errs := []error{s.rollUp(ctx, false)}
@@ -150,7 +150,7 @@ func (c *collector) prepare() {
 
 // changed returns the timelines, ascending, whose needs may have shrunk since
 // the last snapshot: those whose readers changed, and all that they read on in.
-func (c *collector) changed(snap *snapshot, t *tree) []layers.TimelineID {
+func (c *collector) changed(snap *treeSnapshot, t *tree) []layers.TimelineID {
 	c.prepare()
 	set := make(map[layers.TimelineID]bool)
 	mark := func(id layers.TimelineID) {
@@ -214,7 +214,7 @@ func (c *collector) signature(l *gc.Line, n *node) uint64 {
 
 // flushDead moves memlayers to layers when they hold enough of timelines that
 // nobody reads: a flush leaves those out, and their values can go.
-func (s *Store) flushDead(ctx context.Context, snap *snapshot, dirty []layers.TimelineID, mode gc.Mode) error {
+func (s *Store) flushDead(ctx context.Context, snap *treeSnapshot, dirty []layers.TimelineID, mode gc.Mode) error {
 	v, _, err := s.acquireLayers()
 	if err != nil {
 		return err
@@ -276,7 +276,7 @@ func deadBytes(m *layers.Memlayer, id layers.TimelineID) (n uint64, err error) {
 
 // flushIdle moves the active memlayer to a layer when the store is idle and it
 // holds, or ended, enough: what its records replaced cannot go before.
-func (s *Store) flushIdle(ctx context.Context, snap *snapshot) error {
+func (s *Store) flushIdle(ctx context.Context, snap *treeSnapshot) error {
 	const records, values = 64 << 10, 1 << 20
 	s.applyMu.Lock()
 	worth := s.mu.active.Bytes() >= records || s.memValues >= values
@@ -294,7 +294,7 @@ func (s *Store) flushIdle(ctx context.Context, snap *snapshot) error {
 // and they weigh something: only at the bottom every version finds what ended it.
 // In a full collection it merges whatever has records that the snapshot knows: on
 // others nothing can be decided, and under load they never come to an end.
-func (s *Store) settleDown(ctx context.Context, snap *snapshot, mode gc.Mode) error {
+func (s *Store) settleDown(ctx context.Context, snap *treeSnapshot, mode gc.Mode) error {
 	for begun := false; ctx.Err() == nil; begun = true {
 		ran, err := s.compactOnce(func(v *layers.Version) *compaction {
 			if mode == gc.Full {
@@ -410,7 +410,7 @@ const assessBudget = 32 << 20
 // rewriteGarbage assesses the layers that may have become garbage and rewrites
 // those where it is worth it. It reports whether it rewrote any. A layer that
 // fails does not keep it from the others.
-func (s *Store) rewriteGarbage(ctx context.Context, snap *snapshot, mode gc.Mode) (done rewrites, err error) {
+func (s *Store) rewriteGarbage(ctx context.Context, snap *treeSnapshot, mode gc.Mode) (done rewrites, err error) {
 	v, _, err := s.acquireLayers()
 	if err != nil {
 		return done, err
@@ -447,7 +447,7 @@ type rewrites struct {
 
 // rewriteIfGarbage assesses a layer, unless it was and nothing happened since or
 // the budget of bytes is spent, and rewrites it if that is worth it.
-func (s *Store) rewriteIfGarbage(ctx context.Context, l *layers.Layer, snap *snapshot, mode gc.Mode, budget *int64) (done rewrites, err error) {
+func (s *Store) rewriteIfGarbage(ctx context.Context, l *layers.Layer, snap *treeSnapshot, mode gc.Mode, budget *int64) (done rewrites, err error) {
 	num := l.Desc().Num
 	a := s.collector.assessed[num]
 	if s.stale(a, snap, mode) {
@@ -479,7 +479,7 @@ func (s *Store) rewriteIfGarbage(ctx context.Context, l *layers.Layer, snap *sna
 
 // rewriteLayer removes the garbage of one layer. It reports false when a
 // compaction was faster.
-func (s *Store) rewriteLayer(ctx context.Context, l *layers.Layer, snap *snapshot, mode gc.Mode) (bool, error) {
+func (s *Store) rewriteLayer(ctx context.Context, l *layers.Layer, snap *treeSnapshot, mode gc.Mode) (bool, error) {
 	return s.compactOnce(func(v *layers.Version) *compaction {
 		if !slices.Contains(slices.Collect(v.All()), l) {
 			return nil
@@ -490,7 +490,7 @@ func (s *Store) rewriteLayer(ctx context.Context, l *layers.Layer, snap *snapsho
 }
 
 // stale reports whether a layer has to be assessed (again).
-func (s *Store) stale(a *assessment, snap *snapshot, mode gc.Mode) bool {
+func (s *Store) stale(a *assessment, snap *treeSnapshot, mode gc.Mode) bool {
 	if a == nil || mode == gc.Full || a.expires != 0 && snap.Horizon() >= a.expires {
 		return true
 	}
@@ -521,7 +521,7 @@ func touches(l *layers.Layer, ids []layers.TimelineID) (bool, error) {
 }
 
 // assess reads the entries of one layer and decides on each.
-func (s *Store) assess(v *layers.Version, l *layers.Layer, snap *snapshot, exact bool) (*assessment, error) {
+func (s *Store) assess(v *layers.Version, l *layers.Layer, snap *treeSnapshot, exact bool) (*assessment, error) {
 	d := l.Desc()
 	k := s.newRetainer(snap, v, []*layers.Layer{l}, exact)
 	k.bottom = d.Kind != layers.DeltaLayer

@@ -53,7 +53,7 @@ func (s *Store) collectFull(ctx context.Context) error {
 		if err := s.rollUp(ctx, true); err != nil {
 			return err
 		}
-		snap, err := s.takeSnapshotAt(ctx, horizon) // with the read pairs of the rollups
+		snap, err := s.takeTreeSnapshotAt(ctx, horizon) // with the read pairs of the rollups
 		if err != nil {
 			return err
 		}

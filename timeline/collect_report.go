@@ -54,7 +54,7 @@ func (r CollectReport) since(before CollectReport) CollectReport {
 // droppedUsage says what the dropped timelines hold alone: what they would if
 // they were read as before. It is free when there are none.
 func (s *Store) droppedUsage(ctx context.Context) ([]DroppedTimeline, error) {
-	snap, err := s.takeSnapshot(ctx)
+	snap, err := s.takeTreeSnapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func (s *Store) droppedUsage(ctx context.Context) ([]DroppedTimeline, error) {
 	if len(dropped) == 0 {
 		return nil, nil
 	}
-	u, err := s.usage(ctx, &snapshot{gc.NewTree(lines, snap.Horizon()), snap.newest, snap.last}, maxValuesInMind)
+	u, err := s.usage(ctx, &treeSnapshot{gc.NewTree(lines, snap.Horizon()), snap.newest, snap.last}, maxValuesInMind)
 	if err != nil {
 		return nil, fmt.Errorf("add up what dropped timelines hold: %w", err)
 	}

@@ -83,7 +83,7 @@ func TestCollectorChanged(t *testing.T) {
 				read := slices.ContainsFunc(lines, func(r gc.Line) bool { return r.ReadAncestor == l.ID })
 				return !read && rng.IntN(10) == 0
 			})
-			snap := &snapshot{Tree: gc.NewTree(slices.Clone(lines), 0)}
+			snap := &treeSnapshot{Tree: gc.NewTree(slices.Clone(lines), 0)}
 			if got, want := c.changed(snap, empty), o.changed(lines); !slices.Equal(got, want) {
 				t.Fatalf("seed %d, round %d: %d, want %d", seed, round, got, want)
 			}

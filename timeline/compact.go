@@ -16,7 +16,7 @@ type compaction struct {
 	inputs  []*layers.Layer
 	exact   bool // no bound on what deciding may cost
 	// snap is what to decide by; nil: a recent one.
-	snap *snapshot
+	snap *treeSnapshot
 	// ctx ends it early; nil: only Close does.
 	ctx context.Context
 }
@@ -209,7 +209,7 @@ func (s *Store) compactInOrder(v *layers.Version, c *compaction) error {
 	snap := c.snap
 	if snap == nil {
 		var err error
-		if snap, err = s.recentSnapshot(); err != nil {
+		if snap, err = s.recentTreeSnapshot(); err != nil {
 			return err
 		}
 	}

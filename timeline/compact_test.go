@@ -102,7 +102,7 @@ func TestRewriteIsOvertaken(t *testing.T) {
 	put()
 	put()
 	s.collector.prepare()
-	snap, err := s.takeSnapshot(t.Context())
+	snap, err := s.takeTreeSnapshot(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

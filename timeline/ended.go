@@ -48,7 +48,7 @@ func (s *Store) ended(v *layers.Version, k *retainer, r *layers.Record) (int64, 
 
 // memlayersEndMuch reports whether the records of the memlayers that hold no
 // values put an end to enough that nobody reads.
-func (s *Store) memlayersEndMuch(ctx context.Context, snap *snapshot) (bool, error) {
+func (s *Store) memlayersEndMuch(ctx context.Context, snap *treeSnapshot) (bool, error) {
 	v, _, err := s.acquireLayers()
 	if err != nil {
 		return false, err

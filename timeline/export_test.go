@@ -20,7 +20,7 @@ func (s *Store) Reclaim(ctx context.Context) error {
 	if err := s.advanceHorizon(); err != nil {
 		return err
 	}
-	if _, err := s.takeSnapshot(ctx); err != nil {
+	if _, err := s.takeTreeSnapshot(ctx); err != nil {
 		return err
 	}
 	return firstError(s.Flush(ctx), s.reclaimValues(ctx, gc.Full))
@@ -28,15 +28,15 @@ func (s *Store) Reclaim(ctx context.Context) error {
 
 // SnapshotTook takes a snapshot, as a compaction does, and lets it have cost so much.
 func (s *Store) SnapshotTook(ctx context.Context, cost time.Duration) error {
-	_, err := s.takeSnapshot(ctx)
-	s.snapshots.mu.Lock()
-	defer s.snapshots.mu.Unlock()
-	s.snapshots.cost = cost
+	_, err := s.takeTreeSnapshot(ctx)
+	s.treeSnapshots.mu.Lock()
+	defer s.treeSnapshots.mu.Unlock()
+	s.treeSnapshots.cost = cost
 	return err
 }
 
 // HasSnapshot reports whether the store holds a snapshot for the next who wants one.
-func (s *Store) HasSnapshot() bool { return s.anySnapshot() != nil }
+func (s *Store) HasSnapshot() bool { return s.anyTreeSnapshot() != nil }
 
 // SetFlushPatience sets how long a collection waits for a flush, until undone.
 func SetFlushPatience(d time.Duration) (undo func()) {

@@ -270,7 +270,7 @@ func (w *memWriter) horizon() wal.LSN {
 // write returns the layer, none when nothing is left to keep.
 func (w *memWriter) write() ([]*layers.Layer, error) {
 	w.written = make(map[layers.TimelineID]bool)
-	if snap := w.s.anySnapshot(); snap != nil {
+	if snap := w.s.anyTreeSnapshot(); snap != nil {
 		w.keep = &retainer{snap: snap, stones: layers.NewTombstoneSet(w.mem.RangeTombstones())}
 	}
 	out := w.s.newOutput(layers.DeltaLayer, 0, flushCategory)

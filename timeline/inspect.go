@@ -128,7 +128,7 @@ func (s *Store) Collect(ctx context.Context, mode gc.Mode) error {
 		return err
 	}
 	s.collector.look(s) // an idle collection ends when something is committed from now on
-	snap, err := s.takeSnapshot(ctx)
+	snap, err := s.takeTreeSnapshot(ctx)
 	if err != nil {
 		return err
 	}

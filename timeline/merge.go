@@ -13,13 +13,13 @@ import (
 type merge struct {
 	s       *Store
 	c       *compaction
-	snap    *snapshot
+	snap    *treeSnapshot
 	version *layers.Version
 	main    *output
 	history *output // what a bottom merge splits off; else nil
 }
 
-func (s *Store) newMerge(v *layers.Version, c *compaction, snap *snapshot) *merge {
+func (s *Store) newMerge(v *layers.Version, c *compaction, snap *treeSnapshot) *merge {
 	m := &merge{s: s, c: c, snap: snap, version: v}
 	category := s.outputCategory(levelBytes(c.inputs))
 	m.main = s.newOutput(c.mainKind(), c.level, category)

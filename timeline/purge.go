@@ -14,7 +14,7 @@ import (
 // purge forgets dropped timelines that nobody reads and of which nothing is left
 // in memlayers and layers, and buckets all of whose timelines are gone. The
 // caller holds collectMu.
-func (s *Store) purge(ctx context.Context, snap *snapshot) error {
+func (s *Store) purge(ctx context.Context, snap *treeSnapshot) error {
 	var gone []*node
 	s.tree.mu.RLock()
 	for _, n := range s.tree.mu.nodes {

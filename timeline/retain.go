@@ -13,7 +13,7 @@ import (
 // asks of one Version. Not safe for concurrent use.
 type retainer struct {
 	s       *Store
-	snap    *snapshot
+	snap    *treeSnapshot
 	version *layers.Version
 	// inputs are rewritten: what lies in them is not outside.
 	inputs map[*layers.Layer]bool
@@ -45,7 +45,7 @@ func (v verdict) keep() bool { return v.reason != gc.None }
 // rewrite may cost. It is kept when they do not suffice.
 const maxProbes = 64
 
-func (s *Store) newRetainer(snap *snapshot, v *layers.Version, inputs []*layers.Layer, exact bool) *retainer {
+func (s *Store) newRetainer(snap *treeSnapshot, v *layers.Version, inputs []*layers.Layer, exact bool) *retainer {
 	k := &retainer{s: s, snap: snap, version: v, inputs: make(map[*layers.Layer]bool, len(inputs)), maxProbes: maxProbes}
 	k.prober = k
 	if exact {

@@ -62,11 +62,11 @@ type Store struct {
 	// before has; around mu.
 	dropMu sync.Mutex
 
-	snapshots   snapshots
-	reclaim     reclaimer
-	segmentRows segmentRows
-	throttle    throttle
-	strained    strained
+	treeSnapshots treeSnapshots
+	reclaim       reclaimer
+	segmentRows   segmentRows
+	throttle      throttle
+	strained      strained
 
 	// mu is never held across file I/O.
 	mu struct {

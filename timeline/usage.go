@@ -67,7 +67,7 @@ func (s *Store) Usage(ctx context.Context) (Usage, error) {
 }
 
 // usage is Usage by a snapshot (nil: a new one), with so many values in mind.
-func (s *Store) usage(ctx context.Context, snap *snapshot, inMind int) (Usage, error) {
+func (s *Store) usage(ctx context.Context, snap *treeSnapshot, inMind int) (Usage, error) {
 	c, err := s.newCensus(ctx, snap)
 	if err != nil {
 		return Usage{}, err

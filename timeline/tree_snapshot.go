@@ -13,9 +13,9 @@ import (
 	"stemma/wal"
 )
 
-// snapshot is the tree as one collection sees it, with the newest timeline that
+// treeSnapshot is the tree as one collection sees it, with the newest timeline that
 // it knows: what came later is none of its business.
-type snapshot struct {
+type treeSnapshot struct {
 	*gc.Tree
 	newest layers.TimelineID
 	// last is the newest commit that had its place in the order: of records above
@@ -24,79 +24,79 @@ type snapshot struct {
 }
 
 // dead reports whether nobody reads a timeline at all.
-func (s *snapshot) dead(id layers.TimelineID) bool { return id <= s.newest && s.Dead(id) }
+func (s *treeSnapshot) dead(id layers.TimelineID) bool { return id <= s.newest && s.Dead(id) }
 
-// snapshots keeps the newest snapshot, none while the store rests. An old one is as
+// treeSnapshots keeps the newest snapshot, none while the store rests. An old one is as
 // safe as a new one, it only keeps more.
-type snapshots struct {
+type treeSnapshots struct {
 	mu   sync.Mutex
-	last *snapshot
+	last *treeSnapshot
 	at   time.Duration // uptime when it was taken
 	cost time.Duration // that taking it took
 }
 
-// snapshotLasts is how long a snapshot serves for compactions; more for a tree so
+// treeSnapshotLasts is how long a snapshot serves for compactions; more for a tree so
 // large that taking it costs more than a twentieth of that.
-const snapshotLasts = time.Second
+const treeSnapshotLasts = time.Second
 
-// recentSnapshot returns a snapshot that is not much older than now.
-func (s *Store) recentSnapshot() (*snapshot, error) {
-	if last := s.anySnapshot(); last != nil && s.snapshotAge() < max(snapshotLasts, restFactor*s.snapshotCost()) {
+// recentTreeSnapshot returns a snapshot that is not much older than now.
+func (s *Store) recentTreeSnapshot() (*treeSnapshot, error) {
+	if last := s.anyTreeSnapshot(); last != nil && s.treeSnapshotAge() < max(treeSnapshotLasts, restFactor*s.treeSnapshotCost()) {
 		return last, nil
 	}
-	return s.takeSnapshot(s.closing)
+	return s.takeTreeSnapshot(s.closing)
 }
 
-// snapshotAge returns the age of the newest snapshot; a long time without one.
-func (s *Store) snapshotAge() time.Duration {
-	s.snapshots.mu.Lock()
-	defer s.snapshots.mu.Unlock()
-	if s.snapshots.last == nil {
+// treeSnapshotAge returns the age of the newest snapshot; a long time without one.
+func (s *Store) treeSnapshotAge() time.Duration {
+	s.treeSnapshots.mu.Lock()
+	defer s.treeSnapshots.mu.Unlock()
+	if s.treeSnapshots.last == nil {
 		return math.MaxInt64
 	}
-	return s.opts.Uptime() - s.snapshots.at
+	return s.opts.Uptime() - s.treeSnapshots.at
 }
 
-// snapshotCost returns how long the newest snapshot took.
-func (s *Store) snapshotCost() time.Duration {
-	s.snapshots.mu.Lock()
-	defer s.snapshots.mu.Unlock()
-	return s.snapshots.cost
+// treeSnapshotCost returns how long the newest snapshot took.
+func (s *Store) treeSnapshotCost() time.Duration {
+	s.treeSnapshots.mu.Lock()
+	defer s.treeSnapshots.mu.Unlock()
+	return s.treeSnapshots.cost
 }
 
-// anySnapshot returns the newest snapshot without waiting for anything, nil when
+// anyTreeSnapshot returns the newest snapshot without waiting for anything, nil when
 // there is none.
-func (s *Store) anySnapshot() *snapshot {
-	s.snapshots.mu.Lock()
-	defer s.snapshots.mu.Unlock()
-	return s.snapshots.last
+func (s *Store) anyTreeSnapshot() *treeSnapshot {
+	s.treeSnapshots.mu.Lock()
+	defer s.treeSnapshots.mu.Unlock()
+	return s.treeSnapshots.last
 }
 
 // manyTimelines is how many make it worth while to give memory back at rest.
 const manyTimelines = 100_000
 
-// dropSnapshot lets go of the newest snapshot: one of a million timelines is a fifth
+// dropTreeSnapshot lets go of the newest snapshot: one of a million timelines is a fifth
 // of what they take in memory, and a store at rest needs none. Nor does it need what
 // taking it, or reading the catalog, has left to the garbage collector of Go, which
 // would come by after minutes only.
-func (s *Store) dropSnapshot() {
-	s.snapshots.mu.Lock()
-	s.snapshots.last = nil
-	s.snapshots.mu.Unlock()
+func (s *Store) dropTreeSnapshot() {
+	s.treeSnapshots.mu.Lock()
+	s.treeSnapshots.last = nil
+	s.treeSnapshots.mu.Unlock()
 	if s.tree.len() >= manyTimelines {
 		debug.FreeOSMemory()
 	}
 }
 
-// takeSnapshot returns what is read now. All that it shows as gone is gone for
+// takeTreeSnapshot returns what is read now. All that it shows as gone is gone for
 // good when it returns: deletions are durable. What is granted later lies at or
 // above the cutoffs of its horizon, where it keeps everything.
-func (s *Store) takeSnapshot(ctx context.Context) (*snapshot, error) {
-	return s.takeSnapshotAt(ctx, wal.MaxLSN)
+func (s *Store) takeTreeSnapshot(ctx context.Context) (*treeSnapshot, error) {
+	return s.takeTreeSnapshotAt(ctx, wal.MaxLSN)
 }
 
-// takeSnapshotAt is takeSnapshot by a horizon of at most most.
-func (s *Store) takeSnapshotAt(ctx context.Context, most wal.LSN) (*snapshot, error) {
+// takeTreeSnapshotAt is takeTreeSnapshot by a horizon of at most most.
+func (s *Store) takeTreeSnapshotAt(ctx context.Context, most wal.LSN) (*treeSnapshot, error) {
 	began := s.opts.Uptime()
 	s.treeMu.Lock()
 	h := min(s.Horizon(), most)
@@ -115,10 +115,10 @@ func (s *Store) takeSnapshotAt(ctx context.Context, most wal.LSN) (*snapshot, er
 	if err := s.Err(); err != nil {
 		return nil, err
 	}
-	snap := &snapshot{gc.NewTree(lines, h), newest, last}
-	s.snapshots.mu.Lock()
-	defer s.snapshots.mu.Unlock()
-	s.snapshots.last, s.snapshots.at, s.snapshots.cost = snap, s.opts.Uptime(), s.opts.Uptime()-began
+	snap := &treeSnapshot{gc.NewTree(lines, h), newest, last}
+	s.treeSnapshots.mu.Lock()
+	defer s.treeSnapshots.mu.Unlock()
+	s.treeSnapshots.last, s.treeSnapshots.at, s.treeSnapshots.cost = snap, s.opts.Uptime(), s.opts.Uptime()-began
 	return snap, nil
 }
 
