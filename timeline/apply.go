@@ -44,7 +44,7 @@ func (s *Store) commitRows(rows rowBatch, last wal.LSN) {
 // but not applied may be in it; at worst a crash skips them.
 func (s *Store) setApplied(rows rowBatch, last wal.LSN) {
 	s.tree.mu.RLock()
-	m := appliedMark{lsn: last, timeline: s.tree.lastTimeline, bucket: s.tree.lastBucket, pin: s.tree.lastPin}
+	m := appliedMark{lsn: last, timeline: s.tree.lastTimeline, bucket: s.tree.lastBucket, snapshot: s.tree.lastSnapshot}
 	s.tree.mu.RUnlock()
 	rows.set([]byte{rowApplied}, m.row())
 }
@@ -92,20 +92,29 @@ func (s *Store) applyRows(o *treeOp, lsn wal.LSN, rows rowBatch) {
 		b := s.tree.bucket(o.bucket)
 		rows.setBucket(b, lsn, o.name, lsn)
 		rows.setFate(o.timeline, o.fate(lsn))
+		if o.lsn == 0 {
+			rows.deleteSnapshots(o.bucket)
+		}
 	case opUndelete:
 		rows.setBucket(s.tree.bucket(o.bucket), lsn, o.name, 0)
 		rows.delete(rowKey(rowFate, uint64(o.timeline)))
 	case opDrop:
 		rows.setFate(o.timeline, o.fate(lsn))
+		if o.bucket != 0 {
+			rows.deleteSnapshots(o.bucket)
+		}
 	case opWindow:
 		rows.setRetention(o.timeline, retention{window: o.window, floor: o.lsn})
 	case opRename:
 		rows.setBucket(s.tree.bucket(o.bucket), lsn, o.name, 0)
-	case opPin:
-		p := o.newPin(lsn)
-		rows.setPin(&p)
-	case opUnpin:
-		rows.delete(rowKey(rowPin, uint64(o.pin)))
+	case opSnapshot:
+		snap := o.newSnapshot(lsn)
+		rows.setSnapshot(&snap)
+	case opSetSnapshot:
+		e, _ := s.tree.snapshot(o.snapshot) // it goes when its deletion is visible, after this
+		rows.setSnapshot(&Snapshot{ID: e.id, Bucket: e.bucket, Timeline: e.timeline, LSN: e.lsn, Created: e.created, SnapshotSettings: *o.snapshotSettings()})
+	case opDeleteSnapshot:
+		rows.delete(snapshotKey(o.bucket, o.snapshot))
 	case opHorizon:
 		rows.set([]byte{rowHorizon}, row(uint64(o.lsn)))
 		s.horizon.durable.Store(uint64(o.lsn))

@@ -125,10 +125,8 @@ func (s *Store) planForkLocked(o *ForkOptions) ([]treeOp, error) {
 	}
 	n, branch := src.sequenced(), wal.LSN(0)
 	if o.At != 0 {
-		if n, branch = src.at(o.At).node.resolve(o.At); n == nil {
-			return nil, fmt.Errorf("it was created at %d, after %d: %w", src.created, o.At, ErrNoSuchBucket)
-		}
-		if err := s.checkReadable(s.Horizon(), wal.MaxLSN, n, branch); err != nil {
+		var err error
+		if n, branch, err = s.planPastLocked(src, o.At); err != nil {
 			return nil, err
 		}
 	}
@@ -161,7 +159,9 @@ type DeleteOptions struct {
 // DeleteBucket takes the bucket's name away. Forks of it live on. What only the
 // bucket could read is given back: at once, or when it cannot be undeleted any more.
 //
-// Errors: ErrNoSuchBucket, ErrBucketNotEmpty, and those of Commit.
+// Its snapshots go with it: at once, or when it cannot be undeleted any more.
+//
+// Errors: ErrNoSuchBucket, ErrBucketNotEmpty, ErrSnapshotHeld, and those of Commit.
 func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) (wal.LSN, error) {
 	if err := s.admit(ctx, nil); err != nil {
 		return 0, err
@@ -181,6 +181,10 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) 
 			s.treeMu.Unlock()
 			return 0, errMoved
 		}
+		if s.tree.heldSnapshots(bk.id) > 0 {
+			s.treeMu.Unlock()
+			return 0, ErrSnapshotHeld
+		}
 		op := treeOp{tag: opDelete, bucket: bk.id, timeline: n.id, lsn: s.undoUntil(bk, o.Undo), name: name}
 		return s.changeTree(ctx, []treeOp{op})
 	})
@@ -189,6 +193,7 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) 
 	}
 	s.treeMu.Lock()
 	s.tree.forgetName(name, deleted, lsn)
+	s.tree.settleSnapshots(deleted, lsn)
 	s.treeMu.Unlock()
 	return lsn, nil
 }

@@ -19,7 +19,7 @@ import (
 // values are uvarints, after a version byte (docs/format.md):
 //
 //	'a'            applied: LSN up to which the rows derived from the log are here,
-//	               then the last timeline, bucket and pin ids given out
+//	               then the last timeline, bucket and snapshot ids given out
 //	'h'            the horizon
 //	'f'            flushed: LSN up to which records are in layers, then the last file number
 //	't' timeline   ancestor, branch LSN, birth, LSN of the source that its bucket sees, depth
@@ -29,7 +29,7 @@ import (
 //	'w' timeline   the timeline has records of its own; no value
 //	'b' bucket     created, deleted, source bucket (0: a root), name, count, then per binding: since, timeline
 //	'e' bucket     properties: expires (0: never), attributes; no row: none
-//	'p' pin        bucket, timeline, LSN, created, name
+//	'p' bucket, snapshot   timeline, LSN, created, name, held, expires (0: never), attributes
 //	'l' layer      layers.Desc
 //	's' segment    generation of a value segment that layers refer to
 //
@@ -53,7 +53,7 @@ const (
 	rowWritten  = 'w'
 	rowBucket   = 'b'
 	rowProps    = 'e'
-	rowPin      = 'p'
+	rowSnapshot = 'p'
 	rowLayer    = 'l'
 	rowSegment  = 's'
 )
@@ -113,11 +113,11 @@ type appliedMark struct {
 	lsn      wal.LSN
 	timeline layers.TimelineID
 	bucket   BucketID
-	pin      PinID
+	snapshot SnapshotID
 }
 
 func (m *appliedMark) row() []byte {
-	return row(uint64(m.lsn), uint64(m.timeline), uint64(m.bucket), uint64(m.pin))
+	return row(uint64(m.lsn), uint64(m.timeline), uint64(m.bucket), uint64(m.snapshot))
 }
 
 // flushedMark is the row under 'f'.
@@ -215,9 +215,22 @@ func (r rowBatch) setProperties(id BucketID, p *Properties) {
 	r.set(rowKey(rowProps, uint64(id)), appendBytes(row(uint64(p.Expires)), p.Attrs))
 }
 
-func (r rowBatch) setPin(p *Pin) {
-	v := row(uint64(p.Bucket), uint64(p.Timeline), uint64(p.LSN), uint64(p.Created))
-	r.set(rowKey(rowPin, uint64(p.ID)), appendBytes(v, p.Name))
+// snapshotKey is the key of the row of a snapshot: after those of its bucket's others.
+func snapshotKey(b BucketID, id SnapshotID) []byte {
+	return binary.BigEndian.AppendUint64(rowKey(rowSnapshot, uint64(b)), uint64(id))
+}
+
+func (r rowBatch) setSnapshot(s *Snapshot) {
+	v := appendBytes(row(uint64(s.Timeline), uint64(s.LSN), uint64(s.Created)), s.Name)
+	v = binary.AppendUvarint(append(v, boolByte(s.Held)), uint64(s.Expires))
+	r.set(snapshotKey(s.Bucket, s.ID), appendBytes(v, s.Attrs))
+}
+
+// deleteSnapshots deletes the rows of all snapshots of a bucket.
+func (r rowBatch) deleteSnapshots(b BucketID) {
+	if err := r.b.DeleteRange(rowKey(rowSnapshot, uint64(b)), rowKey(rowSnapshot, uint64(b)+1), nil); err != nil {
+		panic("BUG: " + err.Error())
+	}
 }
 
 func (r rowBatch) setLayer(d *layers.Desc) {
@@ -252,7 +265,7 @@ func (c *catalog) marks() (a appliedMark, f flushedMark, h wal.LSN, err error) {
 	err = c.get([]byte{rowApplied}, func(v []byte) error {
 		d := rowDecoder(v)
 		a.lsn, a.timeline, a.bucket = d.lsn(), layers.TimelineID(d.uvarint()), BucketID(d.uvarint())
-		a.pin = PinID(d.uvarint())
+		a.snapshot = SnapshotID(d.uvarint())
 		return d.end("the applied mark")
 	})
 	if err != nil {
@@ -287,6 +300,16 @@ func (c *catalog) get(key []byte, fn func(v []byte) error) error {
 
 // each calls fn for every row under letter, by id.
 func (c *catalog) each(letter byte, fn func(id uint64, v []byte) error) error {
+	return c.eachKey(letter, func(k, v []byte) error {
+		if len(k) != 8 {
+			return fmt.Errorf("catalog key %c %x: %w", letter, k, ErrCorrupt)
+		}
+		return fn(binary.BigEndian.Uint64(k), v)
+	})
+}
+
+// eachKey calls fn for every row under letter, in the order of what follows it.
+func (c *catalog) eachKey(letter byte, fn func(k, v []byte) error) error {
 	it, err := c.db.NewIter(&pebble.IterOptions{LowerBound: []byte{letter, 0}, UpperBound: []byte{letter + 1}})
 	if err != nil {
 		return fmt.Errorf("read catalog: %w", err)
@@ -294,11 +317,8 @@ func (c *catalog) each(letter byte, fn func(id uint64, v []byte) error) error {
 	for it.First(); it.Valid(); it.Next() {
 		k := it.Key()
 		v, err := it.ValueAndErr()
-		if err == nil && len(k) != 9 {
-			err = fmt.Errorf("catalog key %x: %w", k, ErrCorrupt)
-		}
 		if err == nil {
-			err = fn(binary.BigEndian.Uint64(k[1:]), v)
+			err = fn(k[1:], v)
 		}
 		if err != nil {
 			return firstError(err, it.Close())
@@ -368,11 +388,27 @@ func (c *catalog) loadTree(t *tree) error {
 	if err := c.loadProperties(t); err != nil {
 		return err
 	}
-	return c.each(rowPin, func(id uint64, v []byte) error {
+	return c.loadSnapshots(t)
+}
+
+func (c *catalog) loadSnapshots(t *tree) error {
+	return c.eachKey(rowSnapshot, func(k, v []byte) error {
+		if len(k) != 16 {
+			return fmt.Errorf("catalog key of snapshot %x: %w", k, ErrCorrupt)
+		}
+		s := Snapshot{Bucket: BucketID(binary.BigEndian.Uint64(k)), ID: SnapshotID(binary.BigEndian.Uint64(k[8:]))}
 		d := rowDecoder(v)
-		p := &Pin{ID: PinID(id), Bucket: BucketID(d.uvarint()), Timeline: layers.TimelineID(d.uvarint()), LSN: d.lsn(), Created: d.lsn(), Name: d.name()}
-		t.mu.pins[p.ID] = p
-		return d.end(fmt.Sprintf("pin %d", id))
+		s.Timeline, s.LSN, s.Created, s.Name = layers.TimelineID(d.uvarint()), d.lsn(), d.lsn(), d.name()
+		s.Held, s.Expires, s.Attrs = d.bool(), d.lsn(), d.bytes()
+		switch {
+		case d.err != nil:
+		case t.mu.buckets[s.Bucket] == nil || t.mu.nodes[s.Timeline] == nil || t.mu.snapshots[s.ID] != nil || s.check() != nil:
+			d.fail("of no bucket or timeline, twice, or bad")
+		default:
+			s.Properties = s.Properties.clone()
+			t.addSnapshotLocked(&s, 0, 0)
+		}
+		return d.end(fmt.Sprintf("snapshot %d of bucket %d", s.ID, s.Bucket))
 	})
 }
 

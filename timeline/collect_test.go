@@ -72,13 +72,12 @@ func (b *bench) window(name string, w gc.Window) {
 }
 
 // pin pins a bucket at its tip.
-func (b *bench) pin(name string) timeline.PinID {
+func (b *bench) pin(name string) timeline.SnapshotID {
 	b.t.Helper()
-	b.must(b.Do(timelinetest.Op{Kind: timelinetest.OpPin, Bucket: name, At: b.Last(), Label: "snapshot"}))
+	b.must(b.Do(timelinetest.Op{Kind: timelinetest.OpSnapshot, Bucket: name, At: b.Last()}))
 	info, err := b.Store().Bucket(name, 0)
 	b.must(err)
-	pins := b.Store().Pins(info.Bucket)
-	return pins[len(pins)-1].ID
+	return b.Store().Snapshots(info.Bucket, timeline.SnapshotCursor{}, 1)[0].ID
 }
 
 // fill writes some objects, small ones and one of 100 KiB.
@@ -199,7 +198,7 @@ func TestCollectFrees(t *testing.T) {
 		pin := b.pin("main")
 		b.fill("main")
 		b.keeps(most)
-		b.must(b.Do(timelinetest.Op{Kind: timelinetest.OpUnpin, Pin: timeline.Pin{ID: pin}}))
+		b.must(b.Do(timelinetest.Op{Kind: timelinetest.OpDeleteSnapshot, Snapshot: pin}))
 		b.frees(least)
 	})
 	t.Run("lease", func(t *testing.T) {
@@ -310,7 +309,7 @@ func TestBrokenPromiseIsFoundOut(t *testing.T) {
 			b.fill("main")
 			id := b.pin("main")
 			b.fill("main")
-			return func() error { return b.Store().Unpin(b.t.Context(), id) }
+			return func() error { _, err := b.Store().DeleteSnapshots(b.t.Context(), id); return err }
 		}},
 		{"lease", func(b *bench) func() error {
 			b.fill("main")

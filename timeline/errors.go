@@ -33,8 +33,12 @@ var (
 	ErrBadShare = errors.New("timeline: bad share")
 	// ErrBadWindow says that a window is negative.
 	ErrBadWindow = errors.New("timeline: bad window")
-	// ErrNoSuchPin says that a bucket has no such pin.
-	ErrNoSuchPin = errors.New("timeline: no such pin")
+	// ErrNoSuchSnapshot says that there is no such snapshot.
+	ErrNoSuchSnapshot = errors.New("timeline: no such snapshot")
+	// ErrSnapshotExists says that the bucket has a snapshot of that name.
+	ErrSnapshotExists = errors.New("timeline: snapshot exists")
+	// ErrSnapshotHeld says that a snapshot is held, and cannot be deleted, nor its bucket.
+	ErrSnapshotHeld = errors.New("timeline: snapshot is held")
 	// ErrClosed says that the store is closing or closed.
 	ErrClosed = errors.New("timeline: store closed")
 	// ErrCorrupt marks log payloads and catalog rows that this package did not write.

@@ -9,14 +9,15 @@ import (
 	"stemma/wal"
 )
 
-// expiry says that a bucket expires at an LSN.
+// expiry says that a bucket, or a snapshot of one, expires at an LSN.
 type expiry struct {
-	at     wal.LSN
-	bucket BucketID
+	at       wal.LSN
+	bucket   BucketID
+	snapshot SnapshotID // zero: the bucket itself
 }
 
 func (e expiry) less(o expiry) bool {
-	return cmp.Or(cmp.Compare(e.at, o.at), cmp.Compare(e.bucket, o.bucket)) < 0
+	return cmp.Or(cmp.Compare(e.at, o.at), cmp.Compare(e.bucket, o.bucket), cmp.Compare(e.snapshot, o.snapshot)) < 0
 }
 
 // due returns the store time up to which what has a time to end has ended: the
@@ -38,13 +39,13 @@ func (s *Store) expireDue() {
 	})
 }
 
-// expire deletes buckets that have expired, and drops timelines whose undo time is
-// over. Both cost nothing when there are none.
+// expire deletes buckets and snapshots that have expired, and drops timelines whose
+// undo time is over. All of it costs nothing when there are none.
 func (s *Store) expire(ctx context.Context) error {
 	for {
-		n, err := s.expireBuckets(ctx)
+		n, err := s.expireSome(ctx)
 		if err != nil {
-			return fmt.Errorf("delete %d expired buckets: %w", n, err)
+			return fmt.Errorf("delete what has expired: %w", err)
 		}
 		if n < maxExpiriesEach {
 			return s.dropExpired(ctx)
@@ -52,12 +53,12 @@ func (s *Store) expire(ctx context.Context) error {
 	}
 }
 
-// maxExpiriesEach bounds the buckets that one commit deletes.
+// maxExpiriesEach bounds what one commit deletes.
 const maxExpiriesEach = 1000
 
-// expireBuckets deletes some of the buckets that have expired, as DeleteBucket with
-// Force does, and returns how many.
-func (s *Store) expireBuckets(ctx context.Context) (int, error) {
+// expireSome deletes some of the buckets that have expired, as DeleteBucket with Force
+// does, and of the snapshots, and returns how many.
+func (s *Store) expireSome(ctx context.Context) (int, error) {
 	s.treeMu.Lock()
 	now := s.due()
 	var ops []treeOp
@@ -67,6 +68,13 @@ func (s *Store) expireBuckets(ctx context.Context) (int, error) {
 			return false
 		}
 		b := s.tree.mu.buckets[e.bucket]
+		switch {
+		case e.snapshot != 0:
+			ops = append(ops, treeOp{tag: opDeleteSnapshot, snapshot: e.snapshot, bucket: e.bucket})
+			return true
+		case s.tree.heldSnapshotsLocked(e.bucket) > 0: // it ends when they are let go
+			return true
+		}
 		ops = append(ops, treeOp{tag: opDelete, bucket: b.id, timeline: b.last().id, lsn: s.undoUntil(b, 0), name: *b.name.Load()})
 		return true
 	})
@@ -84,20 +92,24 @@ func (s *Store) expireBuckets(ctx context.Context) (int, error) {
 	s.treeMu.Lock()
 	defer s.treeMu.Unlock()
 	for i := range ops {
-		s.tree.forgetName(ops[i].name, ops[i].bucket, lsn)
+		if ops[i].tag == opDelete {
+			s.tree.forgetName(ops[i].name, ops[i].bucket, lsn)
+		}
 	}
+	s.tree.settleSnapshotsOf(ops, lsn)
 	return len(ops), nil
 }
 
-// setExpiryLocked says when a living bucket expires; zero: never.
-func (t *tree) setExpiryLocked(b *bucket, old, at wal.LSN) {
-	if t.mu.expiries == nil || old == at {
+// setExpiryLocked says when something expires that would have expired at e; zero:
+// never.
+func (t *tree) setExpiryLocked(e expiry, at wal.LSN) {
+	if t.mu.expiries == nil || e.at == at {
 		return // a replay: index makes it
 	}
-	if old != 0 {
-		t.mu.expiries.Delete(expiry{old, b.id})
+	if e.at != 0 {
+		t.mu.expiries.Delete(e)
 	}
-	if at != 0 {
-		t.mu.expiries.Set(expiry{at, b.id})
+	if e.at = at; at != 0 {
+		t.mu.expiries.Set(e)
 	}
 }

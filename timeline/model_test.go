@@ -65,7 +65,8 @@ func steps(def int) int {
 // modelMustDo is what the runs of TestModel together must have done.
 var modelMustDo = []string{
 	"commit", "update", "exclusive", "abort a transaction", "create", "delete-bucket", "delete a bucket with living forks",
-	"rename", "pin", "unpin", "lease",
+	"rename", "snapshot", "set-snapshot", "delete-snapshot", "snapshot of several buckets", "page of snapshots", "lease",
+	"snapshot: timeline: snapshot exists", "delete-snapshot: timeline: snapshot is held", "delete-bucket: timeline: snapshot is held",
 	"fork", "fork at the tip", "fork in the past", "fork below the birth of the source", "fork of a fork", "several forks in one commit",
 	"write delta", "deepest stack", "read a stack across a branch point",
 	"write delete", "write range delete", "write empty body", "write small inline body", "write inline body to be parted",

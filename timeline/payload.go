@@ -22,13 +22,14 @@ import (
 //	tag 17       fork: ancestor, branch LSN (0: this commit's LSN - 1), source bucket, bucket, timeline, window, name, properties
 //	tag 18       delete bucket: bucket, timeline, LSN until which it can be undeleted (0: it cannot), name
 //	tag 19       rename bucket: bucket, new name
-//	tag 20       pin: pin, bucket, timeline, LSN (0: this commit's), name
-//	tag 21       unpin: pin
+//	tag 20       snapshot: snapshot, bucket, timeline, LSN (0: this commit's), name, held (0 or 1), properties
+//	tag 21       delete snapshot: snapshot, bucket
 //	tag 22       horizon: LSN
 //	tag 23       undelete bucket: bucket, timeline, name
-//	tag 24       drop timeline, whose undo time is over: timeline, LSN of its bucket's deletion
+//	tag 24       drop timeline, whose undo time is over: timeline, LSN of its bucket's deletion, bucket, whose snapshots go, too (0: none)
 //	tag 25       window: timeline, window, floor (no LSN below it is readable by the window)
 //	tag 26       properties of a bucket: bucket, properties
+//	tag 27       settings of a snapshot: snapshot, bucket, name, held (0 or 1), properties
 //
 // Numbers are uvarints. The LSN of an operation is that of its commit. Properties
 // are an LSN of expiry (0: never) and attributes: 0 for none, 1 for the last ones in
@@ -39,22 +40,23 @@ type opTag byte
 
 // Tags 1 to 4 are layers.Kind.
 const (
-	opCreate  opTag = 16
-	opFork    opTag = 17
-	opDelete  opTag = 18
-	opRename  opTag = 19
-	opPin     opTag = 20
-	opUnpin   opTag = 21
-	opHorizon opTag = 22
+	opCreate         opTag = 16
+	opFork           opTag = 17
+	opDelete         opTag = 18
+	opRename         opTag = 19
+	opSnapshot       opTag = 20
+	opDeleteSnapshot opTag = 21
+	opHorizon        opTag = 22
 
 	opUndelete opTag = 23
 	opDrop     opTag = 24
 	opWindow   opTag = 25
 
-	opProperties opTag = 26
+	opProperties  opTag = 26
+	opSetSnapshot opTag = 27
 )
 
-// maxNameBytes bounds bucket and pin names in the log.
+// maxNameBytes bounds bucket and snapshot names in the log.
 const maxNameBytes = 1024
 
 // treeOp is one decoded operation on the tree.
@@ -64,11 +66,12 @@ type treeOp struct {
 	source   BucketID
 	timeline layers.TimelineID
 	ancestor layers.TimelineID
-	pin      PinID
+	snapshot SnapshotID
 	lsn      wal.LSN
 	window   gc.Window
 	name     string
 	props    Properties
+	held     bool
 	first    *Batch // records that the commit writes to timeline; not part of the operation's bytes
 }
 
@@ -95,6 +98,13 @@ func appendRecord(p []byte, t layers.TimelineID, o *batchOp) []byte {
 	}
 	p = appendBytes(p, o.meta)
 	return appendBytes(p, o.body)
+}
+
+func boolByte(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func appendKey(p []byte, t layers.TimelineID, ns layers.Namespace, user []byte) []byte {
@@ -157,6 +167,7 @@ func (o *treeOp) append(p []byte, last *[]byte) []byte {
 	case opDrop:
 		num(uint64(o.timeline))
 		num(uint64(o.lsn))
+		num(uint64(o.bucket))
 	case opWindow:
 		num(uint64(o.timeline))
 		num(uint64(o.window))
@@ -164,14 +175,21 @@ func (o *treeOp) append(p []byte, last *[]byte) []byte {
 	case opRename:
 		num(uint64(o.bucket))
 		p = appendBytes(p, o.name)
-	case opPin:
-		num(uint64(o.pin))
+	case opSnapshot:
+		num(uint64(o.snapshot))
 		num(uint64(o.bucket))
 		num(uint64(o.timeline))
 		num(uint64(o.lsn))
-		p = appendBytes(p, o.name)
-	case opUnpin:
-		num(uint64(o.pin))
+		p = append(appendBytes(p, o.name), boolByte(o.held))
+		p = appendProperties(p, &o.props, last)
+	case opSetSnapshot:
+		num(uint64(o.snapshot))
+		num(uint64(o.bucket))
+		p = append(appendBytes(p, o.name), boolByte(o.held))
+		p = appendProperties(p, &o.props, last)
+	case opDeleteSnapshot:
+		num(uint64(o.snapshot))
+		num(uint64(o.bucket))
 	case opHorizon:
 		num(uint64(o.lsn))
 	default:
@@ -313,6 +331,14 @@ func (d *decoder) properties() Properties {
 	return p
 }
 
+func (d *decoder) bool() bool {
+	b := d.byte()
+	if b > 1 {
+		d.fail("neither yes nor no")
+	}
+	return b == 1
+}
+
 func (d *decoder) key() layers.Key {
 	k := layers.Key(d.bytes())
 	if d.err == nil && !k.Valid() {
@@ -357,16 +383,20 @@ func (d *decoder) treeOp(tag opTag) treeOp {
 	case opUndelete:
 		o.bucket, o.timeline, o.name = BucketID(d.uvarint()), layers.TimelineID(d.uvarint()), d.name()
 	case opDrop:
-		o.timeline, o.lsn = layers.TimelineID(d.uvarint()), d.lsn()
+		o.timeline, o.lsn, o.bucket = layers.TimelineID(d.uvarint()), d.lsn(), BucketID(d.uvarint())
 	case opWindow:
 		o.timeline, o.window, o.lsn = layers.TimelineID(d.uvarint()), d.window(), d.lsn()
 	case opRename:
 		o.bucket, o.name = BucketID(d.uvarint()), d.name()
-	case opPin:
-		o.pin, o.bucket = PinID(d.uvarint()), BucketID(d.uvarint())
-		o.timeline, o.lsn, o.name = layers.TimelineID(d.uvarint()), d.lsn(), d.name()
-	case opUnpin:
-		o.pin = PinID(d.uvarint())
+	case opSnapshot:
+		o.snapshot, o.bucket = SnapshotID(d.uvarint()), BucketID(d.uvarint())
+		o.timeline, o.lsn = layers.TimelineID(d.uvarint()), d.lsn()
+		o.name, o.held, o.props = d.name(), d.bool(), d.properties()
+	case opSetSnapshot:
+		o.snapshot, o.bucket = SnapshotID(d.uvarint()), BucketID(d.uvarint())
+		o.name, o.held, o.props = d.name(), d.bool(), d.properties()
+	case opDeleteSnapshot:
+		o.snapshot, o.bucket = SnapshotID(d.uvarint()), BucketID(d.uvarint())
 	case opHorizon:
 		o.lsn = d.lsn()
 	default:

@@ -29,8 +29,10 @@ func FuzzPayload(f *testing.F) {
 		{tag: opProperties, bucket: 1},
 		{tag: opDelete, bucket: 2},
 		{tag: opRename, bucket: 1, name: "prod"},
-		{tag: opPin, pin: 3, bucket: 1, timeline: 1, lsn: 5, name: "snapshot"},
-		{tag: opUnpin, pin: 3},
+		{tag: opSnapshot, snapshot: 3, bucket: 1, timeline: 1, lsn: 5, name: "snapshot", held: true},
+		{tag: opSetSnapshot, snapshot: 3, bucket: 1, name: "renamed", props: Properties{Attrs: []byte("why"), Expires: 7}},
+		{tag: opDeleteSnapshot, snapshot: 3, bucket: 1},
+		{tag: opDrop, timeline: 1, lsn: 4, bucket: 1},
 		{tag: opHorizon, lsn: wal.MaxLSN},
 	}))
 	f.Fuzz(func(t *testing.T, p []byte) {
@@ -87,14 +89,17 @@ func FuzzCatalogRow(f *testing.F) {
 	}
 	f.Add(byte(rowSegment), uint64(9), rowValue(f, c, rowKey(rowSegment, 9)))
 	f.Add(byte(rowProps), uint64(2), rowValue(f, c, rowKey(rowProps, 2)))
-	f.Add(byte(rowPin), uint64(1), rowValue(f, c, rowKey(rowPin, 1)))
+	f.Add(byte(rowSnapshot), uint64(1), rowValue(f, c, snapshotKey(1, 1)))
 	d := layers.Desc{Num: 4, Kind: layers.DeltaLayer, Range: layers.KeyRange{Start: layers.MakeKey(1, 1, nil), End: layers.MakeKey(2, 1, nil)}, MinLSN: 1, MaxLSN: 2}
 	f.Add(byte(rowLayer), uint64(4), d.Append([]byte{catalogVersion}))
 
 	f.Fuzz(func(t *testing.T, letter byte, id uint64, value []byte) {
 		key := rowKey(letter, id)
-		if letter == rowApplied || letter == rowFlushed || letter == rowHorizon {
+		switch letter {
+		case rowApplied, rowFlushed, rowHorizon:
 			key = key[:1]
+		case rowSnapshot:
+			key = snapshotKey(1, SnapshotID(id))
 		}
 		was := rowValue(t, c, key)
 		setRow(t, c, key, value)
@@ -162,8 +167,9 @@ func encodeRow(tb testing.TB, c *catalog, tr *tree, letter byte, id uint64) (val
 		rows.setBucket(b, wal.MaxLSN, *b.name.Load(), wal.LSN(b.deleted.Load()))
 	case rowProps:
 		rows.setProperties(BucketID(id), tr.mu.buckets[BucketID(id)].properties.Load().value)
-	case rowPin:
-		rows.setPin(tr.mu.pins[PinID(id)])
+	case rowSnapshot:
+		snap, _ := tr.mu.snapshots[SnapshotID(id)].at(wal.MaxLSN)
+		rows.setSnapshot(&snap)
 	case rowLayer:
 		descs, err := c.layers()
 		if err != nil {
@@ -191,7 +197,7 @@ func seedCatalog(tb testing.TB, c *catalog) {
 	for i, o := range []treeOp{
 		{tag: opCreate, bucket: 1, timeline: 1, name: "main"},
 		{tag: opFork, ancestor: 1, source: 1, bucket: 2, timeline: 2, name: "dev", props: Properties{Attrs: []byte("attributes"), Expires: 99}},
-		{tag: opPin, pin: 1, bucket: 1, timeline: 1, lsn: 5, name: "snapshot"},
+		{tag: opSnapshot, snapshot: 1, bucket: 1, timeline: 1, lsn: 5, name: "snapshot", held: true},
 	} {
 		if err := tr.change(&o, wal.LSN(10+i), wal.LSN(10+i)); err != nil {
 			tb.Fatal(err)
@@ -208,8 +214,9 @@ func seedCatalog(tb testing.TB, c *catalog) {
 	rows.setReads(2, nil)
 	rows.setProperties(2, tr.bucket(2).properties.Load().value)
 	rows.setSegment(9, 3)
-	rows.setPin(tr.mu.pins[1])
-	a := appliedMark{lsn: 12, timeline: 2, bucket: 2, pin: 1}
+	snap, _ := tr.mu.snapshots[1].at(wal.MaxLSN)
+	rows.setSnapshot(&snap)
+	a := appliedMark{lsn: 12, timeline: 2, bucket: 2, snapshot: 1}
 	rows.set([]byte{rowApplied}, a.row())
 	fl := flushedMark{lsn: 11, fileNum: 3}
 	rows.set([]byte{rowFlushed}, fl.row())

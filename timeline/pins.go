@@ -1,10 +1,8 @@
 package timeline
 
 import (
-	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,109 +11,6 @@ import (
 	"stemma/layers"
 	"stemma/wal"
 )
-
-// PinID names a pin for ever.
-type PinID uint64
-
-// Pin keeps one LSN of a bucket readable for as long as the pin exists. A
-// snapshot is a pin with a name.
-type Pin struct {
-	ID       PinID
-	Bucket   BucketID
-	Timeline layers.TimelineID
-	LSN      wal.LSN
-	Created  wal.LSN
-	Name     string
-}
-
-// newPin returns the pin that the operation makes in the commit at lsn.
-func (o *treeOp) newPin(lsn wal.LSN) Pin {
-	p := Pin{ID: o.pin, Bucket: o.bucket, Timeline: o.timeline, LSN: o.lsn, Created: lsn, Name: o.name}
-	if p.LSN == 0 {
-		p.LSN = lsn
-	}
-	return p
-}
-
-// Pin makes a durable pin of a bucket at an LSN; zero means the pin's own
-// commit, which sees all that came before.
-//
-// Errors: ErrNoSuchBucket, ErrFuture, *BelowHorizonError, and those of Commit.
-func (s *Store) Pin(ctx context.Context, name string, at wal.LSN, label string) (Pin, error) {
-	if len(label) > maxNameBytes {
-		return Pin{}, fmt.Errorf("pin name of %d bytes, at most %d: %w", len(label), maxNameBytes, ErrBadName)
-	}
-	if err := s.AdmitWrite(ctx); err != nil {
-		return Pin{}, err
-	}
-	if at != 0 {
-		if err := s.settle(ctx, at); err != nil {
-			return Pin{}, fmt.Errorf("pin %q: %w", name, err)
-		}
-	}
-	s.treeMu.Lock()
-	op, err := s.planPinLocked(name, at, label)
-	if err != nil {
-		s.treeMu.Unlock()
-		return Pin{}, fmt.Errorf("pin %q: %w", name, err)
-	}
-	lsn, err := s.changeTree(ctx, []treeOp{op})
-	if err != nil {
-		return Pin{}, fmt.Errorf("pin %q: %w", name, err)
-	}
-	return op.newPin(lsn), nil
-}
-
-func (s *Store) planPinLocked(name string, at wal.LSN, label string) (treeOp, error) {
-	b := s.tree.sequencedName(name)
-	if b == nil {
-		return treeOp{}, ErrNoSuchBucket
-	}
-	n, lsn := b.sequenced(), wal.LSN(0)
-	if at != 0 {
-		if n, lsn = b.at(at).node.resolve(at); n == nil {
-			return treeOp{}, fmt.Errorf("it was created at %d, after %d: %w", b.created, at, ErrNoSuchBucket)
-		}
-		if err := s.checkReadable(s.Horizon(), wal.MaxLSN, n, lsn); err != nil {
-			return treeOp{}, err
-		}
-	}
-	return treeOp{tag: opPin, pin: s.tree.lastPin + 1, bucket: b.id, timeline: n.id, lsn: lsn, name: label}, nil
-}
-
-// Unpin removes a pin. Errors: ErrNoSuchPin, and those of Commit.
-func (s *Store) Unpin(ctx context.Context, id PinID) error {
-	if err := s.admit(ctx, nil); err != nil {
-		return err
-	}
-	s.treeMu.Lock()
-	s.tree.mu.RLock()
-	p := s.tree.mu.pins[id]
-	s.tree.mu.RUnlock()
-	if p == nil {
-		s.treeMu.Unlock()
-		return fmt.Errorf("unpin %d: %w", id, ErrNoSuchPin)
-	}
-	if _, err := s.changeTree(ctx, []treeOp{{tag: opUnpin, pin: id}}); err != nil {
-		return fmt.Errorf("unpin %d: %w", id, err)
-	}
-	return nil
-}
-
-// Pins returns the visible pins of a bucket, oldest first.
-func (s *Store) Pins(b BucketID) []Pin {
-	visible := s.log.Visible()
-	s.tree.mu.RLock()
-	defer s.tree.mu.RUnlock()
-	var pins []Pin
-	for _, p := range s.tree.mu.pins {
-		if p.Bucket == b && p.Created <= visible {
-			pins = append(pins, *p)
-		}
-	}
-	slices.SortFunc(pins, func(a, b Pin) int { return int(a.ID) - int(b.ID) })
-	return pins
-}
 
 // leases are pins in memory that end by themselves: what a paged listing needs
 // between two pages.
@@ -235,12 +130,7 @@ func (s *Store) pinned(n *node, lsn wal.LSN) bool {
 func (s *Store) hasPin(n *node, lsn wal.LSN) bool {
 	s.tree.mu.RLock()
 	defer s.tree.mu.RUnlock()
-	for _, p := range s.tree.mu.pins {
-		if p.Timeline == n.id && p.LSN == lsn {
-			return true
-		}
-	}
-	return false
+	return s.tree.mu.pinned[lease{n.id, lsn}] > 0
 }
 
 // horizon is the store-wide LSN below which windows end.

@@ -8,15 +8,15 @@ import (
 	"stemma/wal"
 )
 
-// MaxAttrBytes bounds the attributes of a bucket.
+// MaxAttrBytes bounds the attributes of a bucket or snapshot.
 const MaxAttrBytes = 64 << 10
 
-// Properties are what a bucket carries beside its records, without a past: they
-// go by the bucket, not by its timelines, and forks do not inherit them.
+// Properties are what a bucket or snapshot carries beside its records, without a
+// past: they go by the bucket, not by its timelines, and forks do not inherit them.
 type Properties struct {
 	// Attrs are bytes that the store keeps and does not look into, at most MaxAttrBytes.
 	Attrs []byte
-	// Expires is the store time at which the bucket is deleted; zero: never.
+	// Expires is the store time at which it is deleted; zero: never.
 	Expires wal.LSN
 }
 
@@ -28,6 +28,15 @@ func (p *Properties) check() error {
 		return fmt.Errorf("expiry at %d, at most %d: %w", p.Expires, wal.MaxLSN, ErrBadProperties)
 	}
 	return nil
+}
+
+// clone returns a copy that aliases no buffer.
+func (p *Properties) clone() Properties {
+	c := Properties{Expires: p.Expires}
+	if len(p.Attrs) > 0 {
+		c.Attrs = bytes.Clone(p.Attrs)
+	}
+	return c
 }
 
 func (p *Properties) none() bool { return len(p.Attrs) == 0 && p.Expires == 0 }
@@ -118,17 +127,14 @@ func (t *tree) setPropertiesLocked(b *bucket, p *Properties, lsn, visible wal.LS
 		return
 	}
 	if b.deleted.Load() == 0 {
-		t.setExpiryLocked(b, b.expires(), p.Expires)
+		t.setExpiryLocked(expiry{b.expires(), b.id, 0}, p.Expires)
 	}
 	last := t.lastProperties
 	if old == nil && last != nil && last.from == lsn && last.prev == nil && last.value.equal(p) {
 		b.properties.Store(last)
 		return
 	}
-	own := &Properties{Expires: p.Expires}
-	if len(p.Attrs) > 0 {
-		own.Attrs = bytes.Clone(p.Attrs) // p may alias a buffer
-	}
-	t.lastProperties = old.then(own, lsn, visible)
+	own := p.clone()
+	t.lastProperties = old.then(&own, lsn, visible)
 	b.properties.Store(t.lastProperties)
 }

@@ -116,9 +116,9 @@ func (s *Store) endWays(nodes []*node) []*node {
 		}
 	}
 	s.tree.mu.RLock()
-	for _, p := range s.tree.mu.pins {
-		if b := s.tree.mu.buckets[p.Bucket]; b != nil {
-			keep(b.last(), p.Timeline)
+	for _, e := range s.tree.mu.snapshots {
+		if e.settings.at(wal.MaxLSN) != nil {
+			keep(s.tree.mu.buckets[e.bucket].at(e.lsn).node, e.timeline)
 		}
 	}
 	s.tree.mu.RUnlock()

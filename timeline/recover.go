@@ -132,7 +132,7 @@ func (r *recovery) run() (err error) {
 	if err := s.catalog.loadTree(s.tree); err != nil {
 		return err
 	}
-	s.tree.lastTimeline, s.tree.lastBucket, s.tree.lastPin = r.applied.timeline, r.applied.bucket, r.applied.pin
+	s.tree.lastTimeline, s.tree.lastBucket, s.tree.lastSnapshot = r.applied.timeline, r.applied.bucket, r.applied.snapshot
 	if err := r.openFiles(); err != nil {
 		return err
 	}

@@ -50,7 +50,10 @@ func TestRefusedAfterCollection(t *testing.T) {
 			_, err := s.Fork(ctx, timeline.ForkOptions{Source: "data", At: old, Forks: timeline.Named("past")})
 			return err
 		},
-		"pin": func() error { _, err := s.Pin(ctx, "data", old, "past"); return err },
+		"snapshot": func() error {
+			_, err := s.Snapshot(ctx, timeline.NewSnapshot{Buckets: []string{"data"}, At: old})
+			return err
+		},
 	}
 	b.Reset()
 	b.Put(layers.NamespaceObjects, []byte("key"), []byte("new"), nil)

@@ -142,7 +142,7 @@ func (s *Store) dropExpired(ctx context.Context) error {
 	s.tree.mu.RLock()
 	for _, n := range s.tree.mu.unbound { // not all nodes: this runs every second, idle or not
 		if f := n.fate.Load(); !f.undeletable(now) && len(ops) < maxDropsEach {
-			ops = append(ops, treeOp{tag: opDrop, timeline: n.id, lsn: f.deleted})
+			ops = append(ops, treeOp{tag: opDrop, timeline: n.id, lsn: f.deleted, bucket: n.bucket.id})
 		}
 	}
 	s.tree.mu.RUnlock()
@@ -150,9 +150,11 @@ func (s *Store) dropExpired(ctx context.Context) error {
 		s.treeMu.Unlock()
 		return nil
 	}
-	if _, err := s.changeTree(ctx, ops); err != nil {
+	lsn, err := s.changeTree(ctx, ops)
+	if err != nil {
 		return fmt.Errorf("drop %d timelines: %w", len(ops), err)
 	}
+	s.tree.settleSnapshotsOf(ops, lsn)
 	s.at(StepDropLogged)
 	return nil
 }

@@ -27,12 +27,12 @@ type script struct {
 	store *timeline.Store
 	lsns  map[string]wal.LSN
 	clock *timelinetest.Clocks
-	pins  map[string]timeline.PinID
+	snaps map[string]timeline.SnapshotID
 }
 
 func TestScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
-		s := &script{t: t, mem: storefs.NewMem(), lsns: map[string]wal.LSN{}, clock: timelinetest.NewClocks(), pins: map[string]timeline.PinID{}}
+		s := &script{t: t, mem: storefs.NewMem(), lsns: map[string]wal.LSN{}, clock: timelinetest.NewClocks(), snaps: map[string]timeline.SnapshotID{}}
 		s.open(s.mem)
 		defer func() { s.check(s.store.Close()) }()
 		datadriven.RunTest(t, path, s.run)
@@ -91,7 +91,7 @@ func errorName(err error) string {
 	for name, target := range map[string]error{
 		"no such bucket": timeline.ErrNoSuchBucket, "bucket exists": timeline.ErrBucketExists,
 		"bucket not empty": timeline.ErrBucketNotEmpty, "not found": timeline.ErrNotFound,
-		"future": timeline.ErrFuture, "no such pin": timeline.ErrNoSuchPin,
+		"future": timeline.ErrFuture, "no such snapshot": timeline.ErrNoSuchSnapshot,
 	} {
 		if errors.Is(err, target) {
 			return "error: " + name
@@ -173,17 +173,21 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 			out = append(out, line)
 		}
 		return strings.Join(out, "\n")
-	case "pin":
-		p, err := s.store.Pin(ctx, arg(0), s.lsn(d), arg(1))
-		s.pins[arg(1)] = p.ID
-		return s.done(d, p.LSN, err)
-	case "unpin":
-		return s.done(d, 0, s.store.Unpin(ctx, s.pins[arg(0)]))
-	case "pins":
+	case "snapshot":
+		made, err := s.store.Snapshot(ctx, timeline.NewSnapshot{Buckets: []string{arg(0)}, At: s.lsn(d), SnapshotSettings: timeline.SnapshotSettings{Name: arg(1)}})
+		if err != nil {
+			return s.done(d, 0, err)
+		}
+		s.snaps[arg(1)] = made[0].ID
+		return s.done(d, made[0].LSN, nil)
+	case "delete-snapshot":
+		_, err := s.store.DeleteSnapshots(ctx, s.snaps[arg(0)])
+		return s.done(d, 0, err)
+	case "snapshots":
 		i, err := s.store.Bucket(arg(0), 0)
 		s.check(err)
 		var names []string
-		for _, p := range s.store.Pins(i.Bucket) {
+		for _, p := range s.store.Snapshots(i.Bucket, timeline.SnapshotCursor{}, 0) {
 			names = append(names, p.Name+" at "+s.nameOf(p.LSN))
 		}
 		return strings.Join(names, "\n")

@@ -83,7 +83,7 @@ type OfflineState struct {
 	Applied, Flushed, Horizon wal.LSN
 	Log                       wal.Recovery
 	Timelines                 []OfflineTimeline // by id
-	Pins                      []Pin             // by id
+	Snapshots                 []Snapshot        // by id
 }
 
 // Recover reads the catalog and replays the log as Open does, in memory. It
@@ -124,7 +124,7 @@ func (o *Offline) Recover(record func(*layers.Record) error) (OfflineState, erro
 	if err != nil {
 		return st, err
 	}
-	st.Timelines, st.Pins = describeTree(t)
+	st.Timelines, st.Snapshots = describeTree(t)
 	return st, nil
 }
 
@@ -147,7 +147,7 @@ func (o *Offline) checkLog(applied appliedMark, flushed flushedMark, visit func(
 	}, visit)
 }
 
-func describeTree(t *tree) (lines []OfflineTimeline, pins []Pin) {
+func describeTree(t *tree) (lines []OfflineTimeline, snaps []Snapshot) {
 	for _, n := range t.mu.nodes {
 		r := n.retention.Load()
 		l := OfflineTimeline{ID: n.id, Ancestor: n.ancestorID, BranchLSN: n.branchLSN, Birth: n.birth,
@@ -164,11 +164,13 @@ func describeTree(t *tree) (lines []OfflineTimeline, pins []Pin) {
 		lines = append(lines, l)
 	}
 	slices.SortFunc(lines, func(a, b OfflineTimeline) int { return int(a.ID) - int(b.ID) })
-	for _, p := range t.mu.pins {
-		pins = append(pins, *p)
+	for _, e := range t.mu.snapshots {
+		if snap, ok := e.at(wal.MaxLSN); ok {
+			snaps = append(snaps, snap)
+		}
 	}
-	slices.SortFunc(pins, func(a, b Pin) int { return int(a.ID) - int(b.ID) })
-	return lines, pins
+	slices.SortFunc(snaps, func(a, b Snapshot) int { return int(a.ID) - int(b.ID) })
+	return lines, snaps
 }
 
 // Rows calls visit with the text of every row of the catalog in key order, and
@@ -193,6 +195,9 @@ func (o *Offline) Rows(visit func(text string, err error) error) error {
 // describeRow returns one row as a line of text. The text of a bad row is its key.
 func describeRow(key, v []byte) (string, error) {
 	bad := fmt.Sprintf("row %x", key)
+	if len(key) == 17 && key[0] == rowSnapshot {
+		return describeSnapshot(key, v)
+	}
 	if len(key) != 1 && len(key) != 9 {
 		return bad, fmt.Errorf("key of %d bytes: %w", len(key), ErrCorrupt)
 	}
@@ -225,12 +230,22 @@ func describeRow(key, v []byte) (string, error) {
 	return text, nil
 }
 
+func describeSnapshot(key, v []byte) (string, error) {
+	d := rowDecoder(v)
+	text := fmt.Sprintf("snapshot %d bucket=%d timeline=%d lsn=%d created=%d name=%q held=%v expires=%d attrs=%x",
+		binary.BigEndian.Uint64(key[9:]), binary.BigEndian.Uint64(key[1:]), d.uvarint(), d.uvarint(), d.uvarint(), d.name(), d.bool(), d.uvarint(), d.bytes())
+	if err := d.end("a snapshot"); err != nil {
+		return fmt.Sprintf("row %x", key), err
+	}
+	return text, nil
+}
+
 // describeNumbers reads the fields of rows that are numbers and names.
 func describeNumbers(letter byte, id uint64, d *decoder) string {
 	num := d.uvarint
 	switch letter {
 	case rowApplied:
-		return fmt.Sprintf("applied lsn=%d timeline=%d bucket=%d pin=%d", num(), num(), num(), num())
+		return fmt.Sprintf("applied lsn=%d timeline=%d bucket=%d snapshot=%d", num(), num(), num(), num())
 	case rowFlushed:
 		return fmt.Sprintf("flushed lsn=%d file=%d", num(), num())
 	case rowHorizon:
@@ -254,8 +269,6 @@ func describeNumbers(letter byte, id uint64, d *decoder) string {
 		return s.String()
 	case rowProps:
 		return fmt.Sprintf("properties bucket=%d expires=%d attrs=%x", id, num(), d.bytes())
-	case rowPin:
-		return fmt.Sprintf("pin %d bucket=%d timeline=%d lsn=%d created=%d name=%q", id, num(), num(), num(), num(), d.name())
 	}
 	d.fail("unknown row")
 	return ""
@@ -319,15 +332,17 @@ func (o *treeOp) describe() string {
 	case opUndelete:
 		return fmt.Sprintf("undelete bucket=%d timeline=%d name=%q", o.bucket, o.timeline, o.name)
 	case opDrop:
-		return fmt.Sprintf("drop timeline=%d deleted=%d", o.timeline, o.lsn)
+		return fmt.Sprintf("drop timeline=%d deleted=%d snapshots_of=%d", o.timeline, o.lsn, o.bucket)
 	case opWindow:
 		return fmt.Sprintf("window timeline=%d ns=%d floor=%d", o.timeline, o.window, o.lsn)
 	case opRename:
 		return fmt.Sprintf("rename bucket=%d name=%q", o.bucket, o.name)
-	case opPin:
-		return fmt.Sprintf("pin %d bucket=%d timeline=%d lsn=%d name=%q", o.pin, o.bucket, o.timeline, o.lsn, o.name)
-	case opUnpin:
-		return fmt.Sprintf("unpin %d", o.pin)
+	case opSnapshot:
+		return fmt.Sprintf("snapshot %d bucket=%d timeline=%d lsn=%d name=%q held=%v expires=%d attrs=%x", o.snapshot, o.bucket, o.timeline, o.lsn, o.name, o.held, o.props.Expires, o.props.Attrs)
+	case opSetSnapshot:
+		return fmt.Sprintf("set snapshot %d bucket=%d name=%q held=%v expires=%d attrs=%x", o.snapshot, o.bucket, o.name, o.held, o.props.Expires, o.props.Attrs)
+	case opDeleteSnapshot:
+		return fmt.Sprintf("delete snapshot %d bucket=%d", o.snapshot, o.bucket)
 	case opHorizon:
 		return fmt.Sprintf("horizon lsn=%d", o.lsn)
 	}

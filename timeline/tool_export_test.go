@@ -15,7 +15,7 @@ func FuzzDescribe(f *testing.F) {
 		f.Add([]byte(key), appendBytes(row(1, 2, 3, 4), "name"))
 		f.Add([]byte(key), appendBytes(row(1, 2), "name\nof two lines"))
 	}
-	f.Add([]byte("commit"), encodeTree([]treeOp{{tag: opCreate, bucket: 1, timeline: 1, name: "a\nb"}, {tag: opUnpin, pin: 3}}))
+	f.Add([]byte("commit"), encodeTree([]treeOp{{tag: opCreate, bucket: 1, timeline: 1, name: "a\nb"}, {tag: opDeleteSnapshot, snapshot: 3}}))
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		oneLine := func(text string) error {
 			if strings.Contains(text, "\n") {

@@ -191,8 +191,12 @@ type tree struct {
 		names   btree.Map[string, *nameState]
 		nodes   map[layers.TimelineID]*node
 		buckets map[BucketID]*bucket
-		pins    map[PinID]*Pin
-		unbound map[layers.TimelineID]*node // can be undeleted, or wait to be dropped
+		// snapshots are all, snapshotsOf those of each bucket that has some, pinned how many
+		// there are of each LSN of a timeline, for the next commit in order.
+		snapshots   map[SnapshotID]*snapshotEntry
+		snapshotsOf map[BucketID]*bucketSnapshots
+		pinned      map[lease]int
+		unbound     map[layers.TimelineID]*node // can be undeleted, or wait to be dropped
 
 		// forks has the names of the forks of each bucket, expiries when living buckets
 		// expire; index makes both when all is read.
@@ -202,7 +206,7 @@ type tree struct {
 	// the last ids given out; under Store.treeMu
 	lastTimeline layers.TimelineID
 	lastBucket   BucketID
-	lastPin      PinID
+	lastSnapshot SnapshotID
 	// lastProperties are those that were given last, to share them.
 	lastProperties *since[*Properties]
 }
@@ -211,7 +215,9 @@ func newTree() *tree {
 	t := &tree{}
 	t.mu.nodes = make(map[layers.TimelineID]*node)
 	t.mu.buckets = make(map[BucketID]*bucket)
-	t.mu.pins = make(map[PinID]*Pin)
+	t.mu.snapshots = make(map[SnapshotID]*snapshotEntry)
+	t.mu.snapshotsOf = make(map[BucketID]*bucketSnapshots)
+	t.mu.pinned = make(map[lease]int)
 	t.mu.unbound = make(map[layers.TimelineID]*node)
 	return t
 }
@@ -308,10 +314,15 @@ func (t *tree) index() {
 			forks = append(forks, forkKey{b.source, name})
 		}
 		if at := b.expires(); at != 0 {
-			expiries = append(expiries, expiry{at, b.id})
+			expiries = append(expiries, expiry{at, b.id, 0})
 		}
 		return true
 	})
+	for _, e := range t.mu.snapshots {
+		if at := e.settings.value.expires(); at != 0 {
+			expiries = append(expiries, expiry{at, e.bucket, e.id})
+		}
+	}
 	for _, name := range dead {
 		t.mu.names.Delete(name)
 	}
@@ -382,7 +393,10 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 			return o.dangling("bucket", uint64(o.bucket))
 		}
 		n := b.sequenced()
-		t.setExpiryLocked(b, b.expires(), 0)
+		t.setExpiryLocked(expiry{b.expires(), b.id, 0}, 0)
+		if o.lsn == 0 {
+			t.deleteSnapshotsLocked(b.id, lsn, visible)
+		}
 		b.deleted.Store(uint64(lsn))
 		t.setNameLocked(*b.name.Load(), nil, lsn, visible)
 		t.countForkLocked(b, -1)
@@ -400,7 +414,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 		}
 		name := o.name
 		b.deleted.Store(0)
-		t.setExpiryLocked(b, 0, b.expires())
+		t.setExpiryLocked(expiry{0, b.id, 0}, b.expires())
 		t.countForkLocked(b, 1)
 		b.name.Store(&name)
 		t.setNameLocked(name, b, lsn, visible)
@@ -415,6 +429,9 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 			return o.dangling("timeline", uint64(o.timeline))
 		}
 		t.setFateLocked(n, o.fate(lsn))
+		if o.bucket != 0 {
+			t.deleteSnapshotsLocked(o.bucket, lsn, visible)
+		}
 	case opWindow:
 		n := t.mu.nodes[o.timeline]
 		if n == nil {
@@ -436,15 +453,19 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 			return o.dangling("bucket", uint64(o.bucket))
 		}
 		t.setPropertiesLocked(b, &o.props, lsn, visible)
-	case opPin:
-		p := o.newPin(lsn)
-		t.mu.pins[o.pin] = &p
-		t.lastPin = max(t.lastPin, o.pin)
-	case opUnpin:
-		if t.mu.pins[o.pin] == nil {
-			return o.dangling("pin", uint64(o.pin))
+	case opSnapshot:
+		snap := o.newSnapshot(lsn)
+		t.addSnapshotLocked(&snap, lsn, visible)
+	case opSetSnapshot, opDeleteSnapshot:
+		e := t.mu.snapshots[o.snapshot]
+		if e == nil || e.bucket != o.bucket {
+			return o.dangling("snapshot", uint64(o.snapshot))
 		}
-		delete(t.mu.pins, o.pin)
+		var settings *SnapshotSettings
+		if o.tag == opSetSnapshot {
+			settings = o.snapshotSettings()
+		}
+		t.setSnapshotLocked(e, settings, lsn, visible)
 	}
 	return nil
 }

@@ -127,8 +127,8 @@ func (s *Store) takeTreeSnapshotAt(ctx context.Context, most wal.LSN) (*treeSnap
 func (s *Store) pinnedLSNs() map[layers.TimelineID][]wal.LSN {
 	pins := make(map[layers.TimelineID][]wal.LSN)
 	s.tree.mu.RLock()
-	for _, p := range s.tree.mu.pins {
-		pins[p.Timeline] = append(pins[p.Timeline], p.LSN)
+	for p := range s.tree.mu.pinned {
+		pins[p.timeline] = append(pins[p.timeline], p.lsn)
 	}
 	s.tree.mu.RUnlock()
 	now := s.clock.Now()

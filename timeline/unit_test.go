@@ -146,8 +146,9 @@ func TestTreeOperationsRoundTrip(t *testing.T) {
 		{tag: opRename, bucket: 1, name: "prod"},
 		{tag: opProperties, bucket: 1, props: Properties{Attrs: []byte("owner"), Expires: 99}},
 		{tag: opProperties, bucket: 2, props: Properties{Attrs: []byte("owner")}},
-		{tag: opPin, pin: 3, bucket: 1, timeline: 1, lsn: 5, name: "before the change"},
-		{tag: opUnpin, pin: 3},
+		{tag: opSnapshot, snapshot: 3, bucket: 1, timeline: 1, lsn: 5, name: "before the change", held: true},
+		{tag: opSetSnapshot, snapshot: 3, bucket: 1, name: "renamed", props: Properties{Attrs: []byte("why"), Expires: 7}},
+		{tag: opDeleteSnapshot, snapshot: 3, bucket: 1},
 		{tag: opHorizon, lsn: 1 << 60},
 	}
 	p := encodeTree(ops)

@@ -128,7 +128,7 @@ func buildStore(t *testing.T, fs vfs.FS) {
 
 	fork(timeline.ForkOptions{Source: "fork", Forks: timeline.Named("deep")})
 	fork(timeline.ForkOptions{Source: "data", At: first.Created, Forks: timeline.Named("side")})
-	_, err = s.Pin(ctx, "data", first.Created, "snapshot one")
+	_, err = s.Snapshot(ctx, timeline.NewSnapshot{Buckets: []string{"data"}, At: first.Created, SnapshotSettings: timeline.SnapshotSettings{Name: "snapshot one"}})
 	must(t, err)
 	var r timeline.Batch
 	r.DeleteRange(layers.NamespaceObjects, []byte("b"), []byte("p"))

@@ -23,12 +23,12 @@ func drawTree(s *timeline.Offline, _ vfs.FS, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	d := drawing{out: out, children: make(map[layers.TimelineID][]timeline.OfflineTimeline), pins: make(map[layers.TimelineID][]timeline.Pin)}
+	d := drawing{out: out, children: make(map[layers.TimelineID][]timeline.OfflineTimeline), snapshots: make(map[layers.TimelineID][]timeline.Snapshot)}
 	for _, t := range st.Timelines {
 		d.children[t.Ancestor] = append(d.children[t.Ancestor], t)
 	}
-	for _, p := range st.Pins {
-		d.pins[p.Timeline] = append(d.pins[p.Timeline], p)
+	for _, p := range st.Snapshots {
+		d.snapshots[p.Timeline] = append(d.snapshots[p.Timeline], p)
 	}
 	fmt.Fprintf(out, "%d timelines, last LSN %d, horizon %d\n", len(st.Timelines), st.Log.LastLSN, st.Horizon)
 	for _, root := range d.children[0] {
@@ -38,9 +38,9 @@ func drawTree(s *timeline.Offline, _ vfs.FS, out io.Writer) error {
 }
 
 type drawing struct {
-	out      io.Writer
-	children map[layers.TimelineID][]timeline.OfflineTimeline
-	pins     map[layers.TimelineID][]timeline.Pin
+	out       io.Writer
+	children  map[layers.TimelineID][]timeline.OfflineTimeline
+	snapshots map[layers.TimelineID][]timeline.Snapshot
 }
 
 // draw writes a root and all below it. Chains are as long as a user makes them,
@@ -84,7 +84,7 @@ func (d *drawing) line(indent, below string, t *timeline.OfflineTimeline) {
 		fmt.Fprintf(d.out, ", dropped at %d", t.Dropped)
 	}
 	fmt.Fprintln(d.out)
-	for _, p := range d.pins[t.ID] {
-		fmt.Fprintf(d.out, "%s  pin %d %q at %d\n", below, p.ID, p.Name, p.LSN)
+	for _, p := range d.snapshots[t.ID] {
+		fmt.Fprintf(d.out, "%s  snapshot %d %q at %d\n", below, p.ID, p.Name, p.LSN)
 	}
 }

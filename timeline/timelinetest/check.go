@@ -32,7 +32,7 @@ type Checker struct {
 	Count  *Coverage
 }
 
-// Tree compares all names, buckets and pins.
+// Tree compares all names, buckets and snapshots.
 func (c *Checker) Tree() error {
 	infos := c.Store.Buckets("", "", 0)
 	var names []string
@@ -54,11 +54,11 @@ func (c *Checker) Tree() error {
 		if err := c.Oracle.checkInfo(b, &got, true); err != nil {
 			return err
 		}
-		if got, want := c.Store.Pins(b.id), c.Oracle.pinsOf(b.id); !slices.Equal(got, want) {
-			return fmt.Errorf("pins of %q are %+v, want %+v", b.name, got, want)
-		}
 	}
 	if err := c.family(); err != nil {
+		return err
+	}
+	if err := c.snapshots(); err != nil {
 		return err
 	}
 	return c.deleted()
@@ -182,7 +182,7 @@ func (c *Checker) Reads(pastEach int) error {
 // Pinned compares what pins and leases keep, through a bucket that leads there.
 func (c *Checker) Pinned() error {
 	at := make(map[leaseKey]bool)
-	for _, p := range c.Oracle.pins {
+	for _, p := range c.Oracle.snaps {
 		at[leaseKey{p.Timeline, p.LSN}] = true
 	}
 	for k, until := range c.Oracle.leases {
@@ -215,7 +215,7 @@ func (c *Checker) RetainedLSN(name string) wal.LSN {
 		}
 	}
 	var at []wal.LSN
-	for _, p := range c.Oracle.pinsOf(c.Oracle.names[name].id) {
+	for _, p := range c.Oracle.snapshotsOf(c.Oracle.names[name].id) {
 		if c.Oracle.readable(l, p.LSN, c.Oracle.horizon) == nil {
 			at = append(at, p.LSN)
 		}

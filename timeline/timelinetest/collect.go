@@ -134,8 +134,11 @@ func (m *Model) Collect(mode gc.Mode) error {
 	if err := m.followCollection(); err != nil {
 		return err
 	}
+	if left := m.oracle.expiredSnapshots(m.oracle.due); len(left) > 0 {
+		return fmt.Errorf("snapshots %+v have expired, it is %d, and a collection has not deleted them", left, m.oracle.due)
+	}
 	for _, b := range m.oracle.buckets {
-		if m.oracle.expired(b) {
+		if m.oracle.expired(b, m.oracle.due) {
 			return fmt.Errorf("bucket %d (%q) expires at %d, it is %d, and a collection has not deleted it", b.id, b.name, b.props.Expires, m.oracle.due)
 		}
 		if b.deleted && !b.line.dropped && b.line.undo <= m.oracle.due {

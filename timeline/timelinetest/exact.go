@@ -111,7 +111,7 @@ func newNeeds(o *Oracle, tree []timeline.TreeLine) (*needs, error) {
 			return nil, fmt.Errorf("timeline %d of %q is not in the tree", id, l.bucket.name)
 		}
 	}
-	for _, p := range o.pins {
+	for _, p := range o.snaps {
 		nl := n.byID[p.Timeline]
 		if nl == nil {
 			return nil, fmt.Errorf("timeline %d is pinned, but not in the tree", p.Timeline)
@@ -643,13 +643,13 @@ func (n *needs) onTheWayToPins() (map[layers.TimelineID]bool, error) {
 		}
 		return nil
 	}
-	for _, p := range n.o.pins {
+	for _, p := range n.o.snaps {
 		b := n.o.buckets[p.Bucket]
 		if b == nil || n.byID[b.line.id] == nil {
 			continue // nobody can ask for the snapshot any more
 		}
 		if err := walk(b.line, p.Timeline); err != nil {
-			return nil, fmt.Errorf("pin %d: %w", p.ID, err)
+			return nil, fmt.Errorf("snapshot %d: %w", p.ID, err)
 		}
 	}
 	for w, until := range n.o.ways {

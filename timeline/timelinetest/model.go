@@ -354,12 +354,13 @@ func (m *Model) lookAtClocks() {
 	if m.oracle.due = m.oracle.now; m.clocks.Uptime() < m.gap.until {
 		m.oracle.due = min(m.oracle.now, m.gap.from)
 	}
+	m.oracle.latest = max(m.oracle.latest, m.oracle.due)
 }
 
 // do runs op on the store and lets the oracle follow.
 func (m *Model) do(op *Op, look func(tx *timeline.Tx) error) error {
 	m.lookAtClocks()
-	op.asked, op.want = true, m.oracle.Expect(op)
+	op.asked, op.want, op.due = true, m.oracle.Expect(op), m.oracle.due
 	execute(m.store, op, look)
 	m.note("%s", op)
 	if mem := m.disk.Crashed(); mem != nil {
@@ -495,13 +496,15 @@ func execute(s *timeline.Store, op *Op, look func(tx *timeline.Tx) error) {
 		}
 	case OpRename:
 		op.LSN, op.Err = s.RenameBucket(ctx, op.Bucket, op.To)
-	case OpPin:
-		op.Pin, op.Err = s.Pin(ctx, op.Bucket, op.At, op.Label)
-		op.LSN = op.Pin.Created
-	case OpUnpin:
-		if op.Err = s.Unpin(ctx, op.Pin.ID); op.Err == nil {
-			op.LSN = s.Visible() // one at a time: nothing came after it
+	case OpSnapshot:
+		o := timeline.NewSnapshot{Buckets: append([]string{op.Bucket}, op.Names...), At: op.At, SnapshotSettings: op.Settings}
+		if op.Snaps, op.Err = s.Snapshot(ctx, o); op.Err == nil {
+			op.LSN = op.Snaps[0].Created
 		}
+	case OpSetSnapshot:
+		op.LSN, op.Err = s.SetSnapshot(ctx, op.Snapshot, func(timeline.SnapshotSettings) (timeline.SnapshotSettings, error) { return op.Settings, nil })
+	case OpDeleteSnapshot:
+		op.LSN, op.Err = s.DeleteSnapshots(ctx, op.Snapshot)
 	}
 }
 

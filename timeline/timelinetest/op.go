@@ -23,18 +23,19 @@ const (
 	OpFork      OpKind = "fork"
 	OpDelete    OpKind = "delete-bucket"
 	OpRename    OpKind = "rename"
-	OpPin       OpKind = "pin"
-	OpUnpin     OpKind = "unpin"
+	OpSnapshot  OpKind = "snapshot"
 	OpWindow    OpKind = "set-window"
 	OpUndelete  OpKind = "undelete"
 
-	OpProperties OpKind = "set-properties"
+	OpProperties     OpKind = "set-properties"
+	OpSetSnapshot    OpKind = "set-snapshot"
+	OpDeleteSnapshot OpKind = "delete-snapshot"
 )
 
 // tree reports whether the operation changes the tree of timelines.
 func (k OpKind) tree() bool {
 	switch k {
-	case OpCreate, OpFork, OpDelete, OpRename, OpPin, OpUnpin, OpWindow, OpUndelete, OpProperties:
+	case OpCreate, OpFork, OpDelete, OpRename, OpSnapshot, OpSetSnapshot, OpDeleteSnapshot, OpWindow, OpUndelete, OpProperties:
 		return true
 	}
 	return false
@@ -45,25 +46,27 @@ type Op struct {
 	Kind   OpKind
 	Bucket string
 	To     string            // rename
-	Names  []string          // fork
-	At     wal.LSN           // fork, pin; zero: the tip
+	Names  []string          // fork; snapshot: further buckets
+	At     wal.LSN           // fork, snapshot; zero: the tip
 	Force  bool              // delete
-	Label  string            // pin
 	Undo   time.Duration     // delete; as timeline.DeleteOptions has it
 	Window gc.Window         // set-window
 	ID     timeline.BucketID // undelete
 	Writes []Write           // commit, update, exclusive, create, fork (each)
 
-	Props timeline.Properties // create, fork (each), set-properties
+	Props    timeline.Properties       // create, fork (each), set-properties
+	Settings timeline.SnapshotSettings // snapshot, set-snapshot
+	Snapshot timeline.SnapshotID       // set-snapshot, delete-snapshot
 
 	LSN   wal.LSN
-	Infos []timeline.Info // create, fork, undelete
-	Pin   timeline.Pin    // pin; its ID for unpin
+	Infos []timeline.Info     // create, fork, undelete
+	Snaps []timeline.Snapshot // snapshot
 	Err   error
 
 	// asked says that want is what it must meet, by the moment it was made.
 	asked bool
 	want  error
+	due   wal.LSN // then, as the Oracle has it
 	// undo is until when a deletion whose outcome was unknown can be undone.
 	undo wal.LSN
 	// observed is what an update or exclusive read before it wrote.
@@ -116,8 +119,11 @@ func (op *Op) String() string {
 	if op.Kind == OpUndelete {
 		fmt.Fprintf(&s, " bucket %d", op.ID)
 	}
-	if op.Kind == OpPin || op.Kind == OpUnpin {
-		fmt.Fprintf(&s, " pin %d", op.Pin.ID)
+	if op.Kind == OpSetSnapshot || op.Kind == OpDeleteSnapshot {
+		fmt.Fprintf(&s, " %d", op.Snapshot)
+	}
+	if op.Kind == OpSnapshot || op.Kind == OpSetSnapshot {
+		fmt.Fprintf(&s, " named %q, held %v, expires %d", op.Settings.Name, op.Settings.Held, op.Settings.Expires)
 	}
 	if op.Props.Expires != 0 || len(op.Props.Attrs) > 0 {
 		fmt.Fprintf(&s, " expires %d, attributes of %d bytes", op.Props.Expires, len(op.Props.Attrs))

@@ -21,7 +21,7 @@ type Oracle struct {
 	timelines map[layers.TimelineID]*line
 	buckets   map[timeline.BucketID]*bucket
 	names     map[string]*bucket // the living ones
-	pins      map[timeline.PinID]timeline.Pin
+	snaps     map[timeline.SnapshotID]timeline.Snapshot
 	lsns      []wal.LSN // of all commits, ascending
 	// segments are those that bodies of present commits were made of.
 	segments map[layers.FileNum]bool
@@ -77,7 +77,7 @@ func NewOracle() *Oracle {
 		timelines: make(map[layers.TimelineID]*line),
 		buckets:   make(map[timeline.BucketID]*bucket),
 		names:     make(map[string]*bucket),
-		pins:      make(map[timeline.PinID]timeline.Pin),
+		snaps:     make(map[timeline.SnapshotID]timeline.Snapshot),
 		segments:  make(map[layers.FileNum]bool),
 		retained:  newRetained(),
 	}
@@ -214,11 +214,10 @@ func (o *Oracle) Expect(op *Op) error {
 		if len(op.Names) == 0 {
 			return timeline.ErrBadName
 		}
-	case OpUnpin:
-		if _, ok := o.pins[op.Pin.ID]; !ok {
-			return timeline.ErrNoSuchPin
-		}
-		return nil
+	case OpSnapshot:
+		return o.expectSnapshot(op)
+	case OpSetSnapshot, OpDeleteSnapshot:
+		return o.expectSnapshotChange(op)
 	case OpUndelete:
 		return o.expectUndelete(op)
 	}
@@ -232,12 +231,13 @@ func (o *Oracle) Expect(op *Op) error {
 		if !op.Force && !b.line.empty() {
 			return timeline.ErrBucketNotEmpty
 		}
+		if o.held(b) {
+			return timeline.ErrSnapshotHeld
+		}
 	case OpRename:
 		if o.names[op.To] != nil {
 			return timeline.ErrBucketExists
 		}
-	case OpPin:
-		return o.expectAt(b.line, op.At)
 	}
 	return nil
 }
@@ -287,10 +287,14 @@ func (o *Oracle) Apply(op *Op) error {
 		delete(o.names, b.name)
 		b.name = op.To
 		o.names[op.To] = b
-	case OpPin:
-		err = o.pin(b, op)
-	case OpUnpin:
-		delete(o.pins, op.Pin.ID)
+	case OpSnapshot:
+		err = o.snapshot(op)
+	case OpSetSnapshot:
+		s := o.snaps[op.Snapshot]
+		s.SnapshotSettings = op.Settings
+		o.snaps[op.Snapshot] = s
+	case OpDeleteSnapshot:
+		delete(o.snaps, op.Snapshot)
 	case OpProperties:
 		b.props = op.Props
 	case OpWindow:
@@ -340,19 +344,6 @@ func (o *Oracle) fork(src *bucket, op *Op) error {
 		errs = append(errs, o.add(name, l, src, &op.Infos[i], op))
 	}
 	return errors.Join(errs...)
-}
-
-func (o *Oracle) pin(b *bucket, op *Op) error {
-	l, at := b.line, op.LSN
-	if op.At != 0 {
-		l, at = b.line.resolve(op.At)
-	}
-	want := timeline.Pin{ID: op.Pin.ID, Bucket: b.id, Timeline: l.id, LSN: at, Created: op.LSN, Name: op.Label}
-	if _, ok := o.pins[op.Pin.ID]; ok || op.Pin != want {
-		return fmt.Errorf("pin %+v, want %+v", op.Pin, want)
-	}
-	o.pins[op.Pin.ID] = want
-	return nil
 }
 
 // countFork counts b, or one less, among the living forks of its source.
@@ -405,16 +396,4 @@ func sameInfo(a, b *timeline.Info) bool {
 	x, y := *a, *b
 	x.Attrs, y.Attrs = nil, nil
 	return bytes.Equal(a.Attrs, b.Attrs) && reflect.DeepEqual(x, y)
-}
-
-// pinsOf returns the pins of a bucket, oldest first.
-func (o *Oracle) pinsOf(id timeline.BucketID) []timeline.Pin {
-	var pins []timeline.Pin
-	for _, p := range o.pins {
-		if p.Bucket == id {
-			pins = append(pins, p)
-		}
-	}
-	slices.SortFunc(pins, func(a, b timeline.Pin) int { return int(a.ID) - int(b.ID) })
-	return pins
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"time"
 
@@ -118,12 +119,9 @@ func (r *replay) between(i int) error {
 // repeat makes op once more, at the same LSN.
 func (r *replay) repeat(was *Op) error {
 	op := Op{
-		Kind: was.Kind, Bucket: was.Bucket, To: was.To, Names: was.Names, At: was.At, Force: was.Force, Label: was.Label,
-		Undo: was.Undo, Window: was.Window, ID: was.ID, Props: was.Props,
+		Kind: was.Kind, Bucket: was.Bucket, To: was.To, Names: was.Names, At: was.At, Force: was.Force,
+		Undo: was.Undo, Window: was.Window, ID: was.ID, Props: was.Props, Settings: was.Settings, Snapshot: was.Snapshot,
 		Writes: slices.Clone(was.Writes),
-	}
-	if op.Kind == OpUnpin {
-		op.Pin.ID = was.Pin.ID
 	}
 	for i := range op.Writes {
 		release, err := r.encode(&op.Writes[i])
@@ -140,8 +138,8 @@ func (r *replay) repeat(was *Op) error {
 		return op.Err
 	case op.LSN != was.LSN:
 		return fmt.Errorf("LSN %d", op.LSN)
-	case op.Pin != was.Pin || !slices.EqualFunc(op.Infos, was.Infos, func(a, b timeline.Info) bool { return sameInfo(&a, &b) }):
-		return fmt.Errorf("%+v, %+v; want %+v, %+v", op.Infos, op.Pin, was.Infos, was.Pin)
+	case !reflect.DeepEqual(op.Snaps, was.Snaps) || !slices.EqualFunc(op.Infos, was.Infos, func(a, b timeline.Info) bool { return sameInfo(&a, &b) }):
+		return fmt.Errorf("%+v, %+v; want %+v, %+v", op.Infos, op.Snaps, was.Infos, was.Snaps)
 	}
 	return nil
 }

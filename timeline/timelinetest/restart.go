@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -248,6 +249,9 @@ func (m *Model) resolve(op *Op) error {
 // learn asks the store what an operation that took place has made.
 func learn(s *timeline.Store, op *Op) error {
 	names := op.Names
+	if op.Kind == OpSnapshot {
+		names = nil
+	}
 	if op.Kind == OpUndelete {
 		info, err := s.Bucket(op.Bucket, 0)
 		if err != nil || info.Bucket != op.ID {
@@ -265,18 +269,26 @@ func learn(s *timeline.Store, op *Op) error {
 		}
 		op.Infos = append(op.Infos, info)
 	}
-	if op.Kind == OpPin {
-		info, err := s.Bucket(op.Bucket, 0)
+	if op.Kind == OpSnapshot {
+		return learnSnapshots(s, op)
+	}
+	return nil
+}
+
+// learnSnapshots asks the store which snapshots an operation has taken.
+func learnSnapshots(s *timeline.Store, op *Op) error {
+	op.Snaps = nil
+	for _, name := range append([]string{op.Bucket}, op.Names...) {
+		info, err := s.Bucket(name, 0)
 		if err != nil {
 			return err
 		}
-		for _, p := range s.Pins(info.Bucket) {
-			if p.Created == op.LSN {
-				op.Pin = p
-				return nil
-			}
+		list := s.Snapshots(info.Bucket, timeline.SnapshotCursor{}, 0)
+		i := slices.IndexFunc(list, func(snap timeline.Snapshot) bool { return snap.Created == op.LSN })
+		if i < 0 {
+			return fmt.Errorf("%s took place, but there is no such snapshot of %q", op, name)
 		}
-		return fmt.Errorf("%s took place, but there is no such pin", op)
+		op.Snaps = append(op.Snaps, list[i])
 	}
 	return nil
 }

@@ -19,8 +19,10 @@ type retained struct {
 	horizon  wal.LSN // the durable one
 	now      wal.LSN // the store clock
 	due      wal.LSN // what has a time to end ends by this
-	leases   map[leaseKey]wal.LSN
-	ways     map[wayKey]wal.LSN // to leases from before the birth, until when
+	// latest is the latest due that there was: a start puts it back, not what has ended.
+	latest wal.LSN
+	leases map[leaseKey]wal.LSN
+	ways   map[wayKey]wal.LSN // to leases from before the birth, until when
 	// loose: what others do at the same time decides on what is refused.
 	loose bool
 }
@@ -85,7 +87,7 @@ func (l *line) cutoff(h wal.LSN) wal.LSN {
 
 // pinned reports whether a snapshot or a living lease of l is at lsn.
 func (o *Oracle) pinned(l *line, lsn wal.LSN) bool {
-	for _, p := range o.pins {
+	for _, p := range o.snaps {
 		if p.Timeline == l.id && p.LSN == lsn {
 			return true
 		}
@@ -162,11 +164,14 @@ func (o *Oracle) end(b *bucket, op *Op) {
 			l.undo = op.undo
 		}
 	}
+	if l.dropped {
+		o.forgetSnapshots(b)
+	}
 }
 
-// expired reports whether a bucket is at its end.
-func (o *Oracle) expired(b *bucket) bool {
-	return !b.deleted && b.props.Expires != 0 && b.props.Expires <= o.due
+// expired reports whether a bucket was at its end at a store time.
+func (o *Oracle) expired(b *bucket, due wal.LSN) bool {
+	return !b.deleted && b.props.Expires != 0 && b.props.Expires <= due && !o.held(b)
 }
 
 // expire deletes an expired bucket of which the store has deleted the timeline;
@@ -188,7 +193,7 @@ func (o *Oracle) undelete(op *Op) error {
 	o.names[b.name] = b
 	b.line.undo = 0
 	b.countFork(1)
-	if b.props.Expires <= o.due {
+	if b.props.Expires <= op.due {
 		b.props.Expires = 0
 	}
 	return o.checkInfo(b, &op.Infos[0], true)
@@ -230,9 +235,10 @@ func (o *Oracle) Observe(s *timeline.Store) error {
 		}
 		tree[t.ID] = &t
 	}
+	o.observeSnapshots(s)
 	for id, l := range o.timelines {
 		t := tree[id]
-		if b := l.bucket; o.expired(b) && (t == nil || t.Deleted != 0) {
+		if b := l.bucket; o.expired(b, o.latest) && (t == nil || t.Deleted != 0) {
 			var undo wal.LSN
 			if t != nil {
 				undo = t.Undo
@@ -245,10 +251,11 @@ func (o *Oracle) Observe(s *timeline.Store) error {
 			if !l.bucket.deleted {
 				return fmt.Errorf("timeline %d of %q is not in the tree", id, l.bucket.name)
 			}
-			if !l.dropped && l.undo > o.due {
+			if !l.dropped && l.undo > o.latest {
 				return fmt.Errorf("timeline %d is not in the tree, it can be undeleted until %d", id, l.undo)
 			}
 			l.dropped, l.purged = true, true
+			o.forgetSnapshots(l.bucket)
 			continue
 		}
 		if err := o.observe(l, t); err != nil {
@@ -274,10 +281,12 @@ func (o *Oracle) observe(l *line, t *timeline.TreeLine) error {
 		return fmt.Errorf("deleted: %v", l.bucket.deleted)
 	case t.Dropped == 0 && (l.dropped || t.Undo != l.undo):
 		return fmt.Errorf("dropped: %v, undo until %d", l.dropped, l.undo)
-	case t.Dropped != 0 && !l.dropped && l.undo > o.due:
+	case t.Dropped != 0 && !l.dropped && l.undo > o.latest:
 		return fmt.Errorf("dropped before its undo time was over, %d", l.undo)
 	}
-	l.dropped = t.Dropped != 0
+	if l.dropped = t.Dropped != 0; l.dropped {
+		o.forgetSnapshots(l.bucket)
+	}
 	return o.checkReads(l, t)
 }
 

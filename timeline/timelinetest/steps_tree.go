@@ -3,6 +3,7 @@ package timelinetest
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -94,21 +95,50 @@ func (m *Model) stepDelete() error {
 	return m.do(op, nil)
 }
 
-func (m *Model) stepPin() error {
-	op := &Op{Kind: OpPin, Bucket: m.bucket(), Label: fmt.Sprintf("label %d", m.step)}
+func (m *Model) stepSnapshot() error {
+	op := &Op{Kind: OpSnapshot, Bucket: m.bucket(), Settings: m.snapshotSettings()}
 	op.At = m.retained(op.Bucket)
+	if m.rng.IntN(4) == 0 {
+		for range 1 + m.rng.IntN(3) {
+			if name := m.bucket(); name != op.Bucket || m.rng.IntN(10) == 0 {
+				op.Names = append(op.Names, name)
+			}
+		}
+		op.At = 0 // or one of them may be behind a purged timeline, and another not there
+	}
+	if len(op.Names) > 0 && m.oracle.Expect(op) == nil {
+		m.count.Add("snapshot of several buckets")
+	}
 	return m.do(op, nil)
 }
 
-func (m *Model) stepUnpin() error {
-	var ids []timeline.PinID
-	for id := range m.oracle.pins {
-		ids = append(ids, id)
+// snapshotSettings picks a name that may be taken, and the rest.
+func (m *Model) snapshotSettings() timeline.SnapshotSettings {
+	s := timeline.SnapshotSettings{Properties: m.properties(), Held: m.rng.IntN(6) == 0}
+	if m.rng.IntN(4) != 0 {
+		s.Name = fmt.Sprintf("snapshot %d", m.rng.IntN(30))
 	}
-	slices.Sort(ids)
-	op := &Op{Kind: OpUnpin}
-	if op.Pin.ID = timeline.PinID(m.rng.IntN(50)); len(ids) > 0 && m.rng.IntN(8) != 0 {
-		op.Pin.ID = ids[m.rng.IntN(len(ids))]
+	return s
+}
+
+// someSnapshot picks a snapshot, at times one that may not exist.
+func (m *Model) someSnapshot() timeline.SnapshotID {
+	ids := slices.Sorted(maps.Keys(m.oracle.snaps))
+	if len(ids) == 0 || m.rng.IntN(8) == 0 {
+		return timeline.SnapshotID(m.rng.IntN(50))
+	}
+	return ids[m.rng.IntN(len(ids))]
+}
+
+func (m *Model) stepSetSnapshot() error {
+	op := &Op{Kind: OpSetSnapshot, Snapshot: m.someSnapshot(), Settings: m.snapshotSettings()}
+	if m.rng.IntN(3) == 0 {
+		op.Settings = m.oracle.snaps[op.Snapshot].SnapshotSettings
+		op.Settings.Held = !op.Settings.Held
 	}
 	return m.do(op, nil)
+}
+
+func (m *Model) stepDeleteSnapshot() error {
+	return m.do(&Op{Kind: OpDeleteSnapshot, Snapshot: m.someSnapshot()}, nil)
 }

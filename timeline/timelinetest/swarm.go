@@ -235,7 +235,8 @@ func (w *Swarm) settle(ops []*swarmOp, sights []sight) error {
 			return fmt.Errorf("%s: %w\nbefore it:\n%s", op, err, history(present[:i]))
 		}
 	}
-	w.oracle.now, w.oracle.due, w.oracle.horizon = w.store.Now(), w.store.Now(), w.store.Horizon()
+	w.oracle.now, w.oracle.horizon = w.store.Now(), w.store.Horizon()
+	w.oracle.due, w.oracle.latest = w.oracle.now, w.oracle.now
 	if err := w.oracle.Observe(w.store); err != nil {
 		return err
 	}
@@ -425,7 +426,6 @@ type writer struct {
 	id    int
 	rng   *rand.Rand
 	own   []string
-	pins  []timeline.PinID
 	ops   []*swarmOp
 }
 
@@ -496,8 +496,6 @@ func (wr *writer) follow(op *swarmOp) {
 	case OpRename:
 		drop(op.Bucket)
 		wr.own = append(wr.own, op.To)
-	case OpPin:
-		wr.pins = append(wr.pins, op.Pin.ID)
 	}
 }
 
@@ -549,7 +547,7 @@ func (wr *writer) next() (*swarmOp, error) {
 	case n == 6:
 		op.Kind, op.Bucket, op.Window = OpWindow, wr.anyBucket(false), stepWindows[wr.rng.IntN(len(stepWindows))]
 	case n == 7 && len(wr.ops) > 0:
-		op.Kind, op.Bucket, op.Label = OpPin, wr.anyBucket(false), "snapshot"
+		op.Kind, op.Bucket = OpSnapshot, wr.anyBucket(false)
 		if wr.rng.IntN(3) != 0 {
 			op.At = wr.ops[wr.rng.IntN(len(wr.ops))].LSN
 		}
