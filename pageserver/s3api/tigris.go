@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"slices"
 	"strings"
 
 	"stemma/pageserver/object"
@@ -77,12 +76,14 @@ func createSnapshot(ctx context.Context, r *request) error {
 	if on != "true" || len(label) > maxSnapshotName || named && label == "" {
 		return invalidArgument(name, value, name+` must be "true", or "true; name=" and a name of at most 512 bytes`)
 	}
-	pin, err := r.srv.objects.Store().Pin(ctx, r.bucket, 0, label)
+	// Two may have the same label here: it is no name in the sense of the store.
+	settings := timeline.SnapshotSettings{Properties: timeline.Properties{Attrs: []byte(label)}}
+	made, err := r.srv.objects.Store().Snapshot(ctx, timeline.NewSnapshot{Buckets: []string{r.bucket}, SnapshotSettings: settings})
 	if err != nil {
 		return err
 	}
-	r.set("X-Tigris-Snapshot-Version", pin.LSN.String())
-	r.setLSN(pin.LSN)
+	r.set("X-Tigris-Snapshot-Version", made[0].LSN.String())
+	r.setLSN(made[0].LSN)
 	return nil
 }
 
@@ -105,8 +106,7 @@ func listSnapshots(_ context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	pins := r.srv.objects.Store().Pins(info.Bucket)
-	slices.SortFunc(pins, func(a, b timeline.Pin) int { return -compareLSN(a.LSN, b.LSN) })
+	pins := r.srv.objects.Store().Snapshots(info.Bucket, timeline.SnapshotCursor{}, 0)
 	w := newResult("ListAllMyBucketsResult")
 	w.owner("Owner")
 	w.open("Buckets")
@@ -121,8 +121,8 @@ func listSnapshots(_ context.Context, r *request) error {
 		}
 		n++
 		label := pins[i].LSN.String()
-		if pins[i].Name != "" {
-			label += "; name=" + pins[i].Name
+		if len(pins[i].Attrs) > 0 {
+			label += "; name=" + string(pins[i].Attrs)
 		}
 		w.open("Bucket")
 		w.text("Name", label)
@@ -134,16 +134,6 @@ func listSnapshots(_ context.Context, r *request) error {
 	w.close("ListAllMyBucketsResult")
 	r.sendXML(w)
 	return nil
-}
-
-func compareLSN(a, b wal.LSN) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // deleteSnapshot lets go of a snapshot; the bucket is not touched.
@@ -159,11 +149,8 @@ func deleteSnapshot(ctx context.Context, r *request) error {
 		return err
 	}
 	store := r.srv.objects.Store()
-	for _, pin := range store.Pins(info.Bucket) {
-		if pin.LSN != version {
-			continue
-		}
-		if err := store.Unpin(ctx, pin.ID); err != nil {
+	if snap, err := store.SnapshotAt(info.Bucket, version); err == nil {
+		if _, err := store.DeleteSnapshots(ctx, snap.ID); err != nil {
 			return err
 		}
 		r.noContent()
