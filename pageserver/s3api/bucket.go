@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
 	"stemma/timeline"
 	"stemma/wal"
@@ -172,7 +171,7 @@ func (r *request) createOrFork(ctx context.Context, location string) (timeline.I
 	}
 	infos, err := r.srv.objects.Fork(ctx, string(source[0]), at, []string{r.bucket})
 	if errors.Is(err, timeline.ErrNoSuchBucket) {
-		return timeline.Info{}, &apiError{code: "NoSuchBucket", fields: []auth.Field{{Name: "BucketName", Value: string(source[0])}}}
+		return timeline.Info{}, noSuchSource(string(source[0]))
 	} else if err != nil {
 		return timeline.Info{}, err
 	}

@@ -79,6 +79,7 @@ var codes = map[string]struct {
 	"MalformedTrailerError":             {400, "The request contained trailing data that was not well-formed or did not conform to our published schema."},
 	"MalformedXML":                      {400, "The XML you provided was not well-formed or did not validate against our published schema"},
 	"MaxMessageLengthExceeded":          {400, "Your request was too big."},
+	"MergeConflict":                     {409, "Both sides have changed the same keys"},
 	"MetadataTooLarge":                  {400, "Your metadata headers exceed the maximum allowed metadata size"},
 	"MethodNotAllowed":                  {405, "The specified method is not allowed against this resource."},
 	"MissingContentLength":              {411, "You must provide the Content-Length HTTP header."},
@@ -243,6 +244,11 @@ func (r *request) fieldsOf(err error) []auth.Field {
 		return []auth.Field{{Name: "BucketName", Value: r.bucket}}
 	}
 	return nil
+}
+
+// noSuchSource is NoSuchBucket of a bucket that is not the one in the path.
+func noSuchSource(bucket string) *apiError {
+	return &apiError{code: "NoSuchBucket", fields: []auth.Field{{Name: "BucketName", Value: bucket}}}
 }
 
 func invalidArgument(name, value, message string) *apiError {

@@ -18,6 +18,8 @@ var tigrisRoutes = []route{
 	{"GET", serviceLevel, "", "x-tigris-snapshot", &operation{name: "ListSnapshots", handle: listSnapshots,
 		params: []string{"max-buckets", "continuation-token"}, tigris: []string{"snapshot"}}},
 	{"PUT", bucketLevel, "", "x-tigris-snapshot", &operation{name: "CreateSnapshot", handle: createSnapshot, tigris: []string{"snapshot"}}},
+	{"PUT", bucketLevel, "", "x-tigris-merge-source-bucket", mergeOperation},
+	{"PUT", bucketLevel, "", "x-tigris-rebase", rebaseOperation},
 	{"DELETE", bucketLevel, "", "x-tigris-snapshot-version", &operation{name: "DeleteSnapshot", handle: deleteSnapshot, tigris: []string{"snapshot-version"}}},
 	{"GET", bucketLevel, "metadata", "", &operation{name: "GetBucketInfo", handle: getBucketInfo, params: []string{"metadata", "with-size"}}},
 	{"PATCH", bucketLevel, "", "", &operation{name: "PatchBucket", handle: patchBucket}},
