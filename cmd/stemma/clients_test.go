@@ -47,6 +47,8 @@ func TestClients(t *testing.T) {
 		{"awscli", func(t *testing.T) treeClient { return newAWSCLI(t, p) }},
 		{"rclone", func(t *testing.T) treeClient { return newRclone(t, p) }},
 		{"s3cmd", func(t *testing.T) treeClient { return newS3cmd(t, p) }},
+		{"s5cmd", func(t *testing.T) treeClient { return newS5cmd(t, p) }},
+		{"boto3", func(t *testing.T) treeClient { return newBoto3(t, p) }},
 	} {
 		t.Run(c.name, func(t *testing.T) { story(t, p, c.make(t), c.name) })
 	}
