@@ -151,6 +151,9 @@ func (s *Store) planForkLocked(o *ForkOptions) ([]treeOp, error) {
 type DeleteOptions struct {
 	// Force deletes a bucket that holds objects.
 	Force bool
+	// Refuse, if set, looks at what the bucket holds, which stays so until the commit; its
+	// error ends the deletion.
+	Refuse func(v *View) error
 	// Undo is how long the bucket can be undeleted. Zero: Options.UndoTime for a
 	// root, not at all for a fork. Negative: not at all.
 	Undo time.Duration
@@ -171,10 +174,8 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) 
 		deleted = bk.id
 		n.gate.Lock()
 		defer n.gate.Unlock()
-		if !o.Force { // the gate keeps it as it is; treeMu is not held meanwhile
-			if err := s.checkEmpty(bk, n); err != nil {
-				return 0, err
-			}
+		if err := s.checkDelete(bk, n, &o); err != nil { // the gate keeps it as it is; treeMu is not held meanwhile
+			return 0, err
 		}
 		s.treeMu.Lock()
 		if s.tree.sequencedName(name) != bk || bk.sequenced() != n {
@@ -198,14 +199,30 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) 
 	return lsn, nil
 }
 
-// checkEmpty refuses a timeline with objects. The caller holds its gate.
-func (s *Store) checkEmpty(bk *bucket, n *node) error {
+// checkDelete refuses to delete a timeline with objects, unless it is forced, and what
+// the caller refuses. The caller holds the timeline's gate.
+func (s *Store) checkDelete(bk *bucket, n *node, o *DeleteOptions) error {
+	if o.Force && o.Refuse == nil {
+		return nil
+	}
 	version, visible, err := s.acquire()
 	if err != nil {
 		return err
 	}
 	v := s.newView(version, bk, n, visible)
 	defer v.Close()
+	if !o.Force {
+		if err := v.checkEmpty(); err != nil {
+			return err
+		}
+	}
+	if o.Refuse != nil {
+		return o.Refuse(v)
+	}
+	return nil
+}
+
+func (v *View) checkEmpty() error {
 	for _, ns := range []layers.Namespace{layers.NamespaceObjects, layers.NamespaceVersions} {
 		scan := v.Scan(ns, nil, nil)
 		found := scan.First()

@@ -91,9 +91,10 @@ func (s *Service) Fork(ctx context.Context, source string, at wal.LSN, names []s
 }
 
 // DeleteBucket deletes a bucket with its open uploads; forks of it live on. Unless
-// it is forced it refuses one that holds objects or that living forks branch from.
+// it is forced it refuses one that holds objects or that living forks branch from. One that
+// holds locked versions it always refuses; those that a fork inherits stay with its source.
 //
-// Errors: timeline.ErrNoSuchBucket, ErrBucketNotEmpty, ErrBucketHasForks, and
+// Errors: timeline.ErrNoSuchBucket, ErrBucketNotEmpty, ErrBucketHasForks, ErrLocked, and
 // those of a commit.
 func (s *Service) DeleteBucket(ctx context.Context, name string, o timeline.DeleteOptions) (wal.LSN, error) {
 	if !o.Force {
@@ -105,6 +106,7 @@ func (s *Service) DeleteBucket(ctx context.Context, name string, o timeline.Dele
 			return 0, fmt.Errorf("delete bucket %q: %w", name, ErrBucketHasForks)
 		}
 	}
+	o.Refuse = func(v *timeline.View) error { return s.CheckUnlocked(v, v.Info().BranchLSN) }
 	return s.store.DeleteBucket(ctx, name, o)
 }
 

@@ -3,7 +3,10 @@ package object
 import (
 	"context"
 	"fmt"
+	"time"
 
+	"stemma/layers"
+	"stemma/timeline"
 	"stemma/wal"
 )
 
@@ -115,4 +118,43 @@ func (s *Service) LockOf(ctx context.Context, bucket, key string, in *GetInput) 
 		return nil, err
 	}
 	return &Object{Entry: *e, ID: e.ID(), At: v.LSN()}, nil
+}
+
+// CheckUnlocked refuses to do away with the versions of a bucket that were made above an LSN,
+// where one of them is locked: ErrLocked. It looks only at buckets with object lock. Whoever ends
+// history otherwise than through Delete asks it under the gate of the timeline.
+func (s *Service) CheckUnlocked(v *timeline.View, since wal.LSN) error {
+	set, err := s.settings(v)
+	if err != nil || set.Lock == nil {
+		return err
+	}
+	now := s.now()
+	for _, ns := range []layers.Namespace{layers.NamespaceObjects, layers.NamespaceVersions} {
+		if err := checkUnlocked(v.Scan(ns, nil, nil), since, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkUnlocked closes the scan.
+func checkUnlocked(scan *layers.Scan, since wal.LSN, now time.Time) error {
+	defer scan.Close()
+	for ok := scan.First(); ok; ok = scan.Next() {
+		rec := scan.Record()
+		if rec.LSN <= since || len(rec.Meta) < 2 || rec.Key.Namespace() == layers.NamespaceVersions && isNullRecord(rec.Key.User()) {
+			continue
+		}
+		if rec.Meta[1]&flagMarker != 0 {
+			continue
+		}
+		e, err := decodeEntry(rec.Meta, rec.LSN)
+		if err != nil {
+			return err
+		}
+		if err := e.Lock.refuses(now, false); err != nil && e.LSN > since {
+			return fmt.Errorf("version %v of %q: %w", e.ID(), rec.Key.User(), err)
+		}
+	}
+	return scan.Err()
 }

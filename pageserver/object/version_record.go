@@ -89,6 +89,9 @@ func splitVersionKey(k []byte) (prefix []byte, lsn wal.LSN, err error) {
 	return prefix, lsn, nil
 }
 
+// isNullRecord reports whether a record's key is that of a null record.
+func isNullRecord(k []byte) bool { return bytes.Index(k, []byte(keyEnd)) == len(k)-len(keyEnd) }
+
 // appendNullRecord appends the Meta of a null record that means the version at lsn.
 func appendNullRecord(dst []byte, lsn wal.LSN) []byte {
 	return binary.BigEndian.AppendUint64(dst, uint64(lsn))

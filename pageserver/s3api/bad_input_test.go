@@ -95,14 +95,17 @@ func TestBadInput(t *testing.T) {
 		{"bucket not empty", 409, "BucketNotEmpty", call{method: "DELETE", path: "/b-1"}},
 		{"complete without parts", 400, "MalformedXML", call{method: "POST", path: "/b-1/up?uploadId=" + id, body: completeDoc()}},
 		{"complete with an absent part", 400, "InvalidPart", call{method: "POST", path: "/b-1/up?uploadId=" + id, body: completeDoc("1", "x")}},
-		{"version", 501, "NotImplemented", call{method: "DELETE", path: "/b-1/k?versionId=5"}},
+		{"version", 404, "NoSuchVersion", call{method: "GET", path: "/b-1/k?versionId=5"}},
+		{"no version", 400, "InvalidArgument", call{method: "DELETE", path: "/b-1/k?versionId=x"}},
+		{"version of S3", 404, "NoSuchVersion", call{method: "GET", path: "/b-1/k?versionId=3sL4kqtJlcpXroDTDmJ.rmSpXd3dIbrH"}},
 		{"empty version", 400, "InvalidArgument", call{method: "DELETE", path: "/b-1/k?versionId="}},
 		{"read a version", 404, "NoSuchVersion", call{method: "GET", path: "/b-1/k?versionId=5"}},
 		{"read a malformed version", 400, "InvalidArgument", call{method: "GET", path: "/b-1/k?versionId=x"}},
 		{"append", 400, "InvalidWriteOffset", call{method: "PUT", path: "/b-1/k", body: "x", headers: []string{"x-amz-write-offset-bytes", "5"}}},
 		{"encryption", 400, "InvalidArgument", call{method: "PUT", path: "/b-1/k", body: "x", headers: []string{"x-amz-server-side-encryption", "aes:kms"}}},
 		{"customer key", 400, "InvalidArgument", call{method: "GET", path: "/b-1/k", headers: []string{"x-amz-server-side-encryption-customer-algorithm", "AES256"}}},
-		{"object lock", 501, "NotImplemented", call{method: "PUT", path: "/b-1/k", body: "x", headers: []string{"x-amz-object-lock-mode", "GOVERNANCE"}}},
+		{"half an object lock", 400, "InvalidArgument", call{method: "PUT", path: "/b-1/k", body: "x", headers: []string{"x-amz-object-lock-mode", "GOVERNANCE"}}},
+		{"object lock of a part", 501, "NotImplemented", call{method: "PUT", path: "/b-1/k?partNumber=1&uploadId=1", body: "x", headers: []string{"x-amz-object-lock-legal-hold", "ON"}}},
 		{"delete of another size", 412, "PreconditionFailed", call{method: "DELETE", path: "/b-1/k", headers: []string{"x-amz-if-match-size", "5"}}},
 		{"delete of no size", 400, "InvalidArgument", call{method: "DELETE", path: "/b-1/k", headers: []string{"x-amz-if-match-size", "-1"}}},
 		{"delete of another time", 412, "PreconditionFailed", call{method: "DELETE", path: "/b-1/k", headers: []string{"x-amz-if-match-last-modified-time", "Thu, 01 Jan 2015 00:00:00 GMT"}}},
@@ -166,7 +169,7 @@ func hasRoute(method, path, name string) bool {
 	if strings.Count(path, "/") == 2 {
 		at = objectLevel
 	}
-	return slices.ContainsFunc(slices.Concat(tigrisRoutes, configRoutes, routes), func(r route) bool { return r.method == method && r.level == at && r.param == name })
+	return slices.ContainsFunc(slices.Concat(tigrisRoutes, configRoutes, versionRoutes, routes), func(r route) bool { return r.method == method && r.level == at && r.param == name })
 }
 
 // Every code that the tables lead to is one that can be answered.

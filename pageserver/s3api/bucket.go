@@ -169,6 +169,9 @@ func (r *request) createOrFork(ctx context.Context, location string) (timeline.I
 		}
 		return r.srv.objects.CreateBucketWith(ctx, r.bucket, set)
 	}
+	if locked, err := r.boolHeader(bucketLockHeader); err != nil || locked {
+		return timeline.Info{}, errors.Join(err, invalidArgument(bucketLockHeader, "true", "A fork has the object lock of its source"))
+	}
 	infos, err := r.srv.objects.Fork(ctx, string(source[0]), at, []string{r.bucket})
 	if errors.Is(err, timeline.ErrNoSuchBucket) {
 		return timeline.Info{}, noSuchSource(string(source[0]))
@@ -181,12 +184,19 @@ func (r *request) createOrFork(ctx context.Context, location string) (timeline.I
 // firstSettings returns how a new bucket is configured; nil: not at all.
 func (r *request) firstSettings(location string) (*object.Settings, error) {
 	on, err := r.wantsSnapshots()
-	if err != nil || !on && location == "" {
+	if err != nil {
+		return nil, err
+	}
+	locked, err := r.boolHeader(bucketLockHeader)
+	if err != nil || !on && !locked && location == "" {
 		return nil, err
 	}
 	set := &object.Settings{Location: location}
 	if on {
 		snapshotsOn(set)
+	}
+	if locked {
+		set.Versioning, set.Lock = object.Enabled, &object.LockConfig{}
 	}
 	return set, nil
 }
@@ -284,16 +294,6 @@ func getBucketLocation(ctx context.Context, r *request) error {
 		w.b = appendXMLText(w.b, location)
 	}
 	w.close("LocationConstraint")
-	r.sendXML(w)
-	return nil
-}
-
-func getBucketVersioning(_ context.Context, r *request) error {
-	if err := r.checkBucket(); err != nil {
-		return err
-	}
-	w := newResult("VersioningConfiguration")
-	w.close("VersioningConfiguration")
 	r.sendXML(w)
 	return nil
 }

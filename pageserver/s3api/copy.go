@@ -2,19 +2,23 @@ package s3api
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"unicode/utf8"
 
 	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
+	"stemma/wal"
 )
 
 // copySource parses x-amz-copy-source: bucket/key, escaped, with or without a
 // slash before it, and a version id behind it.
-func (r *request) copySource() (bucket, key string, err error) {
+func (r *request) copySource() (bucket, key string, id object.VersionID, err error) {
 	const name = "x-amz-copy-source"
 	raw := r.amz(name)
-	bad := func(why string) (string, string, error) { return "", "", invalidArgument(name, raw, why) }
+	bad := func(why string) (string, string, object.VersionID, error) {
+		return "", "", 0, invalidArgument(name, raw, why)
+	}
 	path, version, versioned := cutLast(raw, "?versionId=")
 	path, ok := auth.Unescape(path)
 	if !ok {
@@ -23,13 +27,30 @@ func (r *request) copySource() (bucket, key string, err error) {
 	bucket, key, ok = strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch {
 	case strings.HasPrefix(path, "arn:"):
-		return "", "", notImplemented("an ARN as copy source")
+		return "", "", 0, notImplemented("an ARN as copy source")
 	case !ok || bucket == "" || key == "" || !utf8.ValidString(key):
 		return bad("Invalid copy source object key")
-	case versioned && version != "null":
-		return "", "", notImplemented("versionId in " + name)
 	}
-	return bucket, key, nil
+	if versioned {
+		id, err = r.parseVersionID("versionId", version)
+	}
+	return bucket, key, id, err
+}
+
+// copyError words what is wrong with the source of a copy as only that can be.
+func copyError(err error) error {
+	if errors.Is(err, object.ErrMarker) {
+		return &apiError{code: "InvalidRequest", message: "The source of a copy request may not specifically refer to a delete marker by version id."}
+	}
+	return err
+}
+
+// setSource tells which version was copied.
+func (r *request) setSource(lsn wal.LSN, id object.VersionID) {
+	r.set("x-stemma-copy-source-lsn", lsn.String())
+	if id != 0 {
+		r.set("x-amz-copy-source-version-id", id.String())
+	}
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {
@@ -56,7 +77,7 @@ func copyObject(ctx context.Context, r *request) error {
 		Headers: r.contentHeaders(), UserMeta: r.userMeta(), SrcCond: r.sourceConditions(), Cond: r.writeConditions(),
 	}
 	var err error
-	if in.SrcBucket, in.SrcKey, err = r.copySource(); err != nil {
+	if in.SrcBucket, in.SrcKey, in.SrcVersion, err = r.copySource(); err != nil {
 		return err
 	}
 	if in.SrcAt, err = r.sourceAt(); err != nil {
@@ -80,11 +101,15 @@ func copyObject(ctx context.Context, r *request) error {
 	if in.SrcCustomerKey, err = r.customerKey(sseCopySource); err != nil {
 		return err
 	}
-	res, err := r.srv.objects.Copy(ctx, r.bucket, r.key, &in)
-	if err != nil {
+	if in.Lock, err = r.askedLock(); err != nil {
 		return err
 	}
-	r.set("x-stemma-copy-source-lsn", res.SrcLSN.String())
+	res, err := r.srv.objects.Copy(ctx, r.bucket, r.key, &in)
+	if err != nil {
+		return copyError(err)
+	}
+	r.setSource(res.SrcLSN, res.SrcID)
+	r.setNewVersion(&res.Entry)
 	r.setExpiration(ctx, &res.Entry)
 	r.setSSE(res.SSE(), in.CustomerKey, true)
 	r.setLSN(res.LSN)

@@ -3,7 +3,6 @@ package s3api
 import (
 	"context"
 	"encoding/xml"
-	"errors"
 	"strconv"
 	"unicode/utf8"
 
@@ -11,16 +10,24 @@ import (
 )
 
 func deleteObject(ctx context.Context, r *request) error {
-	if err := r.checkVersion(); err != nil {
+	k := object.DeleteKey{Key: r.key}
+	var err error
+	if k.Version, err = r.versionID(); err != nil {
 		return err
 	}
-	cond, err := r.deleteConditions()
+	if k.Bypass, err = r.bypass(); err != nil {
+		return err
+	}
+	if k.Cond, err = r.deleteConditions(); err != nil {
+		return err
+	}
+	res, err := r.srv.objects.Delete(ctx, r.bucket, k)
 	if err != nil {
 		return err
 	}
-	res, err := r.srv.objects.Delete(ctx, r.bucket, object.DeleteKey{Key: r.key, Cond: cond})
-	if err != nil {
-		return err
+	r.setVersionID(res.ID)
+	if res.Marker {
+		r.set("x-amz-delete-marker", "true")
 	}
 	r.setLSN(res.LSN)
 	r.noContent()
@@ -59,22 +66,26 @@ func deleteObjects(ctx context.Context, r *request) error {
 	if len(doc.Unknown) > 0 || len(doc.Objects) == 0 || len(doc.Objects) > object.MaxDeleteKeys {
 		return &apiError{code: "MalformedXML"}
 	}
+	bypass, err := r.bypass()
+	if err != nil {
+		return err
+	}
 	keys := make([]object.DeleteKey, 0, len(doc.Objects))
-	errs := make([]error, len(doc.Objects)) // per object of the document
+	results := make([]object.DeleteResult, len(doc.Objects)) // per object of the document
 	places := make([]int, 0, len(doc.Objects))
 	for i := range doc.Objects {
 		item := &doc.Objects[i]
 		if item.Key == nil {
 			return &apiError{code: "MalformedXML"}
 		}
-		if errs[i] = item.check(); errs[i] != nil {
+		k := object.DeleteKey{Key: *item.Key, Bypass: bypass}
+		if k.Version, results[i].Err = item.check(); results[i].Err != nil {
 			continue
 		}
-		cond, err := item.conditions()
-		if err != nil {
+		if k.Cond, err = item.conditions(); err != nil {
 			return err
 		}
-		keys, places = append(keys, object.DeleteKey{Key: *item.Key, Cond: cond}), append(places, i)
+		keys, places = append(keys, k), append(places, i)
 	}
 	if len(keys) > 0 {
 		done, lsn, err := r.srv.objects.DeleteMany(ctx, r.bucket, keys)
@@ -82,27 +93,30 @@ func deleteObjects(ctx context.Context, r *request) error {
 			return err
 		}
 		for j := range done {
-			errs[places[j]] = done[j].Err
+			results[places[j]] = done[j]
 		}
 		r.setLSN(lsn)
 	} else if err := r.checkBucket(); err != nil {
 		return err
 	}
-	r.sendXML(r.deleteResult(&doc, errs))
+	r.sendXML(r.deleteResult(&doc, results))
 	return nil
 }
 
-// check refuses what cannot be deleted, or not on these terms.
-func (d *deleteItem) check() error {
+// check refuses what cannot be deleted, or not on these terms, and returns the version id.
+func (d *deleteItem) check() (id object.VersionID, err error) {
 	switch {
-	case d.VersionID != nil && *d.VersionID != "" && *d.VersionID != "null":
-		return notImplemented("the element VersionId")
 	case len(d.Unknown) > 0:
-		return notImplemented("the element " + clip(d.Unknown[0].XMLName.Local))
+		return 0, notImplemented("the element " + clip(d.Unknown[0].XMLName.Local))
 	case !utf8.ValidString(*d.Key):
-		return &apiError{code: "InvalidURI"}
+		return 0, &apiError{code: "InvalidURI"}
+	case d.VersionID == nil || *d.VersionID == "":
+		return 0, nil
 	}
-	return nil
+	if id, err = object.ParseVersionID(*d.VersionID); err != nil {
+		err = &apiError{code: "NoSuchVersion"}
+	}
+	return id, err
 }
 
 // conditions returns those of the item. Error: MalformedXML.
@@ -142,24 +156,31 @@ func (r *request) deleteConditions() (object.Conditions, error) {
 	return cond, nil
 }
 
-func (r *request) deleteResult(doc *deleteXML, errs []error) *xmlWriter {
+func (r *request) deleteResult(doc *deleteXML, results []object.DeleteResult) *xmlWriter {
 	w := newResult("DeleteResult")
-	for i := range doc.Objects {
-		err := errs[i]
-		if errors.Is(err, object.ErrNoSuchKey) {
-			err = nil // it is gone
-		}
+	for i := range results {
+		item, res := &doc.Objects[i], &results[i]
 		switch {
-		case err != nil:
-			e := r.toAPIError(err)
+		case res.Err != nil:
+			e := r.toAPIError(res.Err)
 			w.open("Error")
-			w.text("Key", *doc.Objects[i].Key)
+			w.text("Key", *item.Key)
+			if item.VersionID != nil {
+				w.optional("VersionId", *item.VersionID)
+			}
 			w.text("Code", e.code)
 			w.text("Message", e.text())
 			w.close("Error")
 		case !doc.Quiet:
 			w.open("Deleted")
-			w.text("Key", *doc.Objects[i].Key)
+			w.text("Key", *item.Key)
+			if item.VersionID != nil {
+				w.optional("VersionId", *item.VersionID)
+			}
+			if res.Marker {
+				w.bool("DeleteMarker", true)
+				w.text("DeleteMarkerVersionId", res.ID.String())
+			}
 			w.close("Deleted")
 		}
 	}

@@ -101,6 +101,13 @@ var codes = map[string]struct {
 	"TooManyParts":                      {400, "You have attempted to add more parts than the maximum of 10000 that are allowed for this object. You can use the CopyObject operation to copy this object to another and then add more data to the newly copied object."},
 	"XAmzContentSHA256Mismatch":         {400, "The provided 'x-amz-content-sha256' header does not match what was computed."},
 
+	// Of versions and object lock.
+	"IllegalVersioningConfigurationException": {400, "The Versioning element must be specified"},
+	"InvalidBucketState":                      {409, "The request is not valid for the current state of the bucket."},
+	"InvalidRetentionPeriod":                  {400, "The retention period must be a positive integer value."},
+	"NoSuchObjectLockConfiguration":           {404, "The specified object does not have a ObjectLock configuration"},
+	"ObjectLockConfigurationNotFoundError":    {404, "Object Lock configuration does not exist for this bucket"},
+
 	// Of the configuration of buckets.
 	"AccessForbidden":                                {403, "Access forbidden"},
 	"InvalidTargetBucketForLogging":                  {400, "The target bucket for logging does not exist"},
@@ -121,6 +128,14 @@ var sentinels = []struct {
 }{
 	{object.ErrNoSuchKey, "NoSuchKey", ""},
 	{object.ErrNoSuchUpload, "NoSuchUpload", ""},
+	{object.ErrNoSuchVersion, "NoSuchVersion", ""},
+	{object.ErrInvalidVersionID, "InvalidArgument", "Invalid version id specified"},
+	{object.ErrMarker, "MethodNotAllowed", ""},
+	{object.ErrLocked, "AccessDenied", "Access Denied because object protected by object lock."},
+	{object.ErrNoObjectLock, "InvalidRequest", "Bucket is missing Object Lock Configuration"},
+	{object.ErrNoLockConfig, "ObjectLockConfigurationNotFoundError", ""},
+	{object.ErrNoLock, "NoSuchObjectLockConfiguration", ""},
+	{object.ErrRetainUntil, "InvalidArgument", "The retain until date must be in the future!"},
 	{object.ErrPreconditionFailed, "PreconditionFailed", ""},
 	{object.ErrInvalidRange, "InvalidRange", ""},
 	{object.ErrInvalidPartNumber, "InvalidPart", "The object has no part of that number"},
@@ -233,6 +248,14 @@ func (r *request) fieldsOf(err error) []auth.Field {
 		return []auth.Field{{Name: "RangeRequested", Value: rng.Range}, {Name: "ActualObjectSize", Value: utoa(rng.Size)}}
 	case errors.Is(err, object.ErrNoSuchKey):
 		return []auth.Field{{Name: "Key", Value: r.key}}
+	case errors.Is(err, object.ErrNoSuchVersion):
+		fields := []auth.Field{{Name: "Key", Value: r.key}}
+		if id := r.param("versionId"); id != "" {
+			fields = append(fields, auth.Field{Name: "VersionId", Value: id})
+		}
+		return fields
+	case errors.Is(err, object.ErrMarker):
+		return []auth.Field{{Name: "Method", Value: string(r.header().Method())}, {Name: "ResourceType", Value: "DeleteMarker"}}
 	case errors.Is(err, object.ErrNoSuchUpload):
 		return []auth.Field{{Name: "UploadId", Value: r.param("uploadId")}}
 	case errors.Is(err, object.ErrKeyTooLong):
@@ -285,6 +308,7 @@ func (r *request) writeError(err error) {
 	if status == 503 {
 		r.set("Retry-After", "1")
 	}
+	r.setMarker(err, status)
 	resp.SetStatusCode(status)
 	if r.wantsJSON() && !r.ctx.IsHead() {
 		// Strings alone: it cannot fail.

@@ -70,7 +70,7 @@ func FuzzRequestParsers(f *testing.F) {
 	f.Add("b/%C3%BC", "*", "[::1]")
 	f.Fuzz(func(t *testing.T, source, text, host string) {
 		r := &request{amzFields: []auth.Field{{Name: "x-amz-copy-source", Value: source}}}
-		bucket, key, err := r.copySource()
+		bucket, key, _, err := r.copySource()
 		var e *apiError
 		if err != nil && !errors.As(err, &e) {
 			t.Fatal(err)

@@ -195,21 +195,3 @@ func (r *request) intParam(name string, otherwise, low, high int) (int, error) {
 	}
 	return int(n), nil
 }
-
-// checkVersion refuses version ids: buckets have no versions, and "null" names
-// the one that there is.
-func (r *request) checkVersion() error {
-	id, ok := r.target.Get("versionId")
-	switch {
-	case !ok || id == "null":
-		return nil
-	case id == "":
-		return invalidArgument("versionId", id, "Version id cannot be the empty string")
-	case r.header().IsDelete():
-		return notImplemented("the query parameter versionId")
-	}
-	if _, err := strconv.ParseUint(id, 10, 63); err != nil {
-		return invalidArgument("versionId", id, "Invalid version id specified")
-	}
-	return &apiError{code: "NoSuchVersion"}
-}

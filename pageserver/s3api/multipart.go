@@ -25,6 +25,9 @@ func createUpload(ctx context.Context, r *request) error {
 	if in.SSE, in.CustomerKey, err = r.sse(); err != nil {
 		return err
 	}
+	if in.Lock, err = r.askedLock(); err != nil {
+		return err
+	}
 	u, err := r.srv.objects.CreateUpload(ctx, r.bucket, r.key, &in)
 	if err != nil {
 		return err
@@ -102,7 +105,7 @@ func uploadPartCopy(ctx context.Context, r *request) error {
 		return err
 	}
 	in := object.CopyPartInput{SrcCond: r.sourceConditions(), Range: r.amz("x-amz-copy-source-range")}
-	if in.SrcBucket, in.SrcKey, err = r.copySource(); err != nil {
+	if in.SrcBucket, in.SrcKey, in.SrcVersion, err = r.copySource(); err != nil {
 		return err
 	}
 	if in.SrcAt, err = r.sourceAt(); err != nil {
@@ -116,9 +119,9 @@ func uploadPartCopy(ctx context.Context, r *request) error {
 	}
 	part, err := r.srv.objects.CopyPart(ctx, r.bucket, r.key, id, number, &in)
 	if err != nil {
-		return err
+		return copyError(err)
 	}
-	r.set("x-stemma-copy-source-lsn", part.SrcLSN.String())
+	r.setSource(part.SrcLSN, part.SrcID)
 	r.setSSE(part.SSE, in.CustomerKey, false)
 	r.setLSN(part.LSN)
 	w := newResult("CopyPartResult")
@@ -199,6 +202,7 @@ func completeUpload(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
+	r.setNewVersion(e)
 	r.setExpiration(ctx, e)
 	r.setSSE(e.SSE(), in.CustomerKey, false)
 	r.setLSN(e.LSN)

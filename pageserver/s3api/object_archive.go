@@ -10,13 +10,14 @@ import (
 // restoreObject refuses: a storage class changes nothing here, so that no object
 // is ever in an archive to be restored from.
 func restoreObject(ctx context.Context, r *request) error {
-	if err := r.checkVersion(); err != nil {
+	id, err := r.versionID()
+	if err != nil {
 		return err
 	}
 	if _, err := r.document(maxXMLBytes, false); err != nil {
 		return err
 	}
-	o, err := r.srv.objects.Head(ctx, r.bucket, r.key, &object.GetInput{})
+	o, err := r.srv.objects.Head(ctx, r.bucket, r.key, &object.GetInput{Version: id})
 	if err != nil {
 		return err
 	}

@@ -52,11 +52,11 @@ func headObject(ctx context.Context, r *request) error {
 
 // getInput reads what GET and HEAD ask for.
 func (r *request) getInput() (*object.GetInput, error) {
-	if err := r.checkVersion(); err != nil {
-		return nil, err
-	}
 	in := &object.GetInput{Range: r.peek("Range"), Cond: r.readConditions()}
 	var err error
+	if in.Version, err = r.versionID(); err != nil {
+		return nil, err
+	}
 	if in.At, err = r.at(); err != nil {
 		return nil, err
 	}
@@ -92,6 +92,8 @@ func (r *request) setObject(o *object.Object, in *object.GetInput) error {
 	if r.wantsChecksum() && (!o.Partial || in.PartNumber != 0) {
 		r.setChecksum(servedChecksum(o, in))
 	}
+	r.setVersionID(o.ID)
+	r.setLock(&o.Lock)
 	if in.PartNumber != 0 && o.PartsCount > 0 {
 		r.set("x-amz-mp-parts-count", itoa(o.PartsCount))
 	}
@@ -185,7 +187,8 @@ func (c *clientWriter) Write(p []byte) (int, error) {
 var objectAttributes = makeSet("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
 
 func getObjectAttributes(ctx context.Context, r *request) error {
-	if err := r.checkVersion(); err != nil {
+	id, err := r.versionID()
+	if err != nil {
 		return err
 	}
 	want := map[string]bool{}
@@ -212,7 +215,7 @@ func getObjectAttributes(ctx context.Context, r *request) error {
 		return err
 	}
 	o, err := r.srv.objects.Head(ctx, r.bucket, r.key, &object.GetInput{
-		At: at, Cond: r.readConditions(), WithParts: want["ObjectParts"], CustomerKey: key,
+		At: at, Version: id, Cond: r.readConditions(), WithParts: want["ObjectParts"], CustomerKey: key,
 	})
 	if err != nil {
 		return err
@@ -240,6 +243,7 @@ func getObjectAttributes(ctx context.Context, r *request) error {
 	}
 	w.close("GetObjectAttributesResponse")
 	r.set("Last-Modified", httpTime(o.Modified()))
+	r.setVersionID(o.ID)
 	r.setLSN(o.At)
 	r.sendXML(w)
 	return nil

@@ -72,6 +72,9 @@ func putObject(ctx context.Context, r *request) error {
 	if in.Checksum, err = r.expectChecksum(body); err != nil {
 		return err
 	}
+	if in.Lock, err = r.putLock(ctx, in.ContentMD5 != nil || in.Checksum.Algorithm != object.NoChecksum); err != nil {
+		return err
+	}
 	in.Body, in.Size = body, body.Size()
 	e, err := r.storeObject(ctx, &in)
 	if err != nil {
@@ -79,6 +82,7 @@ func putObject(ctx context.Context, r *request) error {
 	}
 	r.set("ETag", `"`+e.ETag.String()+`"`)
 	r.setChecksum(e.Checksum)
+	r.setNewVersion(e)
 	r.setExpiration(ctx, e)
 	r.setSSE(e.SSE(), in.CustomerKey, true)
 	r.setLSN(e.LSN)

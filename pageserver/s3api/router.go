@@ -47,7 +47,6 @@ var routes = []route{
 		params: []string{"prefix", "max-buckets", "continuation-token", "bucket-region", "IncludeForkInfo", "IncludeVisibility", "IncludeTypeInfo", "IncludeRegionsInfo"}}},
 
 	{"GET", bucketLevel, "location", "", &operation{name: "GetBucketLocation", handle: getBucketLocation, params: []string{"location"}}},
-	{"GET", bucketLevel, "versioning", "", &operation{name: "GetBucketVersioning", handle: getBucketVersioning, params: []string{"versioning"}}},
 	{"GET", bucketLevel, "uploads", "", &operation{name: "ListMultipartUploads", handle: listUploads,
 		params: []string{"uploads", "prefix", "delimiter", "key-marker", "upload-id-marker", "max-uploads", "encoding-type"}}},
 	{"GET", bucketLevel, "list-type", "", &operation{name: "ListObjectsV2", handle: listObjectsV2, reads: true, tigris: []string{"snapshot-version"},
@@ -55,7 +54,7 @@ var routes = []route{
 	{"GET", bucketLevel, "", "", &operation{name: "ListObjects", handle: listObjects, reads: true, tigris: []string{"snapshot-version"},
 		params: []string{"prefix", "delimiter", "marker", "max-keys", "encoding-type"}}},
 	{"HEAD", bucketLevel, "", "", &operation{name: "HeadBucket", handle: headBucket, reads: true, tigris: []string{"snapshot-version"}}},
-	{"PUT", bucketLevel, "", "", &operation{name: "CreateBucket", handle: createBucket, reads: true,
+	{"PUT", bucketLevel, "", "", &operation{name: "CreateBucket", handle: createBucket, reads: true, amz: []string{bucketLockHeader},
 		tigris: []string{"enable-snapshot", "fork-source-bucket", "fork-source-bucket-snapshot", "snapshot-version"}}},
 	{"DELETE", bucketLevel, "", "", &operation{name: "DeleteBucket", handle: deleteBucket, tigris: []string{"force-delete"}}},
 	{"POST", bucketLevel, "delete", "", &operation{name: "DeleteObjects", handle: deleteObjects, params: []string{"delete"}}},
@@ -64,21 +63,20 @@ var routes = []route{
 		params: []string{"uploadId", "max-parts", "part-number-marker", "encoding-type"}}},
 	{"GET", objectLevel, "attributes", "", &operation{name: "GetObjectAttributes", handle: getObjectAttributes, reads: true,
 		params: []string{"attributes", "versionId"}, tigris: []string{"snapshot-version"}}},
-	{"GET", objectLevel, "tagging", "", &operation{name: "GetObjectTagging", handle: getObjectTagging, reads: true, params: []string{"tagging", "versionId"}}},
-	{"PUT", objectLevel, "tagging", "", &operation{name: "PutObjectTagging", handle: putObjectTagging, params: []string{"tagging", "versionId"}}},
-	{"DELETE", objectLevel, "tagging", "", &operation{name: "DeleteObjectTagging", handle: deleteObjectTagging, params: []string{"tagging", "versionId"}}},
 	{"GET", objectLevel, "torrent", "", &operation{name: "GetObjectTorrent", handle: getObjectTorrent, params: []string{"torrent"}}},
 	{"GET", objectLevel, "", "", &operation{name: "GetObject", handle: getObject, reads: true, long: true, params: objectParams, tigris: []string{"snapshot-version"}}},
 	{"HEAD", objectLevel, "", "", &operation{name: "HeadObject", handle: headObject, reads: true, params: objectParams, tigris: []string{"snapshot-version"}}},
 	{"PUT", objectLevel, "partNumber", "x-amz-copy-source", &operation{name: "UploadPartCopy", handle: uploadPartCopy, long: true,
 		params: []string{"partNumber", "uploadId"}, tigris: []string{"snapshot-version"}}},
 	{"PUT", objectLevel, "partNumber", "", uploadPartOperation},
-	{"PUT", objectLevel, "", "x-amz-copy-source", &operation{name: "CopyObject", handle: copyObject, long: true, amz: []string{taggingHeader}, tigris: []string{"snapshot-version"}}},
+	{"PUT", objectLevel, "", "x-amz-copy-source", &operation{name: "CopyObject", handle: copyObject, long: true, tigris: []string{"snapshot-version"},
+		amz: append(lockHeaders, taggingHeader)}},
 	{"PUT", objectLevel, "renameObject", "", &operation{name: "RenameObject", handle: renameObject, params: []string{"renameObject"}, amz: []string{
 		"x-amz-rename-source", "x-amz-rename-source-if-match", "x-amz-rename-source-if-none-match",
 		"x-amz-rename-source-if-modified-since", "x-amz-rename-source-if-unmodified-since"}}},
 	{"PUT", objectLevel, "", "", putObjectOperation},
-	{"POST", objectLevel, "uploads", "", &operation{name: "CreateMultipartUpload", handle: createUpload, params: []string{"uploads"}, amz: []string{taggingHeader}}},
+	{"POST", objectLevel, "uploads", "", &operation{name: "CreateMultipartUpload", handle: createUpload, params: []string{"uploads"},
+		amz: append(lockHeaders, taggingHeader)}},
 	{"POST", objectLevel, "uploadId", "", &operation{name: "CompleteMultipartUpload", handle: completeUpload, params: []string{"uploadId"}}},
 	{"POST", objectLevel, "restore", "", &operation{name: "RestoreObject", handle: restoreObject, params: []string{"restore", "versionId"}}},
 	{"DELETE", objectLevel, "uploadId", "", &operation{name: "AbortMultipartUpload", handle: abortUpload, params: []string{"uploadId"}}},
@@ -86,7 +84,7 @@ var routes = []route{
 		amz: []string{"x-amz-if-match-last-modified-time", "x-amz-if-match-size"}}},
 }
 
-var putObjectOperation = &operation{name: "PutObject", handle: putObject, long: true, amz: []string{taggingHeader, "x-amz-write-offset-bytes"}}
+var putObjectOperation = &operation{name: "PutObject", handle: putObject, long: true, amz: append(lockHeaders, taggingHeader, "x-amz-write-offset-bytes")}
 
 var objectParams = []string{
 	"partNumber", "versionId", "response-content-type", "response-content-language", "response-expires",
@@ -121,7 +119,7 @@ type routeClass struct {
 }
 
 func init() { // not in the declaration: handlers lead back to the table
-	for _, rt := range slices.Concat(tigrisRoutes, configRoutes, routes) {
+	for _, rt := range slices.Concat(tigrisRoutes, configRoutes, versionRoutes, routes) {
 		c := routeClass{rt.method, rt.level}
 		routeTable[c] = append(routeTable[c], rt)
 	}
@@ -181,7 +179,7 @@ var (
 		"x-amz-object-lock-", "x-amz-rename-source",
 	}
 	refusedHeaders = makeSet(
-		"x-amz-tagging", "x-amz-write-offset-bytes", "x-amz-bucket-object-lock-enabled", "x-amz-if-match-last-modified-time",
+		"x-amz-tagging", "x-amz-write-offset-bytes", bucketLockHeader, "x-amz-if-match-last-modified-time",
 		"x-amz-if-match-size",
 	)
 	// idleTigris are X-Tigris-* headers that clients send by themselves, and that

@@ -84,26 +84,25 @@ func deleteBucketTagging(ctx context.Context, r *request) error {
 }
 
 func getObjectTagging(ctx context.Context, r *request) error {
-	if err := r.checkVersion(); err != nil {
+	id, err := r.versionID()
+	if err != nil {
 		return err
 	}
 	at, err := r.at()
 	if err != nil {
 		return err
 	}
-	o, err := r.srv.objects.Head(ctx, r.bucket, r.key, &object.GetInput{At: at, Clear: true})
+	o, err := r.srv.objects.Head(ctx, r.bucket, r.key, &object.GetInput{At: at, Version: id, Clear: true})
 	if err != nil {
 		return err
 	}
+	r.setVersionID(o.ID)
 	r.setLSN(o.At)
 	r.sendTags(o.Tags)
 	return nil
 }
 
 func putObjectTagging(ctx context.Context, r *request) error {
-	if err := r.checkVersion(); err != nil {
-		return err
-	}
 	tags, err := r.readTags()
 	if err != nil {
 		return err
@@ -112,9 +111,6 @@ func putObjectTagging(ctx context.Context, r *request) error {
 }
 
 func deleteObjectTagging(ctx context.Context, r *request) error {
-	if err := r.checkVersion(); err != nil {
-		return err
-	}
 	if err := r.setTags(ctx, nil); err != nil {
 		return err
 	}
@@ -123,12 +119,12 @@ func deleteObjectTagging(ctx context.Context, r *request) error {
 }
 
 func (r *request) setTags(ctx context.Context, tags []object.Field) error {
-	o, err := r.srv.objects.SetTags(ctx, r.bucket, r.key, 0, tags)
+	id, err := r.versionID()
 	if err != nil {
 		return err
 	}
-	r.setLSN(o.At)
-	return nil
+	o, err := r.srv.objects.SetTags(ctx, r.bucket, r.key, id, tags)
+	return r.changedVersion(o, err)
 }
 
 // taggingHeader is the header that gives an object tags when it is made.

@@ -40,9 +40,12 @@ func tigrisRename(ctx context.Context, r *request) error {
 	if v := r.peek("X-Tigris-Rename"); v != "true" {
 		return invalidArgument("X-Tigris-Rename", v, "X-Tigris-Rename must be true")
 	}
-	bucket, key, err := r.copySource()
+	bucket, key, id, err := r.copySource()
 	if err != nil {
 		return err
+	}
+	if id != 0 {
+		return invalidArgument("x-amz-copy-source", id.String(), "What is renamed is the current version")
 	}
 	if bucket != r.bucket {
 		return invalidArgument("x-amz-copy-source", bucket, "An object is renamed within its bucket")
