@@ -176,7 +176,7 @@ func (s *Store) append(ctx context.Context, name string, bk *bucket, n *node, b 
 		if !bk.leadsTo(name, n) {
 			return errMoved
 		}
-		if !b.guard.holds(n) {
+		if !s.configHolds(&b.guard, n) {
 			return ErrConfigChanged
 		}
 		if b.configures {

@@ -25,16 +25,17 @@ type ConfigGuard struct {
 // NamespaceConfig.
 func (b *Batch) Guard(g ConfigGuard) { b.guard = g }
 
-// lastConfigured is the LSN of the last commit in order that wrote configuration to
-// the timeline: its birth when there was none since the store was opened.
-func (n *node) lastConfigured() wal.LSN {
-	return max(n.birth, wal.LSN(n.configured.Load()))
+// lastConfigured is the LSN of the last commit in order that can have written
+// configuration to a timeline: its birth, or the last commit before the store was
+// opened, when there was none since.
+func (s *Store) lastConfigured(n *node) wal.LSN {
+	return max(n.birth, wal.LSN(n.configured.Load()), s.opened)
 }
 
-// holds reports whether for the next commit in order, to n, the configuration is
+// configHolds reports whether for the next commit in order, to n, the configuration is
 // the one that g speaks of. The caller is in Reserve.
-func (g *ConfigGuard) holds(n *node) bool {
-	return g.Timeline == 0 || g.Timeline == n.id && n.lastConfigured() <= g.AsOf
+func (s *Store) configHolds(g *ConfigGuard, n *node) bool {
+	return g.Timeline == 0 || g.Timeline == n.id && s.lastConfigured(n) <= g.AsOf
 }
 
 // Configured returns the timeline that a bucket leads to, and the LSN of the last
@@ -46,11 +47,11 @@ func (s *Store) Configured(name string) (layers.TimelineID, wal.LSN, error) {
 		return 0, 0, err
 	}
 	n := bk.at(visible).node
-	return n.id, n.lastConfigured(), nil
+	return n.id, s.lastConfigured(n), nil
 }
 
 // Configured is Store.Configured of the timeline that is read.
-func (v *View) Configured() (layers.TimelineID, wal.LSN) { return v.node.id, v.node.lastConfigured() }
+func (v *View) Configured() (layers.TimelineID, wal.LSN) { return v.node.id, v.store.lastConfigured(v.node) }
 
 // Configured is Store.Configured of the timeline that is read.
 func (tx *Tx) Configured() (layers.TimelineID, wal.LSN) { return tx.view.Configured() }

@@ -59,6 +59,7 @@ func Open(o Options) (_ *Store, err error) {
 	if err := r.run(); err != nil {
 		return nil, err
 	}
+	s.opened = s.log.Visible()
 	s.applyMu.Lock()
 	s.rotateIfFull() // the log may be over its limits, and no commit be let in
 	s.applyMu.Unlock()

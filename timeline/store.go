@@ -27,6 +27,7 @@ type Store struct {
 	tree    *tree
 	stripes stripes
 	fileNum atomic.Uint64 // last file number given out
+	opened  wal.LSN       // the newest commit that Open found
 
 	// version is immutable; it is swapped while holding mu.
 	version atomic.Pointer[layers.Version]

@@ -17,62 +17,6 @@ import (
 	"stemma/wal/storefs"
 )
 
-// naiveVersion is one version of a key of the model; nil Body and gone say that
-// it was deleted.
-type naiveVersion struct {
-	lsn  wal.LSN
-	gone bool
-	body []byte
-	tag  ETag
-	typ  string // Content-Type
-	user string // value of the one user metadata
-	sum  Checksum
-	// paged says that it was written in place.
-	paged bool
-}
-
-// naiveBucket is a bucket of the model: all versions of all keys, those of its
-// ancestors up to the branch included.
-type naiveBucket struct {
-	name    string
-	created wal.LSN
-	parent  *naiveBucket // of the lineage; nil: a root
-	dropped bool         // deleted for good: nobody reads it by name or below the birth of a fork
-	keys    map[string][]naiveVersion
-}
-
-// first is the lowest LSN from which on all of its history can be read: below
-// a fork's birth that is the ancestor's, as long as there is one.
-func (b *naiveBucket) first() wal.LSN {
-	for b.parent != nil && !b.parent.dropped {
-		b = b.parent
-	}
-	return b.created
-}
-
-func (b *naiveBucket) at(key string, at wal.LSN) *naiveVersion {
-	vs := b.keys[key]
-	for i := len(vs) - 1; i >= 0; i-- {
-		if vs[i].lsn <= at {
-			if vs[i].gone {
-				return nil
-			}
-			return &vs[i]
-		}
-	}
-	return nil
-}
-
-func (b *naiveBucket) listed(at wal.LSN) []string {
-	set := map[string]bool{}
-	for k := range b.keys {
-		if b.at(k, at) != nil {
-			set[k] = true
-		}
-	}
-	return sorted(set)
-}
-
 // model drives a service and a plain map with the same operations.
 type model struct {
 	*harness
@@ -120,9 +64,14 @@ func (m *model) anyBody() []byte {
 
 // wrote adds a version.
 func (m *model) wrote(b *naiveBucket, key string, v naiveVersion) {
-	b.keys[key] = append(b.keys[key], v)
-	if len(m.lsns) == 0 || m.lsns[len(m.lsns)-1] < v.lsn {
-		m.lsns = append(m.lsns, v.lsn)
+	b.add(key, v)
+	m.saw(v.lsn)
+}
+
+// saw notes a commit.
+func (m *model) saw(lsn wal.LSN) {
+	if len(m.lsns) == 0 || m.lsns[len(m.lsns)-1] < lsn {
+		m.lsns = append(m.lsns, lsn)
 	}
 }
 
@@ -170,43 +119,24 @@ func (m *model) stepPut() {
 	}
 }
 
-func (m *model) stepDelete() {
-	b := m.anyBucket()
-	if m.rng.IntN(2) == 0 {
-		key := m.anyKey()
-		res, err := m.Delete(m.ctx, b.name, DeleteKey{Key: key})
-		m.check(err)
-		if there := b.at(key, wal.MaxLSN) != nil; res.Existed != there {
-			m.t.Fatalf("delete %q existed %t, want %t", key, res.Existed, there)
-		} else if there {
-			m.wrote(b, key, naiveVersion{lsn: res.LSN, gone: true})
-		}
-		return
-	}
-	var keys []DeleteKey
-	for range 1 + m.rng.IntN(12) {
-		keys = append(keys, DeleteKey{Key: m.anyKey()})
-	}
-	results, lsn, err := m.DeleteMany(m.ctx, b.name, keys)
-	m.check(err)
-	for i, k := range keys {
-		m.check(results[i].Err)
-		if b.at(k.Key, wal.MaxLSN) != nil {
-			m.wrote(b, k.Key, naiveVersion{lsn: lsn, gone: true})
-		}
-	}
-}
-
 func (m *model) stepCopy() {
 	from, to, key := m.anyBucket(), m.anyBucket(), m.anyKey()
 	in := &CopyInput{SrcBucket: from.name, SrcKey: m.anyKey(), SrcAt: m.anyLSN(from), StorageClass: Glacier}
-	src := from.at(in.SrcKey, tip(in.SrcAt))
+	src, gone := from.at(in.SrcKey, tip(in.SrcAt)), ErrNoSuchKey
+	if m.rng.IntN(3) == 0 {
+		in.SrcVersion = m.anyID(from, in.SrcKey)
+		src, gone = from.find(in.SrcKey, in.SrcVersion, tip(in.SrcAt)), ErrNoSuchVersion
+	}
 	res, err := m.Copy(m.ctx, to.name, key, in)
 	if src == nil {
-		wantErr(m.t, err, ErrNoSuchKey)
+		wantErr(m.t, err, gone)
 		return
 	}
-	if from == to && in.SrcKey == key && in.SrcAt == 0 && errors.Is(err, ErrSelfCopy) {
+	if src.marker {
+		wantErr(m.t, err, ErrMarker)
+		return
+	}
+	if from == to && in.SrcKey == key && in.SrcAt == 0 && in.SrcVersion == 0 && errors.Is(err, ErrSelfCopy) {
 		return // it was a copy already
 	}
 	m.check(err)
@@ -233,7 +163,7 @@ func (m *model) stepPages() {
 		in.Create = &PageCreate{Headers: Headers{ContentType: "pa/ges"}, UserMeta: []Field{{"n", "p"}}}
 		v.typ, v.user = "pa/ges", "p"
 	} else {
-		v.typ, v.user = old.typ, old.user
+		v.typ, v.user, v.label = old.typ, old.user, old.label
 		v.body = old.body
 		in.IfMatch = old.tag.String()
 	}
@@ -241,7 +171,12 @@ func (m *model) stepPages() {
 	r, err := m.WritePages(m.ctx, b.name, key, in)
 	m.check(err)
 	v.lsn, v.tag, v.paged, v.body = r.LSN, r.ETag, true, inPlace(v.body, in.Ops)
-	m.wrote(b, key, v)
+	if old == nil {
+		m.wrote(b, key, v)
+		return
+	}
+	b.replace(key, v)
+	m.saw(v.lsn)
 }
 
 // stepUpload makes an object of one part, or of part of another object.
@@ -302,16 +237,8 @@ func (m *model) stepFork() {
 		parent = parent.parent
 	}
 	for i, name := range names {
-		f := &naiveBucket{name: name, created: infos[i].Created, parent: parent, keys: map[string][]naiveVersion{}}
-		for k, vs := range src.keys {
-			for _, v := range vs {
-				if v.lsn <= tip(at) {
-					f.keys[k] = append(f.keys[k], v)
-				}
-			}
-		}
-		m.buckets = append(m.buckets, f)
-		m.lsns = append(m.lsns, f.created)
+		m.buckets = append(m.buckets, src.fork(name, infos[i].Created, tip(at), parent))
+		m.lsns = append(m.lsns, infos[i].Created)
 	}
 	slices.Sort(m.lsns)
 }
@@ -344,10 +271,10 @@ func (m *model) stepRead() {
 		return
 	}
 	m.check(err)
-	if !bytes.Equal(body, want.body[off:off+n]) || o.LSN != want.lsn || o.ETag != want.tag || o.Headers.ContentType != want.typ ||
-		len(o.UserMeta) != 1 || o.UserMeta[0].Value != want.user || o.Checksum != want.sum {
-		m.t.Fatalf("%s %q at %d, %s: %d bytes of %+v, want %+v", b.name, key, in.At, in.Range, len(body), o.Entry, want.lsn)
+	if o.Length != uint64(n) || n < len(want.body) && o.Offset != uint64(off) {
+		m.t.Fatalf("%s of %d bytes: %d from %d", in.Range, len(want.body), o.Length, o.Offset)
 	}
+	m.wantVersion(b, key, in.At, o, body, want)
 }
 
 func (m *model) stepList() {
@@ -367,15 +294,16 @@ func TestModel(t *testing.T) {
 	for _, name := range []string{"root-a", "root-b"} {
 		info, err := m.CreateBucket(m.ctx, name)
 		m.check(err)
-		m.buckets = append(m.buckets, &naiveBucket{name: name, created: info.Created, keys: map[string][]naiveVersion{}})
+		m.buckets = append(m.buckets, &naiveBucket{name: name, created: info.Created, keys: map[string][]naiveState{}})
 		m.lsns = append(m.lsns, info.Created)
 	}
 	steps := []struct {
 		weight int
 		run    func()
 	}{
-		{30, m.stepPut}, {8, m.stepDelete}, {8, m.stepCopy}, {8, m.stepUpload}, {14, m.stepPages}, {3, m.stepFork},
+		{30, m.stepPut}, {24, m.stepDelete}, {8, m.stepCopy}, {8, m.stepUpload}, {14, m.stepPages}, {3, m.stepFork},
 		{1, m.stepReopen}, {2, func() { m.flush() }}, {40, m.stepRead}, {8, m.stepList},
+		{1, m.stepVersioning}, {8, m.stepRelabel}, {30, m.stepReadVersion}, {6, m.stepListVersions},
 	}
 	var deck []func()
 	for _, s := range steps {
