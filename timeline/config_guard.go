@@ -51,7 +51,9 @@ func (s *Store) Configured(name string) (layers.TimelineID, wal.LSN, error) {
 }
 
 // Configured is Store.Configured of the timeline that is read.
-func (v *View) Configured() (layers.TimelineID, wal.LSN) { return v.node.id, v.store.lastConfigured(v.node) }
+func (v *View) Configured() (layers.TimelineID, wal.LSN) {
+	return v.node.id, v.store.lastConfigured(v.node)
+}
 
 // Configured is Store.Configured of the timeline that is read.
 func (tx *Tx) Configured() (layers.TimelineID, wal.LSN) { return tx.view.Configured() }
