@@ -171,23 +171,32 @@ func (k *retainer) hidesNothing(r *layers.Record) (bool, error) {
 	if nothing, err := k.nothingIn(n.inherited(k.version.Seq), nil, r); !nothing || err != nil {
 		return false, err
 	}
-	targets, branches := n.mergeTargets()
+	targets, branches := k.mergeTargets(id)
 	if k.maxProbes > 0 && len(targets) > k.maxProbes {
 		return false, nil
 	}
 	return k.nothingIn(targets, branches, r)
 }
 
-// mergeTargets returns the ancestors that a merge of n may go to, as they are now,
-// and where n branched from each. Since then they may have replaced what n deleted:
-// what n inherits does not show it any more, and yet the two have come to differ.
-func (n *node) mergeTargets() (hops []layers.Hop, branches []wal.LSN) {
+// mergeTargets returns the ancestors that a merge of a timeline may go to, as the
+// tree was, and where the timeline branched from each. Since then they may have
+// replaced what it deleted: what it inherits does not show it any more, and yet the
+// two have come to differ. Whoever verifies a rewrite must find the same, so that
+// what is committed or dropped meanwhile does not count.
+func (k *retainer) mergeTargets(id layers.TimelineID) (hops []layers.Hop, branches []wal.LSN) {
 	branch := wal.MaxLSN
-	for p := n.parent(); p != nil; p = p.node.parent() {
-		branch = min(branch, p.lsn)
-		if p.node.written.Load() && p.node.readable(wal.MaxLSN) {
-			hops, branches = append(hops, layers.Hop{Timeline: p.node.id, UpTo: wal.MaxLSN}), append(branches, branch)
+	for l, ok := k.snap.Line(id); ok && l.ReadAncestor != 0; {
+		up, lsn := l.Ancestor, l.BranchLSN
+		next, known := k.snap.Line(up)
+		if !known {
+			up, lsn = l.ReadAncestor, l.ReadLSN
+			next, known = k.snap.Line(up)
 		}
+		branch = min(branch, lsn)
+		if known && next.Written && next.Readable {
+			hops, branches = append(hops, layers.Hop{Timeline: up, UpTo: k.snap.last}), append(branches, branch)
+		}
+		l, ok = next, known
 	}
 	return hops, branches
 }
