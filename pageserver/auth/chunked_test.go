@@ -44,7 +44,7 @@ func (w *chunkWriter) trailer(lines string) {
 }
 
 func testProof(form PayloadForm) *Proof {
-	p := &Proof{Payload: Payload{Form: form}, date: "20130524T000000Z", scope: scope{"20130524", "us-east-1"}, seed: emptySHA256}
+	p := &Proof{Payload: Payload{Form: form}, date: "20130524T000000Z", scope: scope{"20130524", "us-east-1", service}, seed: emptySHA256}
 	p.signingKey[0] = 7
 	return p
 }

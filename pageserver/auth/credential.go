@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -12,14 +13,19 @@ const (
 
 // scope is the part of a credential that a signing key is derived for.
 type scope struct {
-	date   string // YYYYMMDD
-	region string // any
+	date    string // YYYYMMDD
+	region  string // any
+	service string // one of services
 }
+
+// services may be signed for: that of objects, and those that POST / speaks to.
+var services = []string{service, "iam", "sts"}
 
 func (s scope) append(dst []byte) []byte {
 	dst = append(append(dst, s.date...), '/')
 	dst = append(append(dst, s.region...), '/')
-	return append(dst, service+"/"+terminator...)
+	dst = append(append(dst, s.service...), '/')
+	return append(dst, terminator...)
 }
 
 // signature is what a request says about how it was signed.
@@ -35,7 +41,7 @@ func parseAuthorization(h string) (signature, error) {
 	var s signature
 	name, rest, _ := strings.Cut(strings.TrimSpace(h), " ")
 	if name != algorithm {
-		if name == "AWS" || strings.HasPrefix(name, "AWS4-") {
+		if strings.HasPrefix(name, "AWS4-") {
 			return s, errOldScheme
 		}
 		return s, &Error{Code: "InvalidArgument", Message: "Unsupported Authorization Type"}
@@ -87,7 +93,7 @@ func parseCredential(c string) (key string, s scope, why string) {
 		}
 		key, parts[i] = key[:slash], key[slash+1:]
 	}
-	s = scope{date: parts[0], region: parts[1]}
+	s = scope{date: parts[0], region: parts[1], service: parts[2]}
 	switch {
 	case key == "":
 		return "", s, "a non-empty Access Key (AKID) must be provided in the credential."
@@ -95,7 +101,7 @@ func parseCredential(c string) (key string, s scope, why string) {
 		return "", s, `incorrect date format. This date in the credential must be in the format "yyyyMMdd".`
 	case s.region == "" || len(s.region) > 64:
 		return "", s, "a region must be provided in the credential."
-	case parts[2] != service:
+	case !slices.Contains(services, s.service):
 		return "", s, `incorrect service "` + clip(parts[2]) + `". This endpoint belongs to "s3".`
 	case parts[3] != terminator:
 		return "", s, `incorrect terminal "` + clip(parts[3]) + `". This endpoint uses "aws4_request".`

@@ -23,17 +23,22 @@ func (e *Error) Is(target error) bool {
 
 // Errors without data of their own.
 var (
-	errAnonymous    = &Error{Code: "AccessDenied", Message: "Access Denied"}
 	errTwoSchemes   = &Error{Code: "InvalidArgument", Message: "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified"}
 	errOldScheme    = &Error{Code: "InvalidRequest", Message: "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."}
 	errNoDate       = &Error{Code: "AccessDenied", Message: "AWS authentication requires a valid Date or x-amz-date header"}
 	errNoHash       = &Error{Code: "InvalidRequest", Message: "Missing required header for this request: x-amz-content-sha256"}
-	errToken        = &Error{Code: "InvalidToken", Message: "The provided token is malformed or otherwise invalid."}
 	errURI          = &Error{Code: "InvalidURI", Message: "Couldn't parse the specified URI."}
 	errQueryMissing = &Error{Code: "AuthorizationQueryParametersError", Message: "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters."}
-	errExpires      = &Error{Code: "AuthorizationQueryParametersError", Message: "X-Amz-Expires must be a number of seconds from 1 to 604800 (a week)"}
+	errNoExpires    = &Error{Code: "AuthorizationQueryParametersError", Message: "X-Amz-Expires should be a number"}
+	errExpires      = &Error{Code: "AccessDenied", Message: "X-Amz-Expires must be a number of seconds from 1 to 604800 (a week)"}
 	errNotYetValid  = &Error{Code: "AccessDenied", Message: "Request is not yet valid"}
 
+	// ErrAnonymous says that a request is not signed.
+	ErrAnonymous = &Error{Code: "AccessDenied", Message: "Access Denied"}
+	// ErrToken says that a session token is none of ours, or belongs to another key.
+	ErrToken = &Error{Code: "InvalidToken", Message: "The provided token is malformed or otherwise invalid."}
+	// ErrExpiredToken says that the session of a token is over.
+	ErrExpiredToken = &Error{Code: "ExpiredToken", Message: "The provided token has expired."}
 	// ErrIncompleteBody says that a body ended early or went on too long.
 	ErrIncompleteBody = &Error{Code: "IncompleteBody", Message: "You did not provide the number of bytes specified by the Content-Length HTTP header"}
 	// ErrContentHash says that a body does not have the SHA-256 that was signed.

@@ -13,12 +13,16 @@ type Key struct {
 	Secret string
 	// Root says that the key may do everything.
 	Root bool
+	// Caller is who the key belongs to; nil for root keys.
+	Caller *Caller
 }
 
 // Keys finds access keys. It is called for every request, concurrently.
 type Keys interface {
-	// Key returns the key with an id, and whether there is one.
+	// Key returns the key with an id, and whether there is one that may be used.
 	Key(id string) (Key, bool)
+	// Session returns the temporary key with an id that a session token speaks for. Error: *Error.
+	Session(id, token string) (Key, error)
 }
 
 // Static is a set of keys that does not change.
@@ -37,6 +41,17 @@ func NewStatic(keys ...Key) Static {
 func (s Static) Key(id string) (Key, bool) {
 	k, ok := s[id]
 	return k, ok
+}
+
+// Session implements Keys: there are no temporary keys.
+func (s Static) Session(string, string) (Key, error) { return Key{}, ErrToken }
+
+// CallerOf returns who k belongs to.
+func (k *Key) CallerOf() *Caller {
+	if k.Root {
+		return rootCaller
+	}
+	return k.Caller
 }
 
 // NewRootKey returns a root key from the system's randomness.

@@ -10,8 +10,8 @@ import (
 const maxSigningKeys = 1024
 
 type signingKeyID struct {
-	key   Key // with its secret, so that a changed one finds nothing
-	scope scope
+	key, secret string // with the secret, so that a changed one finds nothing
+	scope       scope
 }
 
 // signingKeys caches derived keys. Only scopes whose signature held are put
@@ -26,20 +26,20 @@ type signingKeys struct {
 // get returns the signing key of k for s, from the cache or computed.
 func (c *signingKeys) get(k *Key, s scope) [sha256.Size]byte {
 	c.mu.RLock()
-	sum, ok := c.mu.m[signingKeyID{*k, s}]
+	sum, ok := c.mu.m[signingKeyID{k.ID, k.Secret, s}]
 	c.mu.RUnlock()
 	if ok {
 		return sum
 	}
 	sum = mac([]byte("AWS4"+k.Secret), []byte(s.date))
 	sum = mac(sum[:], []byte(s.region))
-	sum = mac(sum[:], []byte(service))
+	sum = mac(sum[:], []byte(s.service))
 	return mac(sum[:], []byte(terminator))
 }
 
 // put remembers the signing key of k for s.
 func (c *signingKeys) put(k *Key, s scope, sum [sha256.Size]byte) {
-	id := signingKeyID{*k, s}
+	id := signingKeyID{k.ID, k.Secret, s}
 	c.mu.RLock()
 	_, ok := c.mu.m[id]
 	c.mu.RUnlock()

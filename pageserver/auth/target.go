@@ -10,6 +10,9 @@ type Target struct {
 	RawPath []byte // as sent, from the first slash; aliases the request
 	Path    string // decoded
 	Params  []Param
+	// Bucket is the bucket that the host names, which version 2 of the signature
+	// takes for part of the path. Empty: the path names it.
+	Bucket string
 }
 
 // Param is one decoded parameter of the query, in the order sent.

@@ -46,9 +46,17 @@ func NewVerifier(keys Keys, now func() time.Time) *Verifier {
 
 // Proof is what the signature of a request proves.
 type Proof struct {
-	Key       Key
+	Key Key
+	// Caller is who sent the request, never nil.
+	Caller    *Caller
 	Presigned bool
 	Payload   Payload
+	// Version is the algorithm of the signature: AWS4-HMAC-SHA256, AWS for version 2, empty for an anonymous request.
+	Version string
+	// Service is what was signed for: s3, iam or sts.
+	Service string
+	// At is when the request was signed.
+	At time.Time
 
 	// For the signatures of chunks.
 	date       string // YYYYMMDDTHHMMSSZ
@@ -59,22 +67,40 @@ type Proof struct {
 
 // Verify checks the signature of a request with the headers h and the target t.
 //
-// Error: *Error; AccessDenied when the request has no signature at all. h is
+// Error: *Error; ErrAnonymous when the request has no signature at all. h is
 // only read. It must still have the header names as fasthttp normalises them.
 func (v *Verifier) Verify(h *fasthttp.RequestHeader, t *Target) (*Proof, error) {
 	authorization := h.Peek(fasthttp.HeaderAuthorization)
 	presigned, old := scheme(t)
 	switch {
-	case len(authorization) > 0 && (presigned || old):
+	case len(authorization) > 0 && (presigned || old), presigned && old:
 		return nil, errTwoSchemes
+	case bytes.HasPrefix(authorization, []byte("AWS ")):
+		return v.verifyHeaderV2(h, t, string(authorization))
 	case len(authorization) > 0:
 		return v.verifyHeader(h, t, string(authorization))
 	case presigned:
 		return v.verifyQuery(h, t)
 	case old:
-		return nil, errOldScheme
+		return v.verifyQueryV2(h, t)
 	}
-	return nil, errAnonymous
+	return nil, ErrAnonymous
+}
+
+// Anonymous returns what a request without a signature proves: nothing but the hash
+// of its body, if it has one. Error: *Error.
+func Anonymous(h *fasthttp.RequestHeader) (*Proof, error) {
+	p := &Proof{Caller: nobody, Service: service, Payload: Payload{Form: Unsigned}}
+	if hash := string(h.Peek("X-Amz-Content-Sha256")); hash != "" {
+		var err error
+		if p.Payload, err = parsePayload(hash); err != nil {
+			return nil, err
+		}
+		if p.Payload.Form == SignedChunks || p.Payload.Form == SignedTrailer {
+			return nil, ErrAnonymous
+		}
+	}
+	return p, nil
 }
 
 // scheme reports whether the query presigns the request, and whether it does
@@ -100,20 +126,13 @@ func (v *Verifier) verifyHeader(h *fasthttp.RequestHeader, t *Target, authorizat
 	if err != nil {
 		return nil, err
 	}
-	p := &Proof{date: date, scope: sig.scope, seed: sig.hex}
+	p := &Proof{date: date, scope: sig.scope, seed: sig.hex, At: at}
 	if sig.scope.date != p.date[:8] {
 		return nil, malformedHeader(`Invalid credential date "` + sig.scope.date +
 			`". This date is not the same as X-Amz-Date: "` + p.date[:8] + `".`)
 	}
-	if now := v.now(); now.Sub(at).Abs() > maxSkew {
-		return nil, &Error{
-			Code: "RequestTimeTooSkewed", Message: "The difference between the request time and the current time is too large.",
-			Fields: []Field{
-				{"RequestTime", p.date},
-				{"ServerTime", now.UTC().Format(expirationFmt)},
-				{"MaxAllowedSkewMilliseconds", strconv.FormatInt(maxSkew.Milliseconds(), 10)},
-			},
-		}
+	if err := v.checkSkew(at, p.date); err != nil {
+		return nil, err
 	}
 	hash := string(h.Peek("X-Amz-Content-Sha256"))
 	if hash == "" {
@@ -123,6 +142,23 @@ func (v *Verifier) verifyHeader(h *fasthttp.RequestHeader, t *Target, authorizat
 		return nil, err
 	}
 	return p, v.check(h, t, &sig, p, hash)
+}
+
+// checkSkew refuses a request that was signed at a time too far from now; text is the
+// time as it was sent.
+func (v *Verifier) checkSkew(at time.Time, text string) error {
+	now := v.now()
+	if now.Sub(at).Abs() <= maxSkew {
+		return nil
+	}
+	return &Error{
+		Code: "RequestTimeTooSkewed", Message: "The difference between the request time and the current time is too large.",
+		Fields: []Field{
+			{"RequestTime", text},
+			{"ServerTime", now.UTC().Format(expirationFmt)},
+			{"MaxAllowedSkewMilliseconds", strconv.FormatInt(maxSkew.Milliseconds(), 10)},
+		},
+	}
 }
 
 // headerTime returns the time that a request was signed at, from x-amz-date or
@@ -211,7 +247,7 @@ func (v *Verifier) verifyQuery(h *fasthttp.RequestHeader, t *Target) (*Proof, er
 	if hash == "" {
 		hash = unsignedPayload
 	}
-	p := &Proof{Presigned: true, date: q.date, scope: sig.scope, seed: sig.hex}
+	p := &Proof{Presigned: true, date: q.date, scope: sig.scope, seed: sig.hex, At: at}
 	var err error
 	if p.Payload, err = parsePayload(hash); err != nil {
 		return nil, err
@@ -220,8 +256,11 @@ func (v *Verifier) verifyQuery(h *fasthttp.RequestHeader, t *Target) (*Proof, er
 }
 
 func (v *Verifier) checkExpiry(at time.Time, expires string) error {
-	seconds, err := strconv.ParseUint(expires, 10, 32)
-	if err != nil || seconds < 1 || seconds > maxExpires {
+	seconds, err := strconv.ParseInt(expires, 10, 64)
+	if err != nil {
+		return errNoExpires
+	}
+	if seconds < 1 || seconds > maxExpires {
 		return errExpires
 	}
 	now := v.now()
@@ -241,20 +280,14 @@ func (v *Verifier) checkExpiry(at time.Time, expires string) error {
 // check looks up the key, computes the signature and compares. It fills what p
 // lacks.
 func (v *Verifier) check(h *fasthttp.RequestHeader, t *Target, sig *signature, p *Proof, hash string) error {
-	key, ok := v.keys.Key(sig.accessKey)
-	if !ok {
-		return &Error{
-			Code: "InvalidAccessKeyId", Message: "The AWS Access Key Id you provided does not exist in our records.",
-			Fields: []Field{{"AWSAccessKeyId", sig.accessKey}},
-		}
+	key, err := v.key(h, t, sig.accessKey)
+	if err != nil {
+		return err
 	}
 	w := v.works.Get().(*work)
 	defer v.works.Put(w)
 	if err := w.checkSigned(h, sig); err != nil {
 		return err
-	}
-	if _, ok := t.Get("X-Amz-Security-Token"); ok || len(h.Peek("X-Amz-Security-Token")) > 0 {
-		return errToken
 	}
 	var claimed [sha256.Size]byte
 	if _, err := hex.Decode(claimed[:], []byte(sig.hex)); err != nil {
@@ -264,7 +297,8 @@ func (v *Verifier) check(h *fasthttp.RequestHeader, t *Target, sig *signature, p
 	w.path = AppendEscaped(w.path[:0], t.Path, true)
 	if w.signs(h, t, sig, p, hash, &signingKey, &claimed) {
 		v.cache.put(&key, p.scope, signingKey)
-		p.Key, p.signingKey = key, signingKey
+		p.proved(&key, algorithm, p.scope.service)
+		p.signingKey = signingKey
 		return nil
 	}
 	refusal := &Error{
@@ -283,10 +317,39 @@ func (v *Verifier) check(h *fasthttp.RequestHeader, t *Target, sig *signature, p
 	w.path = append(w.path[:0], t.RawPath...)
 	if w.signs(h, t, sig, p, hash, &signingKey, &claimed) {
 		v.cache.put(&key, p.scope, signingKey)
-		p.Key, p.signingKey = key, signingKey
+		p.proved(&key, algorithm, p.scope.service)
+		p.signingKey = signingKey
 		return nil
 	}
 	return refusal
+}
+
+// key finds the key that a request names; with a session token it is the token's.
+func (v *Verifier) key(h *fasthttp.RequestHeader, t *Target, id string) (Key, error) {
+	token, has := t.Get("X-Amz-Security-Token")
+	if header := h.Peek("X-Amz-Security-Token"); len(header) > 0 {
+		token, has = string(header), true
+	}
+	if has {
+		return v.keys.Session(id, token)
+	}
+	key, ok := v.keys.Key(id)
+	if !ok {
+		return Key{}, unknownKey(id)
+	}
+	return key, nil
+}
+
+func unknownKey(id string) *Error {
+	return &Error{
+		Code: "InvalidAccessKeyId", Message: "The AWS Access Key Id you provided does not exist in our records.",
+		Fields: []Field{{"AWSAccessKeyId", id}},
+	}
+}
+
+// proved fills in whose signature held.
+func (p *Proof) proved(k *Key, version, service string) {
+	p.Key, p.Caller, p.Version, p.Service = *k, k.CallerOf(), version, service
 }
 
 // signs reports whether the signature claimed is that of the request with the

@@ -150,7 +150,7 @@ func TestRefusedHeaders(t *testing.T) {
 	good := exampleRequests["get"]
 	for _, c := range []struct{ name, from, to, code string }{
 		{"none", "Authorization:", "X-Other:", "AccessDenied"},
-		{"v2", "AWS4-HMAC-SHA256 Credential=", "AWS ", "InvalidRequest"},
+		{"v2", "AWS4-HMAC-SHA256 Credential=", "AWS ", "InvalidArgument"},
 		{"sha1", "AWS4-HMAC-SHA256", "AWS4-HMAC-SHA1", "InvalidRequest"},
 		{"basic", "AWS4-HMAC-SHA256", "Basic", "InvalidArgument"},
 		{"both", "/test.txt", "/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256", "InvalidArgument"},
@@ -160,7 +160,7 @@ func TestRefusedHeaders(t *testing.T) {
 		{"upper signature", "Signature=f0", "Signature=F0", "AuthorizationHeaderMalformed"},
 		{"repeated", "Signature=", "Signature=a,Signature=", "AuthorizationHeaderMalformed"},
 		{"no equals", ",Signature=", ",x,Signature=", "AuthorizationHeaderMalformed"},
-		{"service", "/s3/", "/sts/", "AuthorizationHeaderMalformed"},
+		{"service", "/s3/", "/ec2/", "AuthorizationHeaderMalformed"},
 		{"terminator", "aws4_request", "aws4_requesx", "AuthorizationHeaderMalformed"},
 		{"scope short", "/us-east-1/s3/aws4_request", "", "AuthorizationHeaderMalformed"},
 		{"scope date form", "/20130524/", "/2013-5-24/", "AuthorizationHeaderMalformed"},
@@ -209,14 +209,14 @@ func TestRefusedHeaders(t *testing.T) {
 func TestRefusedQueries(t *testing.T) {
 	good := exampleRequests["presigned"]
 	for _, c := range []struct{ name, from, to, code string }{
-		{"old", "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature", "AWSAccessKeyId=x&Signature", "InvalidRequest"},
+		{"old", "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature", "AWSAccessKeyId=x&Signature", "AccessDenied"},
 		{"algorithm", "=AWS4-HMAC-SHA256", "=AWS4-HMAC-SHA512", "AuthorizationQueryParametersError"},
 		{"no date", "&X-Amz-Date=", "&X-Amz-Date2=", "AuthorizationQueryParametersError"},
 		{"no expires", "&X-Amz-Expires=", "&X-Amz-Expires2=", "AuthorizationQueryParametersError"},
-		{"expires 0", "Expires=86400", "Expires=0", "AuthorizationQueryParametersError"},
-		{"expires -1", "Expires=86400", "Expires=-1", "AuthorizationQueryParametersError"},
+		{"expires 0", "Expires=86400", "Expires=0", "AccessDenied"},
+		{"expires -1", "Expires=86400", "Expires=-1", "AccessDenied"},
 		{"expires word", "Expires=86400", "Expires=day", "AuthorizationQueryParametersError"},
-		{"expires long", "Expires=86400", "Expires=604801", "AuthorizationQueryParametersError"},
+		{"expires long", "Expires=86400", "Expires=604801", "AccessDenied"},
 		{"expires limit", "Expires=86400", "Expires=604800", "SignatureDoesNotMatch"},
 		{"bad date", "=20130524T000000Z", "=20130524", "AuthorizationQueryParametersError"},
 		{"other day", "=20130524T000000Z", "=20130525T000000Z", "AuthorizationQueryParametersError"},
@@ -283,14 +283,14 @@ func TestTargets(t *testing.T) {
 func TestSigningKeyCache(t *testing.T) {
 	var c signingKeys
 	k := Key{ID: "a", Secret: "one"}
-	first := c.get(&k, scope{"20130524", "r"})
-	c.put(&k, scope{"20130524", "r"}, first)
+	first := c.get(&k, scope{"20130524", "r", service})
+	c.put(&k, scope{"20130524", "r", service}, first)
 	k.Secret = "two"
-	if c.get(&k, scope{"20130524", "r"}) == first {
+	if c.get(&k, scope{"20130524", "r", service}) == first {
 		t.Fatal("the old secret's key")
 	}
 	for i := range 3 * maxSigningKeys {
-		c.put(&k, scope{"20130524", fmt.Sprint(i)}, first)
+		c.put(&k, scope{"20130524", fmt.Sprint(i), service}, first)
 	}
 	if n := len(c.mu.m); n > maxSigningKeys {
 		t.Fatalf("%d keys cached", n)
