@@ -13,7 +13,7 @@ import (
 )
 
 // maxAdminBody bounds the body of a request to the admin listener.
-const maxAdminBody = 16 << 10
+const maxAdminBody = 64 << 10
 
 // admin serves health, metrics and the administration of the store.
 type admin struct {
@@ -51,7 +51,7 @@ func (a *admin) shutdown(ctx context.Context) {
 func (a *admin) refuse(ctx *fasthttp.RequestCtx, err error) {
 	e := &AdminError{Code: "BadRequest", Message: "the request cannot be parsed"}
 	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
-		e = &AdminError{Code: "RequestTooLarge", Message: "the body is longer than 16 KiB, or 8 MiB for pages"}
+		e = &AdminError{Code: "RequestTooLarge", Message: "the body is longer than 64 KiB, or 8 MiB for pages"}
 	}
 	sendError(ctx, e)
 }

@@ -15,6 +15,7 @@ import (
 
 	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
+	"stemma/pageserver/policy"
 	"stemma/timeline"
 	"stemma/wal"
 	"stemma/wal/storefs"
@@ -169,6 +170,9 @@ func (a *admin) serveV1(ctx *fasthttp.RequestCtx) (any, error) {
 	if why := a.server.state.Load(); why != nil {
 		return nil, &AdminError{"ServiceUnavailable", *why}
 	}
+	if route.path[0] == "buckets" && object.Reserved(variable) {
+		return nil, &AdminError{"NoSuchBucket", "no such bucket"}
+	}
 	if !a.server.jobs.begin() {
 		return nil, &AdminError{"ServiceUnavailable", "shutting down"}
 	}
@@ -250,9 +254,13 @@ func (a *admin) worded(err error) *AdminError {
 	if errors.As(err, &denied) {
 		return &AdminError{denied.Code, denied.Message}
 	}
+	var malformed *policy.Error
+	if errors.As(err, &malformed) {
+		return &AdminError{"MalformedPolicy", malformed.Message}
+	}
 	for _, e := range adminErrors {
 		if errors.Is(err, e.err) {
-			return &AdminError{e.code, strings.ReplaceAll(err.Error(), "timeline: ", "")}
+			return &AdminError{e.code, strings.NewReplacer("timeline: ", "", "identity: ", "").Replace(err.Error())}
 		}
 	}
 	var readOnly *wal.ReadOnlyError
@@ -314,7 +322,7 @@ func (a *admin) collect(ctx context.Context, r *adminRequest, _ string) (any, er
 func (a *admin) usage(ctx context.Context, r *adminRequest, _ string) (any, error) {
 	bucket, one := r.target.Get("bucket")
 	if one {
-		if _, err := a.server.store.Bucket(bucket, 0); err != nil {
+		if _, err := a.server.objects.Bucket(bucket, 0); err != nil {
 			return nil, err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"stemma/pageserver/auth"
+	"stemma/pageserver/identity"
 	"stemma/pageserver/keyring"
 	"stemma/pageserver/object"
 	"stemma/pageserver/s3api"
@@ -66,6 +67,7 @@ func (o *Options) setDefaults() error {
 	if o.MasterKeys == nil {
 		return errors.New("pageserver: options need MasterKeys")
 	}
+	o.RootKey.Root = true
 	if err := o.RootKey.Validate(); err != nil {
 		return fmt.Errorf("root key: %w", err)
 	}
@@ -103,6 +105,7 @@ type Server struct {
 	admin *admin
 
 	objects *object.Service
+	keys    *lateKeys
 	uploads uploadCounters
 
 	lifecycle lifecycleCounters
@@ -139,7 +142,8 @@ func Start(o Options) (*Server, error) {
 	}
 	s.s3Addr, s.adminAddr = s3Listener.Addr(), adminListener.Addr()
 	set := metrics.NewSet()
-	verifier := auth.NewVerifier(auth.NewStatic(s.o.RootKey), s.o.Now)
+	s.keys = newLateKeys(s.o.RootKey)
+	verifier := auth.NewVerifier(s.keys, s.o.Now)
 	s.admin = newAdmin(s, adminListener, set, verifier)
 	s.run("admin", s.admin.serve)
 	if err := s.open(set, verifier); err != nil {
@@ -171,6 +175,11 @@ func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 		return fmt.Errorf("open store: %w", err)
 	}
 	s.store = store
+	users, err := identity.Open(s.jobs.ctx, identity.Options{Store: store, Ring: s.o.MasterKeys, Root: s.o.RootKey, Now: s.o.Now})
+	if err != nil {
+		return err
+	}
+	s.keys.users.Store(users)
 	oo := s.o.Object
 	oo.Keys = s.o.MasterKeys
 	s.objects = object.New(store, oo)
@@ -198,6 +207,9 @@ func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 	}
 	if s.jobs.begin() {
 		go s.deliverLogs()
+	}
+	if s.jobs.begin() {
+		go s.sweepKeys()
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ func (f *adminFlags) add(cmd *cobra.Command) {
 const maxAdminAnswer = 1 << 30
 
 // call sends a request to the admin listener, with in as its body unless it is
-// nil, and decodes the answer into out. Errors: *pageserver.AdminError.
+// nil, and decodes the answer into out unless that is nil. Errors: *pageserver.AdminError.
 func (f *adminFlags) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	u, err := parseEndpoint("admin-endpoint", f.endpoint)
 	if err != nil {
@@ -47,6 +47,9 @@ func (f *adminFlags) call(ctx context.Context, method, path string, query url.Va
 		return err
 	}
 	if status == http.StatusOK {
+		if out == nil {
+			return nil
+		}
 		if err := json.Unmarshal(answer, out); err != nil {
 			return fmt.Errorf("unreadable answer of %s: %w", f.endpoint, err)
 		}

@@ -85,6 +85,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(newServe(), newVersion(), newBucket(), newFork(), newLs(), newCat(), newGet(), newUsage(), newGC(), newBackground(),
 		newProfile(), newNBD(), newBench(), tools.Command())
+	root.AddCommand(newUser(), newKey(), newPolicy())
 	documentEnv(root)
 	return root
 }

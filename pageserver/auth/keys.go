@@ -48,8 +48,11 @@ func (s Static) Session(string, string) (Key, error) { return Key{}, ErrToken }
 
 // CallerOf returns who k belongs to.
 func (k *Key) CallerOf() *Caller {
-	if k.Root {
+	switch {
+	case k.Root:
 		return rootCaller
+	case k.Caller == nil:
+		return nobody
 	}
 	return k.Caller
 }

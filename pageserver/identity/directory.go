@@ -178,7 +178,7 @@ func (d *Directory) change(ctx context.Context, fn func(b *timeline.Batch) (appl
 func (d *Directory) commit(ctx context.Context, b *timeline.Batch) error {
 	_, err := d.o.Store.Commit(ctx, Bucket, b)
 	if errors.Is(err, timeline.ErrNoSuchBucket) {
-		if _, err = d.o.Store.CreateBucket(ctx, Bucket, b); err == nil {
+		if _, err = d.o.Store.CreateBucket(ctx, timeline.NewBucket{Name: Bucket, First: b}); err == nil {
 			_, err = d.o.Store.SetWindow(ctx, Bucket, 0) // nobody reads what secrets were
 		}
 	}
@@ -189,7 +189,7 @@ func (d *Directory) commit(ctx context.Context, b *timeline.Batch) error {
 }
 
 func putRecord(b *timeline.Batch, key string, v any) {
-	b.Put(layers.NamespaceConfig, []byte(key), encode(v), layers.AppendInlineBody(nil, nil))
+	b.Put(layers.NamespaceConfig, []byte(key), encode(v), nil)
 }
 
 func deleteRecord(b *timeline.Batch, key string) { b.Delete(layers.NamespaceConfig, []byte(key)) }

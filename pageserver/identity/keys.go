@@ -27,6 +27,34 @@ type NewKey struct {
 // see again. Errors: ErrInvalid, ErrExists, ErrNoSuchUser, ErrTooMany, and those of a
 // commit.
 func (d *Directory) CreateKey(ctx context.Context, n NewKey) (Key, string, error) {
+	key, secret, err := d.prepareKey(&n)
+	if err != nil {
+		return Key{}, "", err
+	}
+	err = d.change(ctx, func(b *timeline.Batch) (func(), error) {
+		if n.User != "" {
+			u, err := d.find(n.User)
+			if err != nil {
+				return nil, err
+			}
+			if len(u.keys) >= MaxUserKeys {
+				return nil, fmt.Errorf("user %q has %d keys: %w", u.Name, len(u.keys), ErrTooMany)
+			}
+			key.User = u.Name
+		}
+		if err := d.checkFreeKey(key.ID); err != nil {
+			return nil, err
+		}
+		return d.putKey(b, key, secret), nil
+	})
+	if err != nil {
+		return Key{}, "", err
+	}
+	return key, secret, nil
+}
+
+// prepareKey checks what is wanted of a key, and fills in what is not said. Errors: ErrInvalid.
+func (d *Directory) prepareKey(n *NewKey) (Key, string, error) {
 	k := auth.Key{ID: n.ID, Secret: n.Secret}
 	if (k.ID == "") != (k.Secret == "") {
 		return Key{}, "", invalid("an access key and its secret come together")
@@ -46,32 +74,19 @@ func (d *Directory) CreateKey(ctx context.Context, n NewKey) (Key, string, error
 	if n.User == "" && n.Scope == nil && !n.Admin {
 		return Key{}, "", invalid("a key needs a user or a scope")
 	}
-	key := Key{
-		ID: k.ID, Created: d.o.Now().UTC(), Expires: n.Expires.UTC(), Description: n.Description, Scope: slices.Clone(n.Scope),
-	}
-	if n.Expires.IsZero() {
-		key.Expires = time.Time{}
-	}
-	err := d.change(ctx, func(b *timeline.Batch) (func(), error) {
-		if n.User != "" {
-			u, err := d.find(n.User)
-			if err != nil {
-				return nil, err
-			}
-			if len(u.keys) >= MaxUserKeys {
-				return nil, fmt.Errorf("user %q has %d keys: %w", u.Name, len(u.keys), ErrTooMany)
-			}
-			key.User = u.Name
-		}
-		if d.mu.keys[k.ID] != nil || k.ID == d.o.Root.ID {
-			return nil, fmt.Errorf("access key %q: %w", k.ID, ErrExists)
-		}
-		return d.putKey(b, key, k.Secret), nil
-	})
-	if err != nil {
-		return Key{}, "", err
+	key := Key{ID: k.ID, Created: d.o.Now().UTC(), Expires: n.Expires, Description: n.Description, Scope: slices.Clone(n.Scope)}
+	if !key.Expires.IsZero() {
+		key.Expires = key.Expires.UTC()
 	}
 	return key, k.Secret, nil
+}
+
+// checkFreeKey refuses an id that is taken. The caller holds d.mu.
+func (d *Directory) checkFreeKey(id string) error {
+	if d.mu.keys[id] != nil || id == d.o.Root.ID {
+		return fmt.Errorf("access key %q: %w", id, ErrExists)
+	}
+	return nil
 }
 
 // putKey writes a key with its secret sealed.

@@ -61,7 +61,12 @@ func checkChars(what, s, more string, most int) error {
 	return nil
 }
 
-func checkName(s string) error { return checkChars("the name", s, "_+=,.@$-", maxNameBytes) }
+func checkName(s string) error {
+	if s != "" && strings.Trim(s, ".") == "" { // it is a part of paths
+		return invalid("the name must not be dots alone")
+	}
+	return checkChars("the name", s, "_+=,.@$-", maxNameBytes)
+}
 
 // checkText refuses what would not survive XML, a header or a line.
 func checkText(what, s string) error {

@@ -29,16 +29,71 @@ type NewUser struct {
 // CreateUser makes a user. Errors: ErrInvalid, ErrExists, ErrNoSuchPolicy,
 // ErrNoSuchUser of an unknown account, and those of a commit.
 func (d *Directory) CreateUser(ctx context.Context, n NewUser) (User, error) {
+	u, _, _, err := d.createUser(ctx, n, nil)
+	return u, err
+}
+
+// CreateUserWithKey makes a user and an access key of it in one commit; k.User counts
+// for nothing. Errors: those of CreateUser and CreateKey; then nothing is made.
+func (d *Directory) CreateUserWithKey(ctx context.Context, n NewUser, k NewKey) (User, Key, string, error) {
+	return d.createUser(ctx, n, &k)
+}
+
+func (d *Directory) createUser(ctx context.Context, n NewUser, k *NewKey) (_ User, key Key, secret string, err error) {
 	u := User{
 		Name: n.Name, Unique: unique("AIDA"), ID: n.ID, DisplayName: n.DisplayName, Email: n.Email, Path: n.Path,
 		Created: d.o.Now().UTC(), Owner: n.Owner, Attached: dedupe(n.Attach),
 	}
 	if n.Account != "" {
 		if n.ID != "" || n.Owner {
-			return User{}, invalid("a member of an account has its id and does not own it")
+			return User{}, key, "", invalid("a member of an account has its id and does not own it")
 		}
 		u.ID, u.Member = n.Account, true
 	}
+	u.setDefaults()
+	if err := u.check(); err != nil {
+		return User{}, key, "", err
+	}
+	if k != nil {
+		k.User = u.Name
+		if key, secret, err = d.prepareKey(k); err != nil {
+			return User{}, key, "", err
+		}
+		key.User = u.Name
+	}
+	err = d.change(ctx, func(b *timeline.Batch) (func(), error) {
+		for i, name := range u.Attached {
+			p, err := d.policy(name)
+			if err != nil {
+				return nil, err
+			}
+			u.Attached[i] = p.Name
+		}
+		u.Attached = dedupe(u.Attached)
+		if err := d.checkFree(&u); err != nil {
+			return nil, err
+		}
+		putRecord(b, "user/"+u.Name, &u)
+		setKey := func() {}
+		if k != nil {
+			if err := d.checkFreeKey(key.ID); err != nil {
+				return nil, err
+			}
+			setKey = d.putKey(b, key, secret)
+		}
+		return func() {
+			d.mustSet(&user{User: u, keys: make(map[string]*userKey)})
+			setKey()
+		}, nil
+	})
+	if err != nil {
+		return User{}, Key{}, "", fmt.Errorf("create user %q: %w", n.Name, err)
+	}
+	return u, key, secret, nil
+}
+
+// setDefaults fills in what was not said of a new user.
+func (u *User) setDefaults() {
 	if u.ID == "" {
 		u.ID = newCanonicalID()
 	}
@@ -48,27 +103,6 @@ func (d *Directory) CreateUser(ctx context.Context, n NewUser) (User, error) {
 	if u.Path == "" {
 		u.Path = "/"
 	}
-	if err := u.check(); err != nil {
-		return User{}, err
-	}
-	err := d.change(ctx, func(b *timeline.Batch) (func(), error) {
-		for i, name := range u.Attached {
-			p, err := d.policy(name)
-			if err != nil {
-				return nil, err
-			}
-			u.Attached[i] = p.Name
-		}
-		if err := d.checkFree(&u); err != nil {
-			return nil, err
-		}
-		putRecord(b, "user/"+u.Name, &u)
-		return func() { d.mustSet(&user{User: u, keys: make(map[string]*userKey)}) }, nil
-	})
-	if err != nil {
-		return User{}, fmt.Errorf("create user %q: %w", n.Name, err)
-	}
-	return u, nil
 }
 
 // mustSet is setUser of a user whose policies were checked.

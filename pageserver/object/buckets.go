@@ -87,6 +87,9 @@ func (s *Service) Fork(ctx context.Context, source string, at wal.LSN, names []s
 			return nil, err
 		}
 	}
+	if Reserved(source) {
+		return nil, fmt.Errorf("fork %q: %w", source, timeline.ErrNoSuchBucket)
+	}
 	return s.store.Fork(ctx, timeline.ForkOptions{Source: source, At: at, Forks: timeline.Named(names...)})
 }
 
@@ -113,10 +116,20 @@ func (s *Service) DeleteBucket(ctx context.Context, name string, o timeline.Dele
 // Bucket describes a bucket as of at; zero is the tip. Errors:
 // timeline.ErrNoSuchBucket.
 func (s *Service) Bucket(name string, at wal.LSN) (timeline.Info, error) {
+	if Reserved(name) {
+		return timeline.Info{}, fmt.Errorf("bucket %q: %w", name, timeline.ErrNoSuchBucket)
+	}
 	return s.store.Bucket(name, at)
 }
 
 // Buckets lists at most limit buckets by name, those with the prefix and above after.
 func (s *Service) Buckets(prefix, after string, limit int) []timeline.Info {
-	return s.store.Buckets(prefix, after, limit)
+	return s.store.Buckets(prefix, max(after, reservedEnd), limit)
 }
+
+// reservedEnd lies above all reserved names and below all others.
+const reservedEnd = "/"
+
+// Reserved reports whether a bucket of the name would be the server's own: whoever
+// comes from outside must be told that there is none.
+func Reserved(name string) bool { return strings.HasPrefix(name, ".") }

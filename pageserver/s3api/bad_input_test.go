@@ -40,7 +40,7 @@ func TestBadInput(t *testing.T) {
 		{"no date", 403, "AccessDenied", call{method: "PUT", path: "/b-1/k", body: "x", change: drop("X-Amz-Date")}},
 		{"no hash", 400, "InvalidRequest", call{method: "PUT", path: "/b-1/k", body: "x", change: drop("X-Amz-Content-Sha256")}},
 		{"malformed authorization", 400, "AuthorizationHeaderMalformed", call{method: "PUT", path: "/b-1/k", body: "x", change: replace("Authorization", "AWS4-HMAC-SHA256 Credential=x")}},
-		{"version 2", 400, "InvalidRequest", call{method: "PUT", path: "/b-1/k", body: "x", change: replace("Authorization", "AWS a:b")}},
+		{"version 2", 403, "InvalidAccessKeyId", call{method: "PUT", path: "/b-1/k", body: "x", change: replace("Authorization", "AWS a:b")}},
 		{"small body, wrong hash", 400, "XAmzContentSHA256Mismatch", call{method: "PUT", path: "/b-1/k", body: "x", hash: empty}},
 		{"large body, wrong hash", 400, "XAmzContentSHA256Mismatch", call{method: "PUT", path: "/b-1/k", body: big, hash: empty}},
 		{"part, wrong hash", 400, "XAmzContentSHA256Mismatch", call{method: "PUT", path: "/b-1/up?partNumber=1&uploadId=" + id, body: "x", hash: empty}},

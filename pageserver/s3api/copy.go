@@ -28,7 +28,7 @@ func (r *request) copySource() (bucket, key string, id object.VersionID, err err
 	switch {
 	case strings.HasPrefix(path, "arn:"):
 		return "", "", 0, notImplemented("an ARN as copy source")
-	case !ok || bucket == "" || key == "" || !utf8.ValidString(key):
+	case !ok || bucket == "" || object.Reserved(bucket) || key == "" || !utf8.ValidString(key):
 		return bad("Invalid copy source object key")
 	}
 	if versioned {

@@ -89,6 +89,10 @@ func (s *Server) begin(ctx *fasthttp.RequestCtx) *request {
 	if r.proof, r.refusal = s.o.Verifier.Verify(r.header(), &r.target); r.refusal != nil {
 		return r
 	}
+	if !r.proof.Caller.Root || r.proof.Service != "s3" {
+		r.refusal = &apiError{code: "AccessDenied"}
+		return r
+	}
 	if r.refusal = refusal; r.refusal == nil {
 		r.refusal = r.checkHeaders()
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"stemma/pageserver/auth"
+	"stemma/pageserver/object"
 )
 
 // operation is one operation of S3.
@@ -132,7 +133,7 @@ func (r *request) route() (*operation, error) {
 	switch {
 	case r.bucket == "" && r.key == "":
 		at = serviceLevel
-	case r.bucket == "":
+	case r.bucket == "" || object.Reserved(r.bucket):
 		return nil, &apiError{code: "InvalidBucketName"}
 	case r.key == "":
 		at = bucketLevel
