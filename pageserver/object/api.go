@@ -58,12 +58,15 @@ type PutInput struct {
 
 // GetInput says what Get and Head read.
 type GetInput struct {
-	At         wal.LSN   // zero: the tip
-	Version    VersionID // zero: the current one
-	Range      string    // raw Range header
-	PartNumber int       // from 1; zero: not asked for
-	Cond       Conditions
-	WithParts  bool // fill Entry.Parts
+	At      wal.LSN   // zero: the tip
+	Version VersionID // zero: the current one
+	Range   string    // raw Range header
+	// IfRange is the raw If-Range header, and IfRangeTime the date if it is one.
+	IfRange     string
+	IfRangeTime time.Time
+	PartNumber  int // from 1; zero: not asked for
+	Cond        Conditions
+	WithParts   bool // fill Entry.Parts
 	// CustomerKey must be there iff the body is encrypted under one.
 	CustomerKey *CustomerKey
 	// Clear says to Head that what is encrypted of the entry is not wanted, ETag and
@@ -267,6 +270,8 @@ type CompleteInput struct {
 	Cond  Conditions     // of the object, as for Put
 	// Checksum is what that of the object must be; zero: not given.
 	Checksum Checksum
+	// ChecksumType is COMPOSITE or FULL_OBJECT, and must be that of the upload; empty: not given.
+	ChecksumType string
 	// Size is what the parts must add up to; -1: not given.
 	Size        int64
 	CustomerKey *CustomerKey // see PutPartInput

@@ -3,6 +3,7 @@ package object
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"stemma/wal"
 )
@@ -531,6 +532,9 @@ func checkDescription(h *Headers, user, tags []Field) error {
 	}
 	if n > MaxHeaderBytes {
 		return fmt.Errorf("headers of %d bytes, at most %d: %w", n, MaxHeaderBytes, ErrMetadataTooLarge)
+	}
+	if to := h.WebsiteRedirect; to != "" && !strings.HasPrefix(to, "/") && !strings.HasPrefix(to, "http://") && !strings.HasPrefix(to, "https://") {
+		return fmt.Errorf("redirect to %q: %w", to, ErrInvalidRedirect)
 	}
 	return CheckObjectTags(tags)
 }

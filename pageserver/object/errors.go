@@ -76,6 +76,8 @@ var (
 	ErrKeyTooLong = errors.New("object: key is empty or longer than 1,024 bytes")
 	// ErrMetadataTooLarge: MetadataTooLarge.
 	ErrMetadataTooLarge = errors.New("object: metadata too large")
+	// ErrInvalidRedirect: InvalidRedirectLocation; it is neither a path nor a URL of http.
+	ErrInvalidRedirect = errors.New("object: bad website redirect location")
 	// ErrInvalidStorageClass: InvalidStorageClass.
 	ErrInvalidStorageClass = errors.New("object: no such storage class")
 	// ErrInvalidToken: InvalidArgument; a continuation token that no listing gave.

@@ -39,6 +39,9 @@ func (s *Service) read(ctx context.Context, bucket, key string, in *GetInput, bo
 	if err != nil {
 		return nil, err
 	}
+	if in.PartNumber > max(e.PartsCount, 1) {
+		return nil, fmt.Errorf("read %q: part %d of %d: %w", key, in.PartNumber, e.PartsCount, ErrInvalidPartNumber)
+	}
 	if !in.Clear {
 		if err := s.unlock(e, in.CustomerKey); err != nil {
 			return nil, fmt.Errorf("read %q: %w", key, err)
@@ -153,7 +156,7 @@ func (s *Service) selectBytes(o *Object, in *GetInput, ext []layers.Extent) erro
 	switch {
 	case in.PartNumber != 0:
 		return o.selectPart(in.PartNumber, parts)
-	case in.Range != "":
+	case in.Range != "" && in.rangeHolds(&o.Entry):
 		off, n, ok, err := parseRange(in.Range, o.Size)
 		if err != nil {
 			return err
@@ -191,6 +194,18 @@ func (s *Service) checkRead(cond *Conditions, e *Entry, body layers.Body) error 
 		}
 	}
 	return failed
+}
+
+// rangeHolds evaluates If-Range: whether a range may be served, of what the caller has
+// the rest of; else it gets all. A date must be the very second, a tag strong.
+func (in *GetInput) rangeHolds(e *Entry) bool {
+	switch {
+	case in.IfRange == "":
+		return true
+	case !in.IfRangeTime.IsZero():
+		return in.IfRangeTime.Equal(e.Modified().Truncate(time.Second))
+	}
+	return in.IfRange != "*" && matchTags(in.IfRange, e.ETag, false)
 }
 
 // selectPart serves the part with a number, under the tag of that part; an object

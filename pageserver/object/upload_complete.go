@@ -302,6 +302,9 @@ func (c *completion) checksum() Checksum {
 // number of parts of a composite one may be left out.
 func (c *completion) checkChecksum(got *Checksum) error {
 	want := &c.in.Checksum
+	if t := c.in.ChecksumType; t != "" && t != checksumType(c.upload.algorithm, c.upload.composite) {
+		return fmt.Errorf("checksum of type %q, the upload has %v: %w", t, checksumType(c.upload.algorithm, c.upload.composite), ErrChecksumType)
+	}
 	if want.Algorithm == NoChecksum {
 		return nil
 	}

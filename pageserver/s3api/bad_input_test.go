@@ -106,6 +106,7 @@ func TestBadInput(t *testing.T) {
 		{"customer key", 400, "InvalidArgument", call{method: "GET", path: "/b-1/k", headers: []string{"x-amz-server-side-encryption-customer-algorithm", "AES256"}}},
 		{"half an object lock", 400, "InvalidArgument", call{method: "PUT", path: "/b-1/k", body: "x", headers: []string{"x-amz-object-lock-mode", "GOVERNANCE"}}},
 		{"object lock of a part", 501, "NotImplemented", call{method: "PUT", path: "/b-1/k?partNumber=1&uploadId=1", body: "x", headers: []string{"x-amz-object-lock-legal-hold", "ON"}}},
+		{"redirect to nowhere", 400, "InvalidRedirectLocation", call{method: "PUT", path: "/b-1/k", body: "x", headers: []string{"x-amz-website-redirect-location", "elsewhere"}}},
 		{"delete of another size", 412, "PreconditionFailed", call{method: "DELETE", path: "/b-1/k", headers: []string{"x-amz-if-match-size", "5"}}},
 		{"delete of no size", 400, "InvalidArgument", call{method: "DELETE", path: "/b-1/k", headers: []string{"x-amz-if-match-size", "-1"}}},
 		{"delete of another time", 412, "PreconditionFailed", call{method: "DELETE", path: "/b-1/k", headers: []string{"x-amz-if-match-last-modified-time", "Thu, 01 Jan 2015 00:00:00 GMT"}}},

@@ -183,7 +183,7 @@ func completeUpload(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	in := object.CompleteInput{Cond: r.writeConditions(), Size: -1}
+	in := object.CompleteInput{Cond: r.writeConditions(), ChecksumType: r.amz("x-amz-checksum-type"), Size: -1}
 	if in.Parts, err = r.completeParts(); err != nil {
 		return err
 	}

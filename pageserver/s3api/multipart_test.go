@@ -187,6 +187,7 @@ func TestMultipartChecksums(t *testing.T) {
 	s.refused(400, "InvalidPart", call{method: "POST", path: "/b-1/k?uploadId=" + id, body: fmt.Sprintf(doc, crc32c("other"))})
 	s.refused(400, "InvalidPart", call{method: "POST", path: "/b-1/k?uploadId=" + id, body: fmt.Sprintf(doc, "AAAA")})
 	s.refused(400, "BadDigest", call{method: "POST", path: "/b-1/k?uploadId=" + id, body: completeDoc("1", tag), headers: []string{"x-amz-checksum-crc32c", "bad"}})
+	s.refused(400, "InvalidRequest", call{method: "POST", path: "/b-1/k?uploadId=" + id, body: completeDoc("1", tag), headers: []string{"x-amz-checksum-type", "FULL_OBJECT"}})
 	a = s.want(200, call{method: "POST", path: "/b-1/k?uploadId=" + id, body: completeDoc("1", tag)}) // the checksums of parts may be left out
 	if !strings.HasSuffix(element(a.body, "ChecksumCRC32C"), "-1") || element(a.body, "ChecksumType") != "COMPOSITE" {
 		t.Fatalf("%s", a.body)

@@ -67,6 +67,10 @@ func (r *request) getInput() (*object.GetInput, error) {
 		return nil, err
 	}
 	in.WithParts = in.PartNumber != 0 && r.wantsChecksum()
+	if in.Range != "" {
+		in.IfRange = r.peek("If-Range")
+		in.IfRangeTime = parseHTTPTime(in.IfRange)
+	}
 	return in, nil
 }
 

@@ -103,6 +103,12 @@ func TestRanges(t *testing.T) {
 		}
 	}
 	s.refused(416, "InvalidRange", call{method: "GET", path: "/b-1/empty", headers: []string{"Range", "bytes=0-"}})
+	now := s.want(200, call{method: "HEAD", path: "/b-1/k"}).header
+	for ifRange, status := range map[string]int{
+		now.Get("ETag"): 206, now.Get("Last-Modified"): 206, `"x"`: 200, "W/" + now.Get("ETag"): 200, "*": 200, "Thu, 01 Jan 2099 00:00:00 GMT": 200,
+	} {
+		s.want(status, call{method: "GET", path: "/b-1/k", headers: []string{"Range", "bytes=1-2", "If-Range", ifRange}})
+	}
 	s.refused(400, "InvalidRequest", call{method: "GET", path: "/b-1/k?partNumber=1", headers: []string{"Range", "bytes=0-1"}})
 	s.refused(400, "InvalidPart", call{method: "GET", path: "/b-1/k?partNumber=2"})
 	g := s.want(206, call{method: "GET", path: "/b-1/k?partNumber=1"})
