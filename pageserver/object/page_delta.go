@@ -57,13 +57,6 @@ func (ps pieces) covers(n uint64) bool {
 	return len(ps) == 1 && ps[0].off == 0 && ps[0].end() >= n
 }
 
-func (ps pieces) bytes() (n int) {
-	for i := range ps {
-		n += len(ps[i].data)
-	}
-	return n
-}
-
 // apply copies to page what of the pieces lies in it; page begins at from.
 func (ps pieces) apply(page []byte, from uint64) {
 	for i := range ps {

@@ -47,6 +47,7 @@ func TestLifecycleComesBack(t *testing.T) {
 	if put.TransitionDefaultMinimumObjectSize != "varies_by_storage_class" || got.TransitionDefaultMinimumObjectSize != "varies_by_storage_class" {
 		t.Errorf("%q, %q", put.TransitionDefaultMinimumObjectSize, got.TransitionDefaultMinimumObjectSize)
 	}
+	//lint:ignore SA1019 the form that old programs send comes back as it was
 	if len(got.Rules) != 2 || *got.Rules[0].ID != "a" || *got.Rules[0].Expiration.Days != 31 || *got.Rules[0].Prefix != "x/" || got.Rules[0].Filter != nil {
 		t.Errorf("%+v", got.Rules)
 	}
