@@ -151,7 +151,8 @@ func (k *retainer) keepRange(r *layers.Record) (bool, error) {
 // hidesNothing reports whether a tombstone, of a key or a range, can go although
 // its timeline is read above it: nothing older of the timeline is left that it
 // hides, what the timeline inherits has no value of the key, no difference must
-// show it, and nothing that it could be merged into has a value of the key.
+// show it, and nothing that it could be merged into has a value of the key. (Nobody
+// deletes ranges of what can be merged.)
 //
 // Values that are hidden in an ancestor, by its own tombstone, count: the very
 // compaction that asks may drop that one, because nobody falls through to it yet.
@@ -170,6 +171,9 @@ func (k *retainer) hidesNothing(r *layers.Record) (bool, error) {
 	}
 	if nothing, err := k.nothingIn(n.inherited(k.version.Seq), nil, r); !nothing || err != nil {
 		return false, err
+	}
+	if r.Kind == layers.KindRangeTombstone {
+		return true, nil
 	}
 	targets, branches := k.mergeTargets(id)
 	if k.maxProbes > 0 && len(targets) > k.maxProbes {
@@ -202,13 +206,13 @@ func (k *retainer) mergeTargets(id layers.TimelineID) (hops []layers.Hop, branch
 }
 
 // nothingIn reports whether no hop has a value, hidden or not, of what a tombstone
-// deletes, or, with branches, anything at all above that of the hop.
+// deletes, or, with branches and of a key, anything at all above that of the hop.
 func (k *retainer) nothingIn(hops []layers.Hop, branches []wal.LSN, r *layers.Record) (bool, error) {
 	if len(hops) == 0 {
 		return true, nil
 	}
 	if r.Kind == layers.KindRangeTombstone {
-		return k.noneInRange(hops, branches, r)
+		return k.noneInRange(hops, r)
 	}
 	found := false
 	err := k.version.Walk(hops, r.Key.Namespace(), r.Key.User(), func(in *layers.Record, hop int) bool {
@@ -225,21 +229,18 @@ func counts(in *layers.Record, branches []wal.LSN, hop int) bool {
 
 // noneInRange is nothingIn for the range of a tombstone. It gives up where there are
 // many point tombstones, unless there is no bound on probes.
-func (k *retainer) noneInRange(hops []layers.Hop, branches []wal.LSN, r *layers.Record) (bool, error) {
+func (k *retainer) noneInRange(hops []layers.Hop, r *layers.Record) (bool, error) {
 	upper := r.End.User()
 	if r.End.Namespace() != r.Key.Namespace() {
 		upper = nil
 	}
 	left := k.maxProbes
-	for i, h := range hops {
+	for _, h := range hops {
 		it := k.version.NewHistory(h.Timeline, r.Key.Namespace(), r.Key.User(), upper, 1, h.UpTo)
 		found := false
-		for _, stone := range it.RangeTombstones() {
-			found = found || counts(&stone, branches, i)
-		}
-		for ok := !found && it.First(); ok && !found; ok = it.Next() {
+		for ok := it.First(); ok && !found; ok = it.Next() {
 			left--
-			found = counts(it.Record(), branches, i) || left == 0
+			found = counts(it.Record(), nil, 0) || left == 0
 		}
 		if err := firstError(it.Err(), it.Close()); found || err != nil {
 			return false, err

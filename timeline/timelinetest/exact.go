@@ -581,7 +581,7 @@ func (n *needs) compareRanges(found *present) error {
 			return fmt.Errorf("range tombstone [%s, %s) at %d: nobody reads the timeline there", r.Key, r.End, r.LSN)
 		}
 		hides := n.differenceMayShow(l, r.LSN) || slices.ContainsFunc(n.keys, func(have pointKey) bool {
-			return have.ns == k.ns && have.ns != layers.NamespaceUploads && have.key >= k.key && have.key < end && (n.mayInherit(l, have) || n.mergeMayNeed(l, have))
+			return have.ns == k.ns && have.ns != layers.NamespaceUploads && have.key >= k.key && have.key < end && n.mayInherit(l, have)
 		})
 		if !hides {
 			return fmt.Errorf("range tombstone [%s, %s) at %d hides nothing", r.Key, r.End, r.LSN)
