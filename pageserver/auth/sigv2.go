@@ -99,8 +99,8 @@ func (v *Verifier) checkV2(h *fasthttp.RequestHeader, t *Target, p *Proof, id, c
 	if err != nil {
 		return nil, err
 	}
-	toSign := appendToSignV2(nil, h, t, date)
-	if !signsV2(key.Secret, toSign, claimed) {
+	toSign := appendToSignV2(nil, h, t, t.RawPath, date)
+	if !signsV2(key.Secret, toSign, claimed) && !signsBucketV2(h, t, key.Secret, date, claimed) {
 		return nil, &Error{
 			Code: ErrChunkSignature.Code, Message: ErrChunkSignature.Message,
 			Fields: []Field{{"AWSAccessKeyId", id}, {"StringToSign", string(toSign)}, {"SignatureProvided", claimed}},
@@ -108,6 +108,15 @@ func (v *Verifier) checkV2(h *fasthttp.RequestHeader, t *Target, p *Proof, id, c
 	}
 	p.proved(&key, algorithmV2, service)
 	return p, nil
+}
+
+// signsBucketV2 is signsV2 of a request to a bucket in the path, which clients sign with
+// a slash behind it that they do not send.
+func signsBucketV2(h *fasthttp.RequestHeader, t *Target, secret, date, claimed string) bool {
+	if t.Bucket != "" || len(t.RawPath) < 2 || bytes.LastIndexByte(t.RawPath, '/') != 0 {
+		return false
+	}
+	return signsV2(secret, appendToSignV2(nil, h, t, append(bytes.Clone(t.RawPath), '/'), date), claimed)
 }
 
 // signsV2 reports whether claimed, in base64, is the HMAC-SHA1 of what was signed.
@@ -118,8 +127,8 @@ func signsV2(secret string, toSign []byte, claimed string) bool {
 	return subtle.ConstantTimeCompare([]byte(want), []byte(claimed)) == 1
 }
 
-// appendToSignV2 appends what version 2 signs of a request.
-func appendToSignV2(dst []byte, h *fasthttp.RequestHeader, t *Target, date string) []byte {
+// appendToSignV2 appends what version 2 signs of a request whose path is path.
+func appendToSignV2(dst []byte, h *fasthttp.RequestHeader, t *Target, path []byte, date string) []byte {
 	dst = append(append(dst, h.Method()...), '\n')
 	for _, name := range []string{"Content-Md5", "Content-Type"} {
 		dst = append(append(dst, bytes.TrimSpace(h.Peek(name))...), '\n')
@@ -129,7 +138,7 @@ func appendToSignV2(dst []byte, h *fasthttp.RequestHeader, t *Target, date strin
 	if t.Bucket != "" {
 		dst = append(append(dst, '/'), t.Bucket...)
 	}
-	dst = append(dst, t.RawPath...)
+	dst = append(dst, path...)
 	return appendParamsV2(dst, t.Params)
 }
 

@@ -1,6 +1,9 @@
 package auth
 
 import (
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base64"
 	"net/http"
 	"net/url"
 	"strings"
@@ -114,5 +117,20 @@ func TestAnonymous(t *testing.T) {
 	}
 	if n := AccountNumber("ann"); len(n) != 12 || n == AccountNumber("bob") || AccountNumber(RootID) != "000000000000" {
 		t.Errorf("account %s", n)
+	}
+}
+
+// A bucket in the path, as it is sent and as botocore signs it: with a slash behind it.
+func TestBucketV2(t *testing.T) {
+	const date = "Wed, 25 Nov 2026 02:17:15 GMT"
+	now := time.Date(2026, 11, 25, 2, 17, 15, 0, time.UTC)
+	for _, signed := range []string{"/bucket", "/bucket/", "/bucket//", "/other"} {
+		mac := hmac.New(sha1.New, []byte(exampleKey.Secret))
+		mac.Write([]byte("PUT\n\n\n" + date + "\n" + signed))
+		h, target := parse(t, "PUT /bucket HTTP/1.1\nHost: h\nDate: "+date+"\nAuthorization: AWS "+exampleKey.ID+":"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+		_, err := exampleVerifier(now).Verify(h, target)
+		if good := strings.TrimSuffix(signed, "/") == "/bucket"; (err == nil) != good {
+			t.Errorf("%s: %v", signed, err)
+		}
 	}
 }

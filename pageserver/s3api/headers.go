@@ -166,13 +166,16 @@ var overrides = [...][2]string{
 	{"response-content-encoding", fasthttp.HeaderContentEncoding},
 }
 
-// override sets the headers that the query asks for. Error: InvalidArgument for
-// what no header can hold.
+// override sets the headers that the query asks for. Errors: InvalidRequest when nobody
+// has signed it, InvalidArgument for what no header can hold.
 func (r *request) override() error {
 	for _, o := range overrides {
 		v, ok := r.target.Get(o[0])
 		if !ok {
 			continue
+		}
+		if r.proof.Version == "" {
+			return &apiError{code: "InvalidRequest", message: "Request specific response headers cannot be used for anonymous GET requests."}
 		}
 		if !validHeaderValue(v) {
 			return invalidArgument(o[0], "", "No header can hold the value")

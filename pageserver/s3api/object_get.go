@@ -2,6 +2,7 @@ package s3api
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strconv"
 	"strings"
@@ -18,7 +19,7 @@ func getObject(ctx context.Context, r *request) error {
 	}
 	o, err := r.srv.objects.Get(ctx, r.bucket, r.key, in)
 	if err != nil {
-		return err
+		return r.notFound(err)
 	}
 	if err := r.setObject(o, in); err != nil {
 		o.Body.Close()
@@ -31,6 +32,15 @@ func getObject(ctx context.Context, r *request) error {
 	r.streaming = true
 	r.ctx.Response.SetBodyStream(&responseBody{r: r, body: o.Body}, int(o.Length))
 	return nil
+}
+
+// notFound says of a key that is not there, and that nobody could read, that it cannot have
+// been meant.
+func (r *request) notFound(err error) error {
+	if errors.Is(err, object.ErrNoSuchKey) && strings.ContainsFunc(r.key, func(c rune) bool { return c >= 0x80 && c < 0xa0 }) {
+		return &apiError{code: "InvalidURI"}
+	}
+	return err
 }
 
 func headObject(ctx context.Context, r *request) error {

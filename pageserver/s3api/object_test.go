@@ -204,7 +204,7 @@ func TestOddKeys(t *testing.T) {
 	s.put("/b-1", "")
 	keys := []string{
 		"a//b", "../x", "./.", "a/../b", "a b+c%2F", "Grüße/日本語", "%", "100%25", "?a=b", "#", "http://x//y", "a&b<c>\"'", "\x01\x1f\x7f",
-		"/leading", "trailing/", "//", " ", "+", strings.Repeat("k", 1024), "\ufffe", "a\nb\tc\rd", "😀",
+		"/leading", "trailing/", "//", " ", "+", strings.Repeat("k", 1024), "\ufffe", "a\nb\tc\rd", "😀", "\u008a",
 	}
 	for _, k := range keys {
 		path := "/b-1/" + escape(k)
@@ -231,6 +231,7 @@ func TestOddKeys(t *testing.T) {
 	}
 	s.refused(400, "KeyTooLongError", call{method: "PUT", path: "/b-1/" + strings.Repeat("k", 1025)})
 	s.refused(400, "InvalidURI", call{method: "PUT", path: "/b-1/%ff"})
+	s.refused(400, "InvalidURI", call{method: "GET", path: "/b-1/" + escape("\u008a")}) // nobody means that
 }
 
 // User metadata comes back byte for byte, whatever encoding the client has in mind.
