@@ -2,7 +2,6 @@ package policy
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 )
@@ -272,7 +271,7 @@ func BenchmarkEvaluate(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if p.Evaluate(r) != Allow {
-			b.Fatal(fmt.Sprint("refused"))
+			b.Fatal("refused")
 		}
 	}
 }

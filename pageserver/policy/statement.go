@@ -190,8 +190,6 @@ func (b *builder) validAction(name string, p *pattern) bool {
 	return slices.ContainsFunc(Actions, func(a string) bool { return p.matchFold(a, &Request{}) })
 }
 
-const arnPrefix = "arn:aws:s3:::"
-
 func (b *builder) parseResources(f field) error {
 	if b.kind == Trust {
 		return malformed("Has prohibited field Resource")
