@@ -70,10 +70,21 @@ func TestLifecycleWorker(t *testing.T) {
 	if got := list("fork"); got != "keep/1 tmp/1" {
 		t.Errorf("the fork has %s", got)
 	}
-	_, text := get(t, s, "/metrics")
-	for _, want := range []string{`stemma_lifecycle_actions_total{action="expired"} 1`, "stemma_lifecycle_runs_total ", "stemma_lifecycle_errors_total 0"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("metrics lack %q", want)
+	// The worker counts once it is done with a pass, which may be after the listing.
+	for deadline := time.Now().Add(time.Minute); ; {
+		_, text := get(t, s, "/metrics")
+		missing := ""
+		for _, want := range []string{`stemma_lifecycle_actions_total{action="expired"} 1`, "stemma_lifecycle_runs_total ", "stemma_lifecycle_errors_total 0"} {
+			if !strings.Contains(text, want) {
+				missing = want
+			}
 		}
+		if missing == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("metrics lack %q", missing)
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
