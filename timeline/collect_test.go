@@ -9,6 +9,7 @@ import (
 	"stemma/layers"
 	"stemma/timeline"
 	"stemma/timeline/timelinetest"
+	"stemma/wal"
 )
 
 // bench is a calm model that a test drives by itself.
@@ -69,6 +70,13 @@ func (b *bench) drop(name string, undo time.Duration) {
 func (b *bench) window(name string, w gc.Window) {
 	b.t.Helper()
 	b.must(b.Do(timelinetest.Op{Kind: timelinetest.OpWindow, Bucket: name, Window: w}))
+}
+
+// passing creates a bucket that expires so soon.
+func (b *bench) passing(name string, in time.Duration) {
+	b.t.Helper()
+	expires := b.Store().Now() + wal.LSN(in)
+	b.must(b.Do(timelinetest.Op{Kind: timelinetest.OpCreate, Bucket: name, Props: timeline.Properties{Expires: expires}}))
 }
 
 // pin pins a bucket at its tip.
@@ -396,6 +404,7 @@ func (b *bench) everyStep() {
 	}
 	b.must(b.Everything())
 	for round := range 2 {
+		b.passing(fmt.Sprintf("passing-%d", round), 5*time.Millisecond)
 		for i := range 8 {
 			b.must(b.Put("base", fmt.Sprintf("key-%02d", i), 500))
 		}

@@ -106,6 +106,7 @@ func (m *Model) stepCollect() error { return m.Collect(gc.Mode(m.rng.IntN(2))) }
 func (m *Model) Collect(mode gc.Mode) error {
 	m.note("collect, %s", mode)
 	m.collecting = true
+	m.lookAtClocks() // should it crash and somebody set the clocks back
 	before := m.store.Metrics()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
