@@ -61,10 +61,10 @@ const maxExpiriesEach = 1000
 func (s *Store) expireSome(ctx context.Context) (int, error) {
 	s.treeMu.Lock()
 	now := s.due()
-	var ops []treeOp
+	var ops, buckets []treeOp
 	s.tree.mu.RLock()
 	s.tree.mu.expiries.Scan(func(e expiry) bool {
-		if e.at > now || len(ops) == maxExpiriesEach {
+		if e.at > now || len(ops)+len(buckets) == maxExpiriesEach {
 			return false
 		}
 		b := s.tree.mu.buckets[e.bucket]
@@ -75,10 +75,11 @@ func (s *Store) expireSome(ctx context.Context) (int, error) {
 		case s.tree.heldSnapshotsLocked(e.bucket) > 0: // it ends when they are let go
 			return true
 		}
-		ops = append(ops, treeOp{tag: opDelete, bucket: b.id, timeline: b.last().id, lsn: s.undoUntil(b, 0), name: *b.name.Load()})
+		buckets = append(buckets, treeOp{tag: opDelete, bucket: b.id, timeline: b.last().id, lsn: s.undoUntil(b, 0), name: *b.name.Load()})
 		return true
 	})
 	s.tree.mu.RUnlock()
+	ops = append(ops, buckets...) // the end of a bucket can be that of its snapshots, which end once
 	if len(ops) == 0 {
 		s.treeMu.Unlock()
 		return 0, nil

@@ -109,10 +109,45 @@ func TestSnapshotsOfBuckets(t *testing.T) {
 		if got := s.Snapshots(ids[0], SnapshotCursor{}, 0); len(got) != 0 {
 			t.Errorf("snapshots of a bucket that is gone: %+v", got)
 		}
-		if n := len(s.tree.mu.snapshots) + len(s.tree.mu.snapshotsOf) + len(s.tree.mu.pinned); n != 0 {
-			t.Errorf("%d things left of snapshots", n)
-		}
+		checkNoSnapshots(t, s)
 		must(s.Close())
 		s = openAt(t, fs, clock)
+	}
+}
+
+// A bucket and snapshots of it that expire together, the bucket first: each snapshot
+// ends once.
+func TestBucketAndSnapshotsExpireTogether(t *testing.T) {
+	fs, clock, ctx := storefs.NewMem(), &handClock{}, t.Context()
+	s := openAt(t, fs, clock)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := s.CreateBucket(ctx, NewBucket{Name: "base"})
+	must(err)
+	_, err = s.Fork(ctx, ForkOptions{Source: "base", Forks: []NewBucket{{Name: "a", Properties: Properties{Expires: clock.in(time.Minute)}}}})
+	must(err)
+	var b Batch
+	b.Put(layers.NamespaceObjects, []byte("key"), []byte("one"), nil)
+	_, err = s.Commit(ctx, "a", &b)
+	must(err)
+	_, err = s.Snapshot(ctx, NewSnapshot{Buckets: []string{"a"}, SnapshotSettings: SnapshotSettings{Properties: Properties{Expires: clock.in(2 * time.Minute)}}})
+	must(err)
+	clock.pass(time.Hour)
+	must(s.expire(ctx))
+	for range 2 {
+		checkNoSnapshots(t, s)
+		must(s.Close())
+		s = openAt(t, fs, clock)
+	}
+}
+
+func checkNoSnapshots(t *testing.T, s *Store) {
+	t.Helper()
+	if n := len(s.tree.mu.snapshots) + len(s.tree.mu.snapshotsOf) + len(s.tree.mu.pinned); n != 0 {
+		t.Errorf("%d things left of snapshots", n)
 	}
 }

@@ -458,7 +458,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 		t.addSnapshotLocked(&snap, lsn, visible)
 	case opSetSnapshot, opDeleteSnapshot:
 		e := t.mu.snapshots[o.snapshot]
-		if e == nil || e.bucket != o.bucket {
+		if e == nil || e.bucket != o.bucket || e.settings.at(wal.MaxLSN) == nil {
 			return o.dangling("snapshot", uint64(o.snapshot))
 		}
 		var settings *SnapshotSettings
