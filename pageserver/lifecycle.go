@@ -58,7 +58,7 @@ func (s *Server) followAll(ctx context.Context) error {
 			if ctx.Err() != nil {
 				break
 			}
-			if written, err := s.store.Written(infos[i].Name); err != nil || !written {
+			if written, err := s.store.Written(infos[i].Name); err != nil || !written || infos[i].ReadOnly {
 				continue // or gone
 			}
 			report, err := s.objects.RunLifecycle(ctx, infos[i].Name, &o)
@@ -66,7 +66,7 @@ func (s *Server) followAll(ctx context.Context) error {
 			if report.HasRules {
 				withRules++
 			}
-			if err != nil && !errors.Is(err, timeline.ErrNoSuchBucket) && len(errs) < 10 {
+			if err != nil && !errors.Is(err, timeline.ErrNoSuchBucket) && !errors.Is(err, timeline.ErrReadOnly) && len(errs) < 10 {
 				errs = append(errs, err)
 			}
 		}

@@ -164,7 +164,7 @@ type DeleteOptions struct {
 //
 // Its snapshots go with it: at once, or when it cannot be undeleted any more.
 //
-// Errors: ErrNoSuchBucket, ErrBucketNotEmpty, ErrSnapshotHeld, and those of Commit.
+// Errors: ErrNoSuchBucket, ErrBucketNotEmpty, ErrSnapshotHeld, ErrProtected, and those of Commit.
 func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) (wal.LSN, error) {
 	if err := s.admit(ctx, nil); err != nil {
 		return 0, err
@@ -174,7 +174,8 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) 
 		deleted = bk.id
 		n.gate.Lock()
 		defer n.gate.Unlock()
-		if err := s.checkDelete(bk, n, &o); err != nil { // the gate keeps it as it is; treeMu is not held meanwhile
+		err := s.checkDelete(bk, n, &o)
+		if err != nil { // the gate keeps it as it is; treeMu is not held meanwhile
 			return 0, err
 		}
 		s.treeMu.Lock()
@@ -182,9 +183,15 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) 
 			s.treeMu.Unlock()
 			return 0, errMoved
 		}
-		if s.tree.heldSnapshots(bk.id) > 0 {
+		switch {
+		case s.tree.heldSnapshots(bk.id) > 0:
+			err = ErrSnapshotHeld
+		case bk.propertiesAt(wal.MaxLSN).Protected:
+			err = ErrProtected
+		}
+		if err != nil {
 			s.treeMu.Unlock()
-			return 0, ErrSnapshotHeld
+			return 0, err
 		}
 		op := treeOp{tag: opDelete, bucket: bk.id, timeline: n.id, lsn: s.undoUntil(bk, o.Undo), name: name}
 		return s.changeTree(ctx, []treeOp{op})

@@ -28,7 +28,7 @@ import (
 //	'r' timeline   read ancestor (0: none), read LSN; no row: the lineage
 //	'w' timeline   the timeline has records of its own; no value
 //	'b' bucket     created, deleted, source bucket (0: a root), name, count, then per binding: since, timeline
-//	'e' bucket     properties: expires (0: never), attributes; no row: none
+//	'e' bucket     properties: expires (0: never), flags (byte), attributes; no row: none
 //	'p' bucket, snapshot   timeline, LSN, created, name, held, expires (0: never), attributes
 //	'l' layer      layers.Desc
 //	's' segment    generation of a value segment that layers refer to
@@ -212,7 +212,7 @@ func (r rowBatch) setProperties(id BucketID, p *Properties) {
 		r.delete(rowKey(rowProps, uint64(id)))
 		return
 	}
-	r.set(rowKey(rowProps, uint64(id)), appendBytes(row(uint64(p.Expires)), p.Attrs))
+	r.set(rowKey(rowProps, uint64(id)), appendBytes(append(row(uint64(p.Expires)), p.flags()), p.Attrs))
 }
 
 // snapshotKey is the key of the row of a snapshot: after those of its bucket's others.
@@ -482,7 +482,11 @@ func (c *catalog) loadProperties(t *tree) error {
 	return c.each(rowProps, func(id uint64, v []byte) error {
 		what := fmt.Sprintf("properties of bucket %d", id)
 		d := rowDecoder(v)
-		p := Properties{Expires: d.lsn(), Attrs: d.bytes()}
+		p := Properties{Expires: d.lsn()}
+		if !p.setFlags(d.byte()) {
+			d.fail("unknown flags")
+		}
+		p.Attrs = d.bytes()
 		b := t.mu.buckets[BucketID(id)]
 		if d.err == nil && (b == nil || p.none() || p.check() != nil) {
 			d.fail("of no bucket, or bad")

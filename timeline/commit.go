@@ -54,7 +54,7 @@ func (tx *Tx) Info() Info { return tx.view.Info() }
 // Commit writes a batch without looking at what was there, but see Batch.Guard.
 // On return the records are durable and visible, at the LSN returned.
 //
-// Errors: ErrNoSuchBucket, ErrConfigChanged, ErrBatchTooLarge, ErrSlowDown,
+// Errors: ErrNoSuchBucket, ErrReadOnly, ErrConfigChanged, ErrBatchTooLarge, ErrSlowDown,
 // storefs.ErrDiskFull and ctx's before anything was written; *wal.ReadOnlyError,
 // after which the commit is indeterminate: whole or absent, never half.
 func (s *Store) Commit(ctx context.Context, name string, b *Batch) (wal.LSN, error) {
@@ -168,13 +168,16 @@ func (s *Store) transact(ctx context.Context, name string, bk *bucket, n *node, 
 // append encodes and logs a batch whose locks are held, and waits until it is
 // visible.
 //
-// Errors: errMoved, ErrConfigChanged, and those of the log.
+// Errors: errMoved, ErrReadOnly, ErrConfigChanged, and those of the log.
 func (s *Store) append(ctx context.Context, name string, bk *bucket, n *node, b *Batch) (wal.LSN, error) {
 	c := wal.Commit{Payload: b.encode(n.id)}
 	stamps := b.stamps()
 	c.Reserve = func(lsn wal.LSN) error {
 		if !bk.leadsTo(name, n) {
 			return errMoved
+		}
+		if bk.readOnly() {
+			return ErrReadOnly
 		}
 		if !s.configHolds(&b.guard, n) {
 			return ErrConfigChanged

@@ -39,6 +39,10 @@ var (
 	ErrSnapshotExists = errors.New("timeline: snapshot exists")
 	// ErrSnapshotHeld says that a snapshot is held, and cannot be deleted, nor its bucket.
 	ErrSnapshotHeld = errors.New("timeline: snapshot is held")
+	// ErrReadOnly says that the bucket is read-only.
+	ErrReadOnly = errors.New("timeline: bucket is read-only")
+	// ErrProtected says that the bucket is protected from deletion.
+	ErrProtected = errors.New("timeline: bucket is protected from deletion")
 	// ErrClosed says that the store is closing or closed.
 	ErrClosed = errors.New("timeline: store closed")
 	// ErrCorrupt marks log payloads and catalog rows that this package did not write.

@@ -32,7 +32,7 @@ import (
 //	tag 27       settings of a snapshot: snapshot, bucket, name, held (0 or 1), properties
 //
 // Numbers are uvarints. The LSN of an operation is that of its commit. Properties
-// are an LSN of expiry (0: never) and attributes: 0 for none, 1 for the last ones in
+// are an LSN of expiry (0: never), flags (1: read-only, 2: protected) and attributes: 0 for none, 1 for the last ones in
 // the same commit before, else their length + 1, and the bytes.
 const payloadVersion = 1
 
@@ -120,7 +120,7 @@ func appendBytes[T ~[]byte | ~string](p []byte, b T) []byte {
 // appendProperties appends properties; *last are the attributes that were appended
 // last in the same payload.
 func appendProperties(p []byte, props *Properties, last *[]byte) []byte {
-	p = binary.AppendUvarint(p, uint64(props.Expires))
+	p = append(binary.AppendUvarint(p, uint64(props.Expires)), props.flags())
 	switch a := props.Attrs; {
 	case len(a) == 0:
 		return append(p, 0)
@@ -315,6 +315,9 @@ func (d *decoder) name() string {
 
 func (d *decoder) properties() Properties {
 	p := Properties{Expires: d.lsn()}
+	if !p.setFlags(d.byte()) {
+		d.fail("unknown flags")
+	}
 	switch n := d.uvarint(); {
 	case n == 0:
 	case n == 1 && len(d.attrs) == 0, n > MaxAttrBytes+1, n > 1 && n-1 > uint64(len(d.p)):

@@ -26,7 +26,7 @@ func FuzzPayload(f *testing.F) {
 		{tag: opCreate, bucket: 1, timeline: 1, name: "main", props: Properties{Attrs: []byte("a"), Expires: 5}},
 		{tag: opFork, ancestor: 1, lsn: 77, source: 1, bucket: 2, timeline: 2, name: "dev", first: &b, props: Properties{Attrs: []byte("a")}},
 		{tag: opProperties, bucket: 2, props: Properties{Attrs: []byte("b"), Expires: wal.MaxLSN}},
-		{tag: opProperties, bucket: 1},
+		{tag: opProperties, bucket: 1, props: Properties{ReadOnly: true, Protected: true}},
 		{tag: opDelete, bucket: 2},
 		{tag: opRename, bucket: 1, name: "prod"},
 		{tag: opSnapshot, snapshot: 3, bucket: 1, timeline: 1, lsn: 5, name: "snapshot", held: true},

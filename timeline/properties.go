@@ -18,6 +18,26 @@ type Properties struct {
 	Attrs []byte
 	// Expires is the store time at which it is deleted; zero: never.
 	Expires wal.LSN
+	// ReadOnly, of buckets only, refuses every commit that would write a record.
+	ReadOnly bool
+	// Protected, of buckets only, refuses deletion; what is protected cannot expire.
+	Protected bool
+}
+
+// The flags of properties in the log and in the catalog.
+const (
+	flagReadOnly  = 1 << 0
+	flagProtected = 1 << 1
+)
+
+func (p *Properties) flags() byte {
+	return boolByte(p.ReadOnly)*flagReadOnly | boolByte(p.Protected)*flagProtected
+}
+
+// setFlags is the inverse of flags; false: there are others.
+func (p *Properties) setFlags(b byte) bool {
+	p.ReadOnly, p.Protected = b&flagReadOnly != 0, b&flagProtected != 0
+	return b == p.flags()
 }
 
 func (p *Properties) check() error {
@@ -27,22 +47,25 @@ func (p *Properties) check() error {
 	if p.Expires > wal.MaxLSN {
 		return fmt.Errorf("expiry at %d, at most %d: %w", p.Expires, wal.MaxLSN, ErrBadProperties)
 	}
+	if p.Protected && p.Expires != 0 {
+		return fmt.Errorf("what is protected from deletion cannot expire: %w", ErrBadProperties)
+	}
 	return nil
 }
 
 // clone returns a copy that aliases no buffer.
 func (p *Properties) clone() Properties {
-	c := Properties{Expires: p.Expires}
+	c := Properties{Expires: p.Expires, ReadOnly: p.ReadOnly, Protected: p.Protected}
 	if len(p.Attrs) > 0 {
 		c.Attrs = bytes.Clone(p.Attrs)
 	}
 	return c
 }
 
-func (p *Properties) none() bool { return len(p.Attrs) == 0 && p.Expires == 0 }
+func (p *Properties) none() bool { return len(p.Attrs) == 0 && p.Expires == 0 && p.flags() == 0 }
 
 func (p *Properties) equal(o *Properties) bool {
-	return p.Expires == o.Expires && bytes.Equal(p.Attrs, o.Attrs)
+	return p.Expires == o.Expires && p.flags() == o.flags() && bytes.Equal(p.Attrs, o.Attrs)
 }
 
 // propertiesAt returns those of a bucket as of a visible LSN.
@@ -57,6 +80,12 @@ func (b *bucket) propertiesAt(visible wal.LSN) Properties {
 func (b *bucket) expires() wal.LSN {
 	p := b.propertiesAt(wal.MaxLSN)
 	return p.Expires
+}
+
+// readOnly reports whether the next commit in order may write no record.
+func (b *bucket) readOnly() bool {
+	p := b.properties.Load()
+	return p != nil && p.value != nil && p.value.ReadOnly
 }
 
 // SetProperties replaces the properties of a bucket by what change makes of

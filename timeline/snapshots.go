@@ -38,6 +38,9 @@ func (s *SnapshotSettings) check() error {
 	if len(s.Name) > maxNameBytes {
 		return fmt.Errorf("snapshot name of %d bytes, at most %d: %w", len(s.Name), maxNameBytes, ErrBadName)
 	}
+	if s.flags() != 0 {
+		return fmt.Errorf("a snapshot is neither read-only nor protected: %w", ErrBadProperties)
+	}
 	return s.Properties.check()
 }
 

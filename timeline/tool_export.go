@@ -268,7 +268,7 @@ func describeNumbers(letter byte, id uint64, d *decoder) string {
 		}
 		return s.String()
 	case rowProps:
-		return fmt.Sprintf("properties bucket=%d expires=%d attrs=%x", id, num(), d.bytes())
+		return fmt.Sprintf("properties bucket=%d expires=%d flags=%d attrs=%x", id, num(), d.byte(), d.bytes())
 	}
 	d.fail("unknown row")
 	return ""
@@ -326,7 +326,7 @@ func (o *treeOp) describe() string {
 	case opFork:
 		return fmt.Sprintf("fork bucket=%d timeline=%d name=%q ancestor=%d branch=%d source=%d", o.bucket, o.timeline, o.name, o.ancestor, o.lsn, o.source)
 	case opProperties:
-		return fmt.Sprintf("properties bucket=%d expires=%d attrs=%x", o.bucket, o.props.Expires, o.props.Attrs)
+		return fmt.Sprintf("properties bucket=%d expires=%d flags=%d attrs=%x", o.bucket, o.props.Expires, o.props.flags(), o.props.Attrs)
 	case opDelete:
 		return fmt.Sprintf("delete bucket=%d timeline=%d undo=%d", o.bucket, o.timeline, o.lsn)
 	case opUndelete:

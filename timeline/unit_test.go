@@ -145,7 +145,7 @@ func TestTreeOperationsRoundTrip(t *testing.T) {
 		{tag: opDelete, bucket: 2},
 		{tag: opRename, bucket: 1, name: "prod"},
 		{tag: opProperties, bucket: 1, props: Properties{Attrs: []byte("owner"), Expires: 99}},
-		{tag: opProperties, bucket: 2, props: Properties{Attrs: []byte("owner")}},
+		{tag: opProperties, bucket: 2, props: Properties{Attrs: []byte("owner"), ReadOnly: true, Protected: true}},
 		{tag: opSnapshot, snapshot: 3, bucket: 1, timeline: 1, lsn: 5, name: "before the change", held: true},
 		{tag: opSetSnapshot, snapshot: 3, bucket: 1, name: "renamed", props: Properties{Attrs: []byte("why"), Expires: 7}},
 		{tag: opDeleteSnapshot, snapshot: 3, bucket: 1},
