@@ -254,8 +254,16 @@ func (n *needs) readAll() {
 }
 
 // readLoosely finds tombstones that are met only where others, which hide
-// nothing, are gone.
+// nothing, are gone: those of a range before a rollup copied what they had hidden.
 func (n *needs) readLoosely(l *needLine, k pointKey) {
+	l.rolled(func(from *line, upTo wal.LSN) bool {
+		for _, e := range from.own(nil, k, upTo) {
+			if e.kind == layers.KindTombstone {
+				n.met[physical{l.id, k, e.lsn}] = true
+			}
+		}
+		return true
+	})
 	through := false
 	for _, at := range append(n.readsOf(l, k), l.loose[k]...) {
 		s := l.find(k, at)
@@ -492,11 +500,14 @@ func (n *needs) same(p physical, r *layers.Record) error {
 	}
 	e := l.find(p.key, p.lsn).first()
 	if p.lsn < l.birth { // a copy
-		for _, c := range l.find(p.key, l.birth-1) {
-			if e = c; e.lsn == p.lsn {
-				break
+		l.rolled(func(from *line, upTo wal.LSN) bool {
+			for _, c := range from.own(nil, p.key, upTo) {
+				if e = c; e.lsn == p.lsn {
+					return false
+				}
 			}
-		}
+			return true
+		})
 	}
 	if e.kind != r.Kind || e.lsn != p.lsn || e.v.Meta != string(r.Meta) {
 		return fmt.Errorf("record %v, kind %d, %.40q: nobody wrote that; there is kind %d, %.40q at %d", p, r.Kind, r.Meta, e.kind, e.v.Meta, e.lsn)
