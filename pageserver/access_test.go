@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
+	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
 	"stemma/pageserver/s3api"
 	"stemma/wal/storefs"
@@ -156,7 +157,7 @@ func TestBucketLogs(t *testing.T) {
 		return strings.Contains(all, "key-of-source") && strings.Contains(all, "key-of-fork")
 	})
 	simple := regexp.MustCompile(`^logs/\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d-[0-9A-F]{16}$`)
-	parted := regexp.MustCompile(`^parts/` + s3api.OwnerAccount + `/us-east-1/source/\d{4}/\d\d/\d\d/\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d-[0-9A-F]{16}$`)
+	parted := regexp.MustCompile(`^parts/` + auth.AccountNumber(auth.RootID) + `/us-east-1/source/\d{4}/\d\d/\d\d/\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d-[0-9A-F]{16}$`)
 	for key, lines := range found {
 		if !simple.MatchString(key) && !parted.MatchString(key) {
 			t.Errorf("key %q", key)

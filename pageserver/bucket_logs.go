@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
 	"stemma/pageserver/s3api"
 	"stemma/timeline"
@@ -47,6 +48,7 @@ type bucketLogs struct {
 // logTarget is where records go, and in what names.
 type logTarget struct {
 	source, bucket, prefix string
+	owner                  string // canonical id, of source
 	partitioned            string // the day of the keys by event or delivery; empty: not partitioned
 }
 
@@ -60,7 +62,7 @@ const byDelivery = "delivery"
 
 // record takes a record to where its bucket wants it.
 func (l *bucketLogs) record(rec *s3api.AccessRecord, to *object.LoggingEnabled) {
-	t := logTarget{source: rec.Bucket, bucket: *to.TargetBucket, prefix: *to.TargetPrefix}
+	t := logTarget{source: rec.Bucket, owner: rec.Owner, bucket: *to.TargetBucket, prefix: *to.TargetPrefix}
 	if f := to.KeyFormat; f != nil && f.Partitioned != nil {
 		if t.partitioned = byDelivery; *f.Partitioned.DateSource == "EventTime" {
 			t.partitioned = rec.Time.UTC().Format("2006/01/02")
@@ -114,8 +116,12 @@ func (l *bucketLogs) deliver(ctx context.Context, least int) {
 		if !ok {
 			return
 		}
+		key := l.key(&t)
 		in := object.PutInput{Body: bytes.NewReader(p), Size: int64(len(p)), Headers: object.Headers{ContentType: "text/plain"}}
-		_, err := l.objects.Put(ctx, t.bucket, l.key(&t), &in)
+		err := s3api.MayDeliverLogs(ctx, l.objects, t.source, t.owner, t.bucket, key, l.now())
+		if err == nil {
+			_, err = l.objects.Put(ctx, t.bucket, key, &in)
+		}
 		switch {
 		case err == nil:
 			l.delivered.Add(1)
@@ -141,7 +147,7 @@ func (l *bucketLogs) key(t *logTarget) string {
 		if day == byDelivery {
 			day = now.Format("2006/01/02")
 		}
-		key += fmt.Sprintf("%s/%s/%s/%s/", s3api.OwnerAccount, l.region, t.source, day)
+		key += fmt.Sprintf("%s/%s/%s/%s/", auth.AccountNumber(t.owner), l.region, t.source, day)
 	}
 	return key + now.Format("2006-01-02-15-04-05") + "-" + strings.ToUpper(hex.EncodeToString(unique[:]))
 }

@@ -194,7 +194,7 @@ func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 	}
 	set.RegisterMetricsWriter(s.writeAccessMetrics)
 	api := s.o.S3
-	api.Access = s.access
+	api.Access, api.Accounts = s.access, users
 	api.Objects, api.Verifier, api.Logger, api.Metrics = s.objects, verifier, s.log, set
 	if s.s3, err = s3api.New(api); err != nil {
 		return err

@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"stemma/pageserver/policy":     {},
 	"stemma/pageserver/auth":       {"stemma/timeline", "stemma/pageserver/keyring", "stemma/pageserver/policy"},
 	"stemma/pageserver/identity":   {"stemma/pageserver/auth"},
-	"stemma/pageserver/object":     {"stemma/timeline", "stemma/pageserver/keyring"},
+	"stemma/pageserver/object":     {"stemma/timeline", "stemma/pageserver/keyring", "stemma/pageserver/policy"},
 	"stemma/pageserver/s3api":      {"stemma/pageserver/object", "stemma/pageserver/identity"},
 	"stemma/pageserver":            {"stemma/pageserver/s3api"},
 	"stemma/tools":                 {"stemma/timeline"},

@@ -50,6 +50,7 @@ type PutInput struct {
 	Checksum     Expect
 	Cond         Conditions
 	Lock         Lock // what is asked for; without a retention, the bucket's default
+	Access
 	// SSE is the encryption of the body; the bucket's default when it says nothing. CustomerKey
 	// goes with SSEC and with nothing else, here and below.
 	SSE         SSE
@@ -67,6 +68,9 @@ type GetInput struct {
 	PartNumber  int // from 1; zero: not asked for
 	Cond        Conditions
 	WithParts   bool // fill Entry.Parts
+	// Allow, if set, says whether the caller may read the version, before anything is
+	// said about it. Its error passes through.
+	Allow func(*Entry) error
 	// CustomerKey must be there iff the body is encrypted under one.
 	CustomerKey *CustomerKey
 	// Clear says to Head that what is encrypted of the entry is not wanted, ETag and
@@ -132,6 +136,7 @@ type ListEntry struct {
 	Algorithm    Algorithm // of its checksum
 	Composite    bool      // see Checksum.Composite
 	LSN          wal.LSN
+	Owner        string // see Access
 }
 
 // Modified returns when the version was written, by the store clock.
@@ -169,6 +174,9 @@ type CopyInput struct {
 	Tags         []Field
 	StorageClass StorageClass // of the copy; never the source's
 	Lock         Lock         // of the copy; never the source's
+	Access                    // of the copy; never the source's
+	// SrcAllow is GetInput.Allow of the source.
+	SrcAllow func(*Entry) error
 	// Algorithm other than the source's makes Copy read the body once to compute it.
 	Algorithm Algorithm
 	// SSE is the encryption of the copy. When it says nothing, and the bucket has no default, what
@@ -194,6 +202,9 @@ type UploadInput struct {
 	Tags         []Field // by key
 	StorageClass StorageClass
 	Lock         Lock // see PutInput
+	Access
+	// Initiator is the canonical id of who begins the upload; empty: the owner.
+	Initiator string
 	// Algorithm of the parts' checksums. NoChecksum: CRC64NVME where parts bring none.
 	Algorithm Algorithm
 	// ChecksumType is COMPOSITE, FULL_OBJECT or empty for the algorithm's default.
@@ -212,6 +223,8 @@ type Upload struct {
 	Algorithm    Algorithm // that was asked for at creation; NoChecksum if none
 	Composite    bool
 	SSE          SSE
+	Owner        string // see Access
+	Initiator    string // canonical id; empty: the owner
 }
 
 // Initiated returns when the upload was created, by the store clock.
@@ -236,9 +249,10 @@ type CopyPartInput struct {
 	SrcAt             wal.LSN
 	SrcVersion        VersionID // zero: the current one
 	SrcCond           Conditions
-	Range             string       // raw x-amz-copy-source-range, bytes=first-last; empty: all
-	CustomerKey       *CustomerKey // see PutPartInput
-	SrcCustomerKey    *CustomerKey // of the source, iff that is encrypted under one
+	SrcAllow          func(*Entry) error // GetInput.Allow of the source
+	Range             string             // raw x-amz-copy-source-range, bytes=first-last; empty: all
+	CustomerKey       *CustomerKey       // see PutPartInput
+	SrcCustomerKey    *CustomerKey       // of the source, iff that is encrypted under one
 }
 
 // Part is one uploaded part.

@@ -82,7 +82,7 @@ func (a *appending) check(ctx context.Context, bucket string, offset uint64) err
 	}
 	given := a.in.Headers
 	given.ContentType = ""
-	if given != (Headers{}) || len(a.in.UserMeta) > 0 || len(a.in.Tags) > 0 || a.in.StorageClass != Standard && a.in.StorageClass != old.StorageClass {
+	if given != (Headers{}) || len(a.in.UserMeta) > 0 || len(a.in.Tags) > 0 || a.in.ACL != nil || a.in.StorageClass != Standard && a.in.StorageClass != old.StorageClass {
 		return ErrAppendChanges
 	}
 	if max(old.PartsCount, 1) >= MaxPartNumber {

@@ -56,16 +56,16 @@ func checkBucketName(name string) error {
 // CreateBucket makes an empty bucket. Errors: ErrInvalidBucketName,
 // timeline.ErrBucketExists, and those of a commit.
 func (s *Service) CreateBucket(ctx context.Context, name string) (timeline.Info, error) {
-	return s.CreateBucketWith(ctx, name, nil)
+	return s.CreateBucketWith(ctx, name, nil, Attributes{})
 }
 
 // CreateBucketWith is CreateBucket of a bucket that has settings from its first commit on;
 // nil: none. Errors: also ErrSettingsTooLarge.
-func (s *Service) CreateBucketWith(ctx context.Context, name string, set *Settings) (timeline.Info, error) {
+func (s *Service) CreateBucketWith(ctx context.Context, name string, set *Settings, attrs Attributes) (timeline.Info, error) {
 	if err := checkBucketName(name); err != nil {
 		return timeline.Info{}, err
 	}
-	n := timeline.NewBucket{Name: name}
+	n := timeline.NewBucket{Name: name, Properties: timeline.Properties{Attrs: attrs.encode()}}
 	if set != nil {
 		meta, err := encodeSettings(set)
 		if err != nil {
@@ -77,11 +77,16 @@ func (s *Service) CreateBucketWith(ctx context.Context, name string, set *Settin
 	return s.store.CreateBucket(ctx, n)
 }
 
-// Fork makes one bucket per name in one commit, each a fork of source as of at;
+// Fork is ForkWith of forks that the root owns.
+func (s *Service) Fork(ctx context.Context, source string, at wal.LSN, names []string) ([]timeline.Info, error) {
+	return s.ForkWith(ctx, source, at, names, Attributes{})
+}
+
+// ForkWith makes one bucket per name in one commit, each a fork of source as of at;
 // zero is the tip. Nothing is copied. Errors: ErrInvalidBucketName,
 // timeline.ErrNoSuchBucket, ErrBucketExists, ErrFuture, *BelowHorizonError, and
 // those of a commit.
-func (s *Service) Fork(ctx context.Context, source string, at wal.LSN, names []string) ([]timeline.Info, error) {
+func (s *Service) ForkWith(ctx context.Context, source string, at wal.LSN, names []string, attrs Attributes) ([]timeline.Info, error) {
 	for _, name := range names {
 		if err := checkBucketName(name); err != nil {
 			return nil, err
@@ -90,7 +95,11 @@ func (s *Service) Fork(ctx context.Context, source string, at wal.LSN, names []s
 	if Reserved(source) {
 		return nil, fmt.Errorf("fork %q: %w", source, timeline.ErrNoSuchBucket)
 	}
-	return s.store.Fork(ctx, timeline.ForkOptions{Source: source, At: at, Forks: timeline.Named(names...)})
+	forks := timeline.Named(names...)
+	for i := range forks {
+		forks[i].Attrs = attrs.encode()
+	}
+	return s.store.Fork(ctx, timeline.ForkOptions{Source: source, At: at, Forks: forks})
 }
 
 // DeleteBucket deletes a bucket with its open uploads; forks of it live on. Unless

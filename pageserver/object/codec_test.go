@@ -38,6 +38,7 @@ func samples() map[string][]byte {
 		class: OneZoneIA, algorithm: CRC32C, composite: true, headers: Headers{ContentType: "a/b"}, userMeta: []Field{{"k", "v"}},
 		tags: []Field{{"t", "u"}},
 	}
+	access := Access{Owner: "somebody", ACL: ACL{{Kind: GranteeOwner, Permission: PermFullControl}, {Kind: GranteeUser, ID: "other", Permission: PermRead}, {Kind: GranteeAll, Permission: PermReadACP}}}
 	part := &partRecord{size: 5 << 20, md5: [16]byte{4}, checksum: Checksum{Algorithm: CRC32C, Sum: [32]byte{1, 2, 3, 4}}}
 	return map[string][]byte{
 		"object_full": full.append(nil), "object_plain": plain.append(nil), "object_tail": tail.append(nil),
@@ -45,8 +46,11 @@ func samples() map[string][]byte {
 		"upload_implicit": (&uploadRecord{algorithm: CRC64NVME, implicit: true}).append(nil),
 		"part":            part.append(nil, nil), "part_bare": (&partRecord{}).append(nil, nil),
 		"object_sse_s3": lockedEntry(SSES3).append(nil), "object_sse_kms": lockedEntry(SSEKMS).append(nil),
-		"upload_sse_c": (&uploadRecord{algorithm: CRC32, crypt: lockedCrypt(SSEC)}).append(nil),
-		"part_sealed":  (&partRecord{size: 7, locked: lockedCrypt(SSES3).locked}).append(nil, nil),
+		"upload_sse_c":     (&uploadRecord{algorithm: CRC32, crypt: lockedCrypt(SSEC)}).append(nil),
+		"object_access":    (&Entry{Size: 5, StorageClass: StandardIA, ETag: ETag{Sum: [16]byte{5}}, Access: access}).append(nil),
+		"object_empty_acl": (&Entry{Access: Access{ACL: ACL{}}}).append(nil),
+		"upload_access":    (&uploadRecord{algorithm: CRC32, access: access, initiator: "third"}).append(nil),
+		"part_sealed":      (&partRecord{size: 7, locked: lockedCrypt(SSES3).locked}).append(nil, nil),
 	}
 }
 
@@ -186,6 +190,13 @@ func TestMetaBound(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.made = wal.MaxLSN
+	e.Owner = strings.Repeat("o", maxGranteeBytes)
+	for range MaxGrants {
+		e.ACL = append(e.ACL, Grant{Kind: GranteeUser, ID: e.Owner, Permission: PermRead})
+	}
+	if err := CheckACL(e.ACL); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := decodeEntry(e.append(nil), 1); err != nil {
 		t.Errorf("%d bytes: %v", len(e.append(nil)), err)
 	}

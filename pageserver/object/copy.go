@@ -38,6 +38,11 @@ func (s *Service) openSource(ctx context.Context, bucket, key string, in *GetInp
 	if err != nil {
 		return nil, fmt.Errorf("source: %w", err)
 	}
+	if in.Allow != nil {
+		if err := in.Allow(e); err != nil {
+			return nil, err
+		}
+	}
 	id, err := s.shownID(v, e)
 	if err != nil {
 		return nil, fmt.Errorf("source: %w", err)
@@ -147,7 +152,7 @@ func (s *Service) Copy(ctx context.Context, bucket, key string, in *CopyInput) (
 		return nil, err
 	}
 	src, err := s.openSource(ctx, in.SrcBucket, in.SrcKey, &GetInput{
-		At: in.SrcAt, Version: in.SrcVersion, Cond: in.SrcCond, CustomerKey: in.SrcCustomerKey,
+		At: in.SrcAt, Version: in.SrcVersion, Cond: in.SrcCond, CustomerKey: in.SrcCustomerKey, Allow: in.SrcAllow,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("copy: %w", err)
@@ -158,7 +163,7 @@ func (s *Service) Copy(ctx context.Context, bucket, key string, in *CopyInput) (
 	}
 	e := *src.entry
 	e.uploadID, e.LSN, e.made, e.renamed, e.Versioned, e.Lock = uploadID{}, 0, 0, renameToken{}, false, in.Lock
-	e.StorageClass = in.StorageClass
+	e.StorageClass, e.Access = in.StorageClass, in.Access
 	if in.Replace {
 		e.Headers, e.UserMeta = in.Headers, in.UserMeta
 	} else {
@@ -191,6 +196,9 @@ func (in *CopyInput) check(key string) error {
 	}
 	if in.Algorithm >= numAlgorithms {
 		return ErrChecksumType
+	}
+	if err := CheckACL(in.ACL); err != nil {
+		return err
 	}
 	return checkDescription(&in.Headers, in.UserMeta, in.Tags)
 }

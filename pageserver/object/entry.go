@@ -23,6 +23,8 @@ type Entry struct {
 	Parts []PartInfo
 	// Lock keeps the version from deletion.
 	Lock Lock
+	// Access is whose the version is, and its ACL.
+	Access
 	// Versioned says that the version has an id of its own, its LSN; otherwise it is
 	// the null version.
 	Versioned bool

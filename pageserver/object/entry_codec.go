@@ -40,8 +40,8 @@ const (
 )
 
 // maxMetaBytes bounds a meta: 8 KiB of headers, 2 KiB of user metadata, 15 KiB of
-// tags, a short parts table, 6 KiB of encryption, and lengths.
-const maxMetaBytes = 36 << 10
+// tags, a short parts table, 6 KiB of encryption, 13 KiB of grants, and lengths.
+const maxMetaBytes = 52 << 10
 
 func (h *Headers) list() [numHeaders]*string {
 	return [...]*string{
@@ -53,6 +53,7 @@ func (h *Headers) list() [numHeaders]*string {
 // metaHead is the part of a meta that a listing needs.
 type metaHead struct {
 	flags     byte
+	owned     bool // there is a field with the owner
 	class     StorageClass
 	algorithm Algorithm
 	size      uint64
@@ -90,7 +91,11 @@ func (h *metaHead) append(dst []byte, tagged bool) []byte {
 	if h.made != 0 {
 		h.flags |= flagChanged
 	}
-	dst = append(dst, metaVersion, h.flags, byte(h.class), byte(h.algorithm))
+	class := byte(h.class)
+	if h.owned {
+		class |= classOwned
+	}
+	dst = append(dst, metaVersion, h.flags, class, byte(h.algorithm))
 	dst = binary.AppendUvarint(dst, h.size)
 	if !tagged {
 		return dst
@@ -122,7 +127,8 @@ func (h *metaHead) decode(p []byte, tagged bool) ([]byte, error) {
 	if p[0] != metaVersion {
 		return nil, corrupt("meta of version %d, this build knows %d", p[0], metaVersion)
 	}
-	h.flags, h.class, h.algorithm = p[1], StorageClass(p[2]), Algorithm(p[3])
+	h.flags, h.class, h.algorithm = p[1], StorageClass(p[2]&^classOwned), Algorithm(p[3])
+	h.owned = p[2]&classOwned != 0
 	if h.flags&^flagsKnown != 0 || h.class >= numStorageClasses || h.algorithm >= numAlgorithms {
 		return nil, corrupt("meta begins with % x", p[:4])
 	}
@@ -175,7 +181,7 @@ func (h *metaHead) decodeMade(p []byte) ([]byte, error) {
 
 // decodeMarker decodes the rest of a delete marker, which is nothing but its LSN.
 func (h *metaHead) decodeMarker(p []byte) ([]byte, error) {
-	if h.flags&^(flagMarker|flagVersioned|flagChanged) != 0 || h.size != 0 || h.class != 0 || h.algorithm != 0 {
+	if h.flags&^(flagMarker|flagVersioned|flagChanged) != 0 || h.size != 0 || h.class != 0 || h.owned || h.algorithm != 0 {
 		return nil, corrupt("delete marker of flags %#x, size %d", h.flags, h.size)
 	}
 	p, err := h.decodeMade(p)
@@ -187,7 +193,7 @@ func (h *metaHead) decodeMarker(p []byte) ([]byte, error) {
 
 // checkUntagged refuses what only a version can be.
 func (h *metaHead) checkUntagged() error {
-	if h.flags&(flagChanged|flagVersioned|flagMarker|flagPages) != 0 {
+	if h.flags&(flagChanged|flagVersioned|flagMarker|flagPages) != 0 || h.owned {
 		return corrupt("flags %#x of what is no version", h.flags)
 	}
 	return nil
@@ -250,7 +256,7 @@ func appendString(dst []byte, s string) []byte {
 
 // append appends the entry's meta.
 func (e *Entry) append(dst []byte) []byte {
-	h := metaHead{class: e.StorageClass, algorithm: e.Checksum.Algorithm, size: e.Size, etag: e.ETag, pages: e.pages, made: e.made}
+	h := metaHead{class: e.StorageClass, algorithm: e.Checksum.Algorithm, size: e.Size, etag: e.ETag, pages: e.pages, made: e.made, owned: e.Owner != ""}
 	if e.Checksum.Composite {
 		h.flags |= flagComposite
 	}
@@ -301,6 +307,9 @@ func (e *Entry) appendFields(dst []byte, clear, secret bool) []byte {
 	}
 	if clear && e.renamed != (renameToken{}) {
 		dst = appendField(dst, tagRenamed, e.renamed[:])
+	}
+	if clear {
+		dst = e.Access.append(dst)
 	}
 	return dst
 }
@@ -378,6 +387,9 @@ func decodeEntry(meta []byte, lsn wal.LSN) (*Entry, error) {
 	if err := e.decodeFields(p, true, e.crypt == nil); err != nil {
 		return nil, err
 	}
+	if h.owned != (e.Owner != "") {
+		return nil, corrupt("owner %q, which the head says is there: %t", e.Owner, h.owned)
+	}
 	return e, nil
 }
 
@@ -417,6 +429,9 @@ func (e *Entry) decodeFields(p []byte, clear, secret bool) error {
 			return e.crypt.decodeField(tag, v)
 		default:
 			if known, err := e.Lock.decode(tag, v); known {
+				return err
+			}
+			if known, err := e.Access.decode(tag, v); known {
 				return err
 			}
 			return decodeDescription(tag, v, &e.Headers, &e.UserMeta, &e.Tags)

@@ -39,6 +39,11 @@ func (s *Service) read(ctx context.Context, bucket, key string, in *GetInput, bo
 	if err != nil {
 		return nil, err
 	}
+	if in.Allow != nil {
+		if err := in.Allow(e); err != nil {
+			return nil, err
+		}
+	}
 	if in.PartNumber > max(e.PartsCount, 1) {
 		return nil, fmt.Errorf("read %q: part %d of %d: %w", key, in.PartNumber, e.PartsCount, ErrInvalidPartNumber)
 	}

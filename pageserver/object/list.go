@@ -92,7 +92,12 @@ func (s *Service) listPage(v *timeline.View, g *grouping, lower, upper string, r
 			continue
 		}
 		var h metaHead
-		if err := s.readHead(&h, rec.Meta); err != nil {
+		err := s.readHead(&h, rec.Meta)
+		var owner string
+		if err == nil && h.owned {
+			owner, err = ownerOf(rec.Meta)
+		}
+		if err != nil {
 			return fmt.Errorf("object %q at %d: %w", user, rec.LSN, err)
 		}
 		if res.Entries == nil {
@@ -100,7 +105,7 @@ func (s *Service) listPage(v *timeline.View, g *grouping, lower, upper string, r
 		}
 		res.Entries = append(res.Entries, ListEntry{
 			Key: string(user), Size: h.size, ETag: h.tag(rec.LSN), StorageClass: h.class,
-			Algorithm: h.algorithm, Composite: h.flags&flagComposite != 0, LSN: h.version(rec.LSN),
+			Algorithm: h.algorithm, Composite: h.flags&flagComposite != 0, LSN: h.version(rec.LSN), Owner: owner,
 		})
 		g.took(res.Entries[len(res.Entries)-1].Key)
 		ok = scan.Next()

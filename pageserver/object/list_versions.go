@@ -295,10 +295,16 @@ func (l *versionLister) take(f *found) (ok bool, err error) {
 		return false, err
 	}
 	h := &f.head
+	var owner string
+	if h.owned {
+		if owner, err = ownerOf(f.rec.Meta); err != nil {
+			return false, err
+		}
+	}
 	l.res.Entries = append(l.res.Entries, VersionEntry{
 		ListEntry: ListEntry{
 			Key: string(l.key), Size: h.size, ETag: h.tag(f.lsn), StorageClass: h.class,
-			Algorithm: h.algorithm, Composite: h.flags&flagComposite != 0, LSN: f.lsn,
+			Algorithm: h.algorithm, Composite: h.flags&flagComposite != 0, LSN: f.lsn, Owner: owner,
 		},
 		ID: f.id(), Marker: f.marker(), Latest: !l.seen,
 	})

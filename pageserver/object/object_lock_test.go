@@ -12,7 +12,7 @@ import (
 // startLocked opens a store with a bucket that has object lock.
 func startLocked(t *testing.T) *harness {
 	h := start(t)
-	if _, err := h.CreateBucketWith(h.ctx, "vault", &Settings{Versioning: Enabled, Lock: &LockConfig{}}); err != nil {
+	if _, err := h.CreateBucketWith(h.ctx, "vault", &Settings{Versioning: Enabled, Lock: &LockConfig{}}, Attributes{}); err != nil {
 		t.Fatal(err)
 	}
 	return h

@@ -29,6 +29,9 @@ func (s *Service) Put(ctx context.Context, bucket, key string, in *PutInput) (*E
 	if in.StorageClass >= numStorageClasses {
 		return nil, ErrInvalidStorageClass
 	}
+	if err := CheckACL(in.ACL); err != nil {
+		return nil, err
+	}
 	sc := getScratch()
 	defer sc.put()
 	sc.key = append(sc.key[:0], key...)
@@ -52,7 +55,7 @@ func (s *Service) Put(ctx context.Context, bucket, key string, in *PutInput) (*E
 	}
 	e := &Entry{
 		Size: r.size, ETag: ETag{Sum: crypt.tag(r.md5)}, StorageClass: in.StorageClass, Checksum: r.sum,
-		Headers: in.Headers, UserMeta: in.UserMeta, Tags: in.Tags, Lock: in.Lock, crypt: crypt,
+		Headers: in.Headers, UserMeta: in.UserMeta, Tags: in.Tags, Lock: in.Lock, Access: in.Access, crypt: crypt,
 	}
 	body := r.body
 	if r.ext != nil {

@@ -42,6 +42,7 @@ type Service struct {
 	lanes    md5Lanes
 
 	settingsCache settingsCache
+	attributes    attributesCache
 	settingsTips  settingsTips
 	masks         maskCiphers
 

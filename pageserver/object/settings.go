@@ -42,7 +42,12 @@ type Settings struct {
 	// Configurations that were set; nil ones were not.
 	CORS       *CORS       `json:"cors,omitempty"`
 	Encryption *Encryption `json:"encryption,omitempty"`
-	Lifecycle  *Lifecycle  `json:"lifecycle,omitempty"`
+	// Who may do what; see also Attributes, which have the owner.
+	Policy       *BucketPolicy      `json:"policy,omitempty"`
+	ACL          ACL                `json:"acl,omitzero"`
+	PublicAccess *PublicAccessBlock `json:"public_access,omitempty"`
+	Ownership    ObjectOwnership    `json:"ownership,omitempty"`
+	Lifecycle    *Lifecycle         `json:"lifecycle,omitempty"`
 
 	Website      *Website        `json:"website,omitempty"`
 	Logging      *Logging        `json:"logging,omitempty"`
@@ -168,6 +173,11 @@ func decodeSettings(p []byte, lsn wal.LSN) (*Settings, error) {
 	set := &Settings{}
 	if err := d.Decode(set); err != nil {
 		return nil, fmt.Errorf("settings at %d: %w: %w", lsn, err, ErrCorrupt)
+	}
+	if set.Policy != nil {
+		if err := set.Policy.compile(); err != nil {
+			return nil, fmt.Errorf("settings at %d: %w: %w", lsn, err, ErrCorrupt)
+		}
 	}
 	set.LSN = lsn
 	return set, nil

@@ -29,7 +29,10 @@ func (s *Service) CreateUpload(ctx context.Context, bucket, key string, in *Uplo
 			return nil, err
 		}
 	}
-	u := uploadRecord{lock: in.Lock, class: in.StorageClass, headers: in.Headers, userMeta: in.UserMeta, tags: in.Tags}
+	if err := CheckACL(in.ACL); err != nil {
+		return nil, err
+	}
+	u := uploadRecord{lock: in.Lock, access: in.Access, initiator: in.Initiator, class: in.StorageClass, headers: in.Headers, userMeta: in.UserMeta, tags: in.Tags}
 	var err error
 	if u.algorithm, u.composite, u.implicit, err = in.checksumTypeOf(); err != nil {
 		return nil, err

@@ -238,7 +238,7 @@ func (c *completion) checkSizes() error {
 func (c *completion) describe(ctx context.Context) error {
 	e := &Entry{
 		Size: c.size, StorageClass: c.upload.class, PartsCount: len(c.parts),
-		Headers: c.upload.headers, UserMeta: c.upload.userMeta, Tags: c.upload.tags, uploadID: c.o.id,
+		Headers: c.upload.headers, UserMeta: c.upload.userMeta, Tags: c.upload.tags, uploadID: c.o.id, Access: c.upload.access,
 	}
 	var tag tagOfParts
 	infos := make([]PartInfo, len(c.parts))

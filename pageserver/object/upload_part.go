@@ -111,7 +111,7 @@ func (s *Service) CopyPart(ctx context.Context, bucket, key, id string, number i
 		return nil, fmt.Errorf("copy part: %w", err)
 	}
 	src, err := s.openSource(ctx, in.SrcBucket, in.SrcKey, &GetInput{
-		At: in.SrcAt, Version: in.SrcVersion, Cond: in.SrcCond, CustomerKey: in.SrcCustomerKey,
+		At: in.SrcAt, Version: in.SrcVersion, Cond: in.SrcCond, CustomerKey: in.SrcCustomerKey, Allow: in.SrcAllow,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("copy part: %w", err)

@@ -84,7 +84,10 @@ type uploadRecord struct {
 	userMeta []Field
 	tags     []Field
 	lock     Lock   // that was asked for
-	crypt    *crypt // of the parts, and of the object that they become; nil: not encrypted
+	access   Access // of the object
+	// initiator is the canonical id of who began the upload, if that is not the owner.
+	initiator string
+	crypt     *crypt // of the parts, and of the object that they become; nil: not encrypted
 }
 
 func (u *uploadRecord) append(dst []byte) []byte {
@@ -96,10 +99,31 @@ func (u *uploadRecord) append(dst []byte) []byte {
 		h.flags |= flagImplicit
 	}
 	if u.crypt == nil {
-		return u.appendFields(h.append(dst, false))
+		return u.appendAccess(u.appendFields(h.append(dst, false)))
 	}
 	h.flags |= flagEncrypted
-	return u.crypt.appendTo(h.append(dst, false), func() []byte { return u.appendFields(nil) })
+	return u.appendAccess(u.crypt.appendTo(h.append(dst, false), func() []byte { return u.appendFields(nil) }))
+}
+
+// appendAccess appends the fields that are never encrypted.
+func (u *uploadRecord) appendAccess(dst []byte) []byte {
+	dst = u.access.append(dst)
+	if u.initiator != "" {
+		dst = appendString(append(dst, tagInitiator), u.initiator)
+	}
+	return dst
+}
+
+// decodeAccess is the reverse of appendAccess, of one field.
+func (u *uploadRecord) decodeAccess(tag byte, v []byte) (known bool, err error) {
+	if tag != tagInitiator {
+		return u.access.decode(tag, v)
+	}
+	if len(v) == 0 || len(v) > maxGranteeBytes {
+		return true, corrupt("initiator of %d bytes", len(v))
+	}
+	u.initiator = string(v)
+	return true, nil
 }
 
 // appendFields appends the fields that are encrypted if the upload is.
@@ -123,6 +147,9 @@ func decodeUpload(meta []byte) (*uploadRecord, error) {
 		u.crypt = &crypt{}
 	}
 	err = eachField(p, func(tag byte, v []byte) error {
+		if known, err := u.decodeAccess(tag, v); known {
+			return err
+		}
 		if u.crypt != nil {
 			return u.crypt.decodeField(tag, v)
 		}
@@ -154,6 +181,7 @@ func (u *uploadRecord) describe(key string, id uploadID, lsn wal.LSN) Upload {
 	if u.crypt != nil {
 		up.SSE = u.crypt.SSE
 	}
+	up.Owner, up.Initiator = u.access.Owner, u.initiator
 	if !u.implicit {
 		up.Algorithm, up.Composite = u.algorithm, u.composite
 	}
@@ -211,7 +239,7 @@ func (r *partRecord) decode(meta []byte) error {
 	if err != nil {
 		return err
 	}
-	if h.flags&^flagEncrypted != 0 || h.class != 0 || h.size > MaxPartBytes {
+	if h.flags&^flagEncrypted != 0 || h.class != 0 || h.owned || h.size > MaxPartBytes {
 		return corrupt("part of flags %#x, class %d, size %d", h.flags, h.class, h.size)
 	}
 	*r = partRecord{size: h.size, md5: h.etag.Sum, checksum: Checksum{Algorithm: h.algorithm}}

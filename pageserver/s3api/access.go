@@ -69,7 +69,7 @@ func (r *request) record() {
 func (r *request) accessRecord() *AccessRecord {
 	h, resp := r.header(), &r.ctx.Response
 	rec := &AccessRecord{
-		Time: r.start, Bucket: r.bucket, Key: r.key, Owner: ownerID, RemoteIP: r.ctx.RemoteIP().String(), RequestID: r.id, HostID: r.srv.hostID,
+		Time: r.start, Bucket: r.bucket, Key: r.key, Owner: r.loggedOwner(), RemoteIP: r.ctx.RemoteIP().String(), RequestID: r.id, HostID: r.srv.hostID,
 		Method: string(h.Method()), URI: r.loggedURI(), Proto: string(h.Protocol()), Status: resp.StatusCode(), ErrorCode: r.errorCode,
 		Sent: -1, Size: -1, Total: time.Since(r.start), Referer: r.peek("Referer"), UserAgent: r.peek("User-Agent"),
 		VersionID: r.param("versionId"), Host: string(h.Host()),
@@ -93,11 +93,26 @@ func (r *request) accessRecord() *AccessRecord {
 	}
 	if r.proof != nil {
 		rec.Requester, rec.AuthType = r.proof.Key.ID, "AuthHeader"
-		if r.proof.Presigned {
+		switch {
+		case r.proof.Version == "":
+			rec.AuthType = ""
+		case r.proof.Presigned:
 			rec.AuthType = "QueryString"
 		}
 	}
 	return rec
+}
+
+// loggedOwner returns the owner of the bucket; empty when there is no bucket.
+func (r *request) loggedOwner() string {
+	if r.bucket == "" {
+		return ""
+	}
+	b, err := r.resource(r.bucket)
+	if err != nil {
+		return ""
+	}
+	return b.owner
 }
 
 // loggedURI returns the request's target without what gives access.

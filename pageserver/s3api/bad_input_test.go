@@ -76,8 +76,8 @@ func TestBadInput(t *testing.T) {
 		{"key too long", 400, "KeyTooLongError", call{method: "PUT", path: "/b-1/" + strings.Repeat("x", 1025), body: "x"}},
 		{"key no UTF-8", 400, "InvalidURI", call{method: "PUT", path: "/b-1/a%ffb", body: "x"}},
 		{"storage class", 400, "InvalidStorageClass", call{method: "PUT", path: "/b-1/k", body: "x", headers: []string{"x-amz-storage-class", "WARM"}}},
-		{"public acl", 400, "AccessControlListNotSupported", call{method: "PUT", path: "/b-1/k", body: "x", headers: []string{"x-amz-acl", "public-read"}}},
-		{"grant", 400, "AccessControlListNotSupported", call{method: "PUT", path: "/b-1/k", body: "x", headers: []string{"x-amz-grant-read", "id=1"}}},
+		{"canned acl", 400, "InvalidArgument", call{method: "PUT", path: "/b-1/k", body: "x", headers: []string{"x-amz-acl", "public-wread"}}},
+		{"grant", 400, "InvalidArgument", call{method: "PUT", path: "/b-1/k", body: "x", headers: []string{"x-amz-grant-read", "id=1"}}},
 		{"other owner", 403, "AccessDenied", call{method: "PUT", path: "/b-1/k", body: "x", headers: []string{"x-amz-expected-bucket-owner", "123456789012"}}},
 		{"no bucket", 404, "NoSuchBucket", call{method: "PUT", path: "/absent/k", body: "x"}},
 		{"no bucket, large body", 404, "NoSuchBucket", call{method: "PUT", path: "/absent/k", body: big}},
@@ -170,7 +170,7 @@ func hasRoute(method, path, name string) bool {
 	if strings.Count(path, "/") == 2 {
 		at = objectLevel
 	}
-	return slices.ContainsFunc(slices.Concat(tigrisRoutes, configRoutes, versionRoutes, routes), func(r route) bool { return r.method == method && r.level == at && r.param == name })
+	return slices.ContainsFunc(slices.Concat(tigrisRoutes, accessRoutes, configRoutes, versionRoutes, routes), func(r route) bool { return r.method == method && r.level == at && r.param == name })
 }
 
 // Every code that the tables lead to is one that can be answered.

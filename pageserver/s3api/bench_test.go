@@ -130,7 +130,9 @@ func BenchmarkListXML(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		w := l.begin(buf[:0], "bucket", "")
-		l.finish(w, res, false)
+		if err := l.finish(w, res, nil); err != nil {
+			b.Fatal(err)
+		}
 		buf = w.bytes()
 		b.SetBytes(int64(len(w.bytes())))
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
 	"stemma/timeline"
 	"stemma/wal"
@@ -18,7 +19,7 @@ import (
 // maxListBuckets bounds one page of buckets, asked for or not.
 const maxListBuckets = 10_000
 
-func listBuckets(_ context.Context, r *request) error {
+func listBuckets(ctx context.Context, r *request) error {
 	limit, err := r.intParam("max-buckets", maxListBuckets, 1, maxListBuckets)
 	if err != nil {
 		return err
@@ -33,12 +34,15 @@ func listBuckets(_ context.Context, r *request) error {
 	}
 	lsn := r.srv.objects.Store().Visible()
 	prefix := r.param("prefix")
-	infos, err := r.bucketsOrForks(prefix, after, limit+1)
+	list, err := r.bucketsOrForks()
 	if err != nil {
 		return err
 	}
-	if region := r.param("bucket-region"); region != "" && region != r.srv.o.Region {
-		infos = nil
+	var infos []timeline.Info
+	if region := r.param("bucket-region"); region == "" || region == r.srv.o.Region {
+		if infos, err = r.visibleBuckets(ctx, list, prefix, after, limit+1); err != nil {
+			return err
+		}
 	}
 	more := len(infos) > limit
 	if more {
@@ -53,7 +57,7 @@ func listBuckets(_ context.Context, r *request) error {
 		return r.listBucketsJSON(infos, next)
 	}
 	w := newResult("ListAllMyBucketsResult")
-	w.owner("Owner")
+	r.writeOwner(w, "Owner", r.proof.Caller.ID)
 	w.open("Buckets")
 	for i := range infos {
 		w.open("Bucket")
@@ -70,19 +74,65 @@ func listBuckets(_ context.Context, r *request) error {
 	return nil
 }
 
-// bucketsOrForks lists all buckets, or those that were forked from the one that
-// X-Tigris-Fork names.
-func (r *request) bucketsOrForks(prefix, after string, limit int) ([]timeline.Info, error) {
+// lister returns up to limit buckets by name, those with the prefix and above after.
+type lister func(prefix, after string, limit int) []timeline.Info
+
+// bucketsOrForks returns what lists all buckets, or those that were forked from the one
+// that X-Tigris-Fork names.
+func (r *request) bucketsOrForks() (lister, error) {
 	source := r.header().PeekAll("X-Tigris-Fork")
 	if len(source) == 0 {
-		return r.srv.objects.Buckets(prefix, after, limit), nil
+		return r.srv.objects.Buckets, nil
 	}
 	r.bucket = string(source[0]) // errors name it
-	info, err := r.srv.objects.Bucket(r.bucket, 0)
+	b, err := r.resource(r.bucket)
 	if err != nil {
 		return nil, err
 	}
-	return r.srv.objects.Store().Forks(info.Bucket, prefix, after, limit), nil
+	if !r.maySee(b) {
+		return nil, errDenied
+	}
+	return func(prefix, after string, limit int) []timeline.Info {
+		return r.srv.objects.Store().Forks(b.info.Bucket, prefix, after, limit)
+	}, nil
+}
+
+// visibleBuckets lists the buckets that are shown to the caller. Errors: those of ctx.
+func (r *request) visibleBuckets(ctx context.Context, list lister, prefix, after string, limit int) ([]timeline.Info, error) {
+	c := r.proof.Caller
+	switch {
+	case c.Root:
+		return list(prefix, after, limit), nil
+	case c.Anonymous():
+		return nil, nil
+	}
+	const atOnce = 1000
+	var visible []timeline.Info
+	others := seesOthers(c)
+	for ctx.Err() == nil {
+		page := list(prefix, after, atOnce)
+		for i := range page {
+			after = page[i].Name
+			attrs, err := r.srv.objects.Attributes(&page[i])
+			if err != nil {
+				return nil, err
+			}
+			if ownerOf(attrs) != c.ID && !others {
+				continue
+			}
+			b, err := r.resource(after)
+			if err != nil || !r.maySee(b) {
+				continue // deleted meanwhile, or not for the caller's eyes
+			}
+			if visible = append(visible, page[i]); len(visible) == limit {
+				return visible, nil
+			}
+		}
+		if len(page) < atOnce {
+			return visible, nil
+		}
+	}
+	return nil, ctx.Err()
 }
 
 // createBucketXML is the body of CreateBucket.
@@ -135,20 +185,37 @@ func (r *request) bucketLocation(constraint string) (string, error) {
 	return constraint, nil
 }
 
-// createAgain answers the creation of a bucket that its owner has: in its first
-// region S3 lets that pass and does nothing, unless something else is asked for
+// createAgain answers the creation of a bucket that there is. In its first region S3 lets
+// that pass and does nothing if the caller owns it, unless something else is asked for
 // than is there.
 func (r *request) createAgain(exists error) error {
+	b, err := r.resource(r.bucket)
+	if err != nil {
+		return err
+	}
+	if b.owner != r.proof.Caller.ID {
+		return &apiError{code: "BucketAlreadyExists"}
+	}
 	if r.srv.o.Region != defaultRegion || len(r.header().PeekAll("X-Tigris-Fork-Source-Bucket")) > 0 {
 		return exists
 	}
-	for _, f := range r.amzFields {
-		if f.Name == "x-amz-acl" || f.Name == "x-amz-bucket-object-lock-enabled" || strings.HasPrefix(f.Name, "x-amz-grant-") {
-			return &apiError{code: "BucketAlreadyExists"}
-		}
+	acl, _, err := r.newBucketACL()
+	if err != nil {
+		return err
+	}
+	if r.amz(bucketLockHeader) != "" || !acl.Equal(b.set.ACL) {
+		return &apiError{code: "BucketAlreadyExists"}
 	}
 	r.set("Location", "/"+r.bucket)
 	return r.checkBucket()
+}
+
+// newAttributes returns what a bucket that the caller makes has.
+func (r *request) newAttributes() object.Attributes {
+	if r.proof.Caller.ID == auth.RootID {
+		return object.Attributes{}
+	}
+	return object.Attributes{Owner: r.proof.Caller.ID}
 }
 
 // createOrFork makes the bucket, empty or as a fork of the one that a header names,
@@ -167,12 +234,15 @@ func (r *request) createOrFork(ctx context.Context, location string) (timeline.I
 		if err != nil {
 			return timeline.Info{}, err
 		}
-		return r.srv.objects.CreateBucketWith(ctx, r.bucket, set)
+		return r.srv.objects.CreateBucketWith(ctx, r.bucket, set, r.newAttributes())
 	}
 	if locked, err := r.boolHeader(bucketLockHeader); err != nil || locked {
 		return timeline.Info{}, errors.Join(err, invalidArgument(bucketLockHeader, "true", "A fork has the object lock of its source"))
 	}
-	infos, err := r.srv.objects.Fork(ctx, string(source[0]), at, []string{r.bucket})
+	if acl, ownership, err := r.newBucketACL(); err != nil || acl != nil || ownership != "" {
+		return timeline.Info{}, errors.Join(err, invalidArgument("x-amz-acl", r.amz("x-amz-acl"), "A fork has the ACL and the ownership controls of its source"))
+	}
+	infos, err := r.srv.objects.ForkWith(ctx, string(source[0]), at, []string{r.bucket}, r.newAttributes())
 	if errors.Is(err, timeline.ErrNoSuchBucket) {
 		return timeline.Info{}, noSuchSource(string(source[0]))
 	} else if err != nil {
@@ -188,10 +258,14 @@ func (r *request) firstSettings(location string) (*object.Settings, error) {
 		return nil, err
 	}
 	locked, err := r.boolHeader(bucketLockHeader)
-	if err != nil || !on && !locked && location == "" {
+	if err != nil {
 		return nil, err
 	}
-	set := &object.Settings{Location: location}
+	acl, ownership, err := r.newBucketACL()
+	if err != nil || !on && !locked && location == "" && acl == nil && ownership == "" {
+		return nil, err
+	}
+	set := &object.Settings{Location: location, ACL: acl, Ownership: ownership}
 	if on {
 		snapshotsOn(set)
 	}

@@ -177,8 +177,16 @@ func bundleKeys(p []byte) ([]string, error) {
 func (r *request) findBundle(ctx context.Context, b *bundle) (found []bundleEntry, skipped []skippedKey, err error) {
 	total := uint64(0)
 	for _, key := range b.keys {
-		o, err := r.srv.objects.Head(ctx, r.bucket, key, &object.GetInput{At: b.at})
+		allow, err := r.allowSource(r.bucket, key, b.at != 0)
+		if err != nil {
+			return nil, nil, err
+		}
+		o, err := r.srv.objects.Head(ctx, r.bucket, key, &object.GetInput{At: b.at, Allow: allow})
 		if errors.Is(err, object.ErrNoSuchKey) {
+			if err := r.hideMissing(err, r.bucket, key); err == errDenied {
+				return nil, nil, err
+			}
+			r.told = false // of the next
 			skipped = append(skipped, skippedKey{key, "NoSuchKey"})
 			continue
 		} else if err != nil {

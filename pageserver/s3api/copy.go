@@ -104,9 +104,15 @@ func copyObject(ctx context.Context, r *request) error {
 	if in.Lock, err = r.askedLock(); err != nil {
 		return err
 	}
+	if in.SrcAllow, err = r.allowCopy(in.SrcBucket, in.SrcKey, in.SrcVersion != 0 || in.SrcAt != 0, !in.ReplaceTags); err != nil {
+		return err
+	}
+	if in.Access, err = r.newAccess(); err != nil {
+		return err
+	}
 	res, err := r.srv.objects.Copy(ctx, r.bucket, r.key, &in)
 	if err != nil {
-		return copyError(err)
+		return copyError(r.hideMissing(err, in.SrcBucket, in.SrcKey))
 	}
 	r.setSource(res.SrcLSN, res.SrcID)
 	r.setNewVersion(&res.Entry)

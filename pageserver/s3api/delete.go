@@ -85,6 +85,9 @@ func deleteObjects(ctx context.Context, r *request) error {
 		if k.Cond, err = item.conditions(); err != nil {
 			return err
 		}
+		if results[i].Err = r.mayDeleteKey(k.Key, k.Version.String(), bypass); results[i].Err != nil {
+			continue
+		}
 		keys, places = append(keys, k), append(places, i)
 	}
 	if len(keys) > 0 {

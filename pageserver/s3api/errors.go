@@ -111,6 +111,18 @@ var codes = map[string]struct {
 	"NoSuchObjectLockConfiguration":           {404, "The specified object does not have a ObjectLock configuration"},
 	"ObjectLockConfigurationNotFoundError":    {404, "Object Lock configuration does not exist for this bucket"},
 
+	// Of users, policies and ACLs.
+	"ExpiredToken":                         {400, "The provided token has expired."},
+	"InvalidBucketAclWithObjectOwnership":  {400, "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"},
+	"MalformedACLError":                    {400, "The XML you provided was not well-formed or did not validate against our published schema"},
+	"MalformedPolicy":                      {400, "Policies must be valid JSON and the first byte must be '{'"},
+	"MissingSecurityHeader":                {400, "Your request was missing a required header"},
+	"NoSuchBucketPolicy":                   {404, "The bucket policy does not exist"},
+	"NoSuchPublicAccessBlockConfiguration": {404, "The public access block configuration was not found"},
+	"OwnershipControlsNotFoundError":       {404, "The bucket ownership controls were not found"},
+	"UnexpectedContent":                    {400, "This request does not support content"},
+	"UnresolvableGrantByEmailAddress":      {400, "The e-mail address you provided does not match any account on record."},
+
 	// Of the configuration of buckets.
 	"AccessForbidden":                                {403, "Access forbidden"},
 	"InvalidTargetBucketForLogging":                  {400, "The target bucket for logging does not exist"},
@@ -210,6 +222,9 @@ func (r *request) toAPIError(err error) *apiError {
 	var rule *object.RuleError
 	if errors.As(err, &rule) {
 		return &apiError{code: rule.Code, message: rule.Message}
+	}
+	if e := policyError(err); e != nil {
+		return e
 	}
 	var denied *auth.Error
 	if errors.As(err, &denied) {

@@ -185,6 +185,7 @@ type call struct {
 	host         string   // default: the address
 	hash         string   // x-amz-content-sha256; default: of the body
 	unsigned     bool
+	as           auth.Key            // who signs; default: rootKey
 	change       func(*http.Request) // after signing
 	at           time.Time           // of the signature; default: now
 }
@@ -215,7 +216,10 @@ func (s *testServer) request(c call) *http.Request {
 		}
 		r.Header.Set("X-Amz-Content-Sha256", c.hash)
 		signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
-		creds := aws.Credentials{AccessKeyID: rootKey.ID, SecretAccessKey: rootKey.Secret}
+		if c.as.ID == "" {
+			c.as = rootKey
+		}
+		creds := aws.Credentials{AccessKeyID: c.as.ID, SecretAccessKey: c.as.Secret}
 		if err := signer.SignHTTP(context.Background(), creds, r, c.hash, "s3", "us-east-1", c.at); err != nil {
 			s.t.Fatal(err)
 		}

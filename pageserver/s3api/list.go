@@ -85,7 +85,9 @@ func listObjects(ctx context.Context, r *request) error {
 	w := l.begin(r.bodyBuffer(), r.bucket, l.plainPrefix())
 	w.text("Marker", l.name(marker))
 	w.optional("NextMarker", l.name(res.NextMarker))
-	l.finish(w, res, true)
+	if err := l.finish(w, res, r); err != nil {
+		return err
+	}
 	r.setLSN(res.LSN)
 	r.sendXML(w)
 	return nil
@@ -103,7 +105,10 @@ func listObjectsV2(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	owner := r.param("fetch-owner") == "true"
+	var owners *request
+	if r.param("fetch-owner") == "true" {
+		owners = r
+	}
 	token, continued := r.target.Get("continuation-token") // an empty one begins at the beginning
 	after := r.param("start-after")
 	res, err := r.srv.objects.List(ctx, r.bucket, &object.ListInput{
@@ -119,7 +124,9 @@ func listObjectsV2(ctx context.Context, r *request) error {
 	}
 	w.optional("NextContinuationToken", res.NextToken)
 	w.int("KeyCount", len(res.Entries)+len(res.Prefixes))
-	l.finish(w, res, owner)
+	if err := l.finish(w, res, owners); err != nil {
+		return err
+	}
 	r.setLSN(res.LSN)
 	r.sendXML(w)
 	return nil
@@ -141,8 +148,15 @@ func (l *listing) begin(buf []byte, bucket, prefix string) *xmlWriter {
 // contentsBytes is the length of an element Contents without its key, a bit more than most.
 const contentsBytes = 360
 
-// finish writes the page.
-func (l *listing) finish(w *xmlWriter, res *object.ListResult, owner bool) {
+// finish writes the page, with the owners as r knows them unless r is nil.
+func (l *listing) finish(w *xmlWriter, res *object.ListResult, r *request) error {
+	var b *resource
+	if r != nil {
+		var err error
+		if b, err = r.resource(r.bucket); err != nil {
+			return err
+		}
+	}
 	w.bool("IsTruncated", res.Truncated)
 	room := 0
 	for i := range res.Entries {
@@ -163,14 +177,15 @@ func (l *listing) finish(w *xmlWriter, res *object.ListResult, owner bool) {
 			w.text("ChecksumType", e.ChecksumType())
 		}
 		w.uint("Size", e.Size)
-		if owner {
-			w.owner("Owner")
+		if b != nil {
+			r.writeOwner(w, "Owner", b.ownerOf(e.Owner))
 		}
 		w.text("StorageClass", e.StorageClass.String())
 		w.raw("</Contents>")
 	}
 	l.prefixes(w, res.Prefixes)
 	w.close("ListBucketResult")
+	return nil
 }
 
 // appendName writes a key as name returns it, into an element that is open.

@@ -2,10 +2,8 @@ package s3api
 
 import (
 	"context"
-	"errors"
 
 	"stemma/pageserver/object"
-	"stemma/timeline"
 )
 
 var loggingConfig = config[object.Logging]{
@@ -14,14 +12,10 @@ var loggingConfig = config[object.Logging]{
 	check: checkLogging,
 }
 
-// checkLogging also wants the target bucket to be there.
+// checkLogging also wants the target bucket to be there, and to be of the same owner.
 func checkLogging(_ context.Context, r *request, l *object.Logging) error {
 	if err := l.Check(); err != nil || l.Enabled == nil {
 		return err
 	}
-	_, err := r.srv.objects.Bucket(*l.Enabled.TargetBucket, 0)
-	if errors.Is(err, timeline.ErrNoSuchBucket) {
-		return &apiError{code: "InvalidTargetBucketForLogging"}
-	}
-	return err
+	return r.sameOwner(*l.Enabled.TargetBucket)
 }

@@ -28,6 +28,12 @@ func createUpload(ctx context.Context, r *request) error {
 	if in.Lock, err = r.askedLock(); err != nil {
 		return err
 	}
+	if in.Access, err = r.newAccess(); err != nil {
+		return err
+	}
+	if in.Initiator, err = r.initiator(&in.Access); err != nil {
+		return err
+	}
 	u, err := r.srv.objects.CreateUpload(ctx, r.bucket, r.key, &in)
 	if err != nil {
 		return err
@@ -117,9 +123,12 @@ func uploadPartCopy(ctx context.Context, r *request) error {
 	if in.SrcCustomerKey, err = r.customerKey(sseCopySource); err != nil {
 		return err
 	}
+	if in.SrcAllow, err = r.allowSource(in.SrcBucket, in.SrcKey, in.SrcVersion != 0 || in.SrcAt != 0); err != nil {
+		return err
+	}
 	part, err := r.srv.objects.CopyPart(ctx, r.bucket, r.key, id, number, &in)
 	if err != nil {
-		return copyError(err)
+		return copyError(r.hideMissing(err, in.SrcBucket, in.SrcKey))
 	}
 	r.setSource(part.SrcLSN, part.SrcID)
 	r.setSSE(part.SSE, in.CustomerKey, false)

@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	"cmp"
 	"context"
 	"math"
 
@@ -36,6 +37,10 @@ func listParts(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
+	b, err := r.resource(r.bucket)
+	if err != nil {
+		return err
+	}
 	w := newResult("ListPartsResult")
 	w.text("Bucket", r.bucket)
 	w.text("Key", l.name(r.key))
@@ -43,8 +48,8 @@ func listParts(ctx context.Context, r *request) error {
 		w.text("EncodingType", "url")
 	}
 	w.text("UploadId", res.ID)
-	w.owner("Initiator")
-	w.owner("Owner")
+	r.writeOwner(w, "Initiator", cmp.Or(res.Initiator, b.ownerOf(res.Owner)))
+	r.writeOwner(w, "Owner", b.ownerOf(res.Owner))
 	w.text("StorageClass", res.StorageClass.String())
 	w.int("PartNumberMarker", after)
 	w.int("NextPartNumberMarker", res.Next)
@@ -84,6 +89,10 @@ func listUploads(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
+	b, err := r.resource(r.bucket)
+	if err != nil {
+		return err
+	}
 	w := newResult("ListMultipartUploadsResult")
 	w.text("Bucket", r.bucket)
 	w.text("KeyMarker", l.name(in.KeyMarker))
@@ -102,8 +111,8 @@ func listUploads(ctx context.Context, r *request) error {
 		w.open("Upload")
 		w.text("Key", l.name(u.Key))
 		w.text("UploadId", u.ID)
-		w.owner("Initiator")
-		w.owner("Owner")
+		r.writeOwner(w, "Initiator", cmp.Or(u.Initiator, b.ownerOf(u.Owner)))
+		r.writeOwner(w, "Owner", b.ownerOf(u.Owner))
 		w.text("StorageClass", u.StorageClass.String())
 		w.time("Initiated", u.LSN)
 		if u.Algorithm != object.NoChecksum {

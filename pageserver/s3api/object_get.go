@@ -62,7 +62,7 @@ func headObject(ctx context.Context, r *request) error {
 
 // getInput reads what GET and HEAD ask for.
 func (r *request) getInput() (*object.GetInput, error) {
-	in := &object.GetInput{Range: r.peek("Range"), Cond: r.readConditions()}
+	in := &object.GetInput{Range: r.peek("Range"), Cond: r.readConditions(), Allow: r.allowEntry}
 	var err error
 	if in.Version, err = r.versionID(); err != nil {
 		return nil, err
@@ -229,7 +229,7 @@ func getObjectAttributes(ctx context.Context, r *request) error {
 		return err
 	}
 	o, err := r.srv.objects.Head(ctx, r.bucket, r.key, &object.GetInput{
-		At: at, Version: id, Cond: r.readConditions(), WithParts: want["ObjectParts"], CustomerKey: key,
+		At: at, Version: id, Cond: r.readConditions(), WithParts: want["ObjectParts"], CustomerKey: key, Allow: r.allowEntry,
 	})
 	if err != nil {
 		return err

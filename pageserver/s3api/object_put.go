@@ -62,6 +62,9 @@ func putObject(ctx context.Context, r *request) error {
 	if in.SSE, in.CustomerKey, err = r.sse(); err != nil {
 		return err
 	}
+	if in.Access, err = r.newAccess(); err != nil {
+		return err
+	}
 	if in.ContentMD5, err = r.contentMD5(); err != nil {
 		return err
 	}

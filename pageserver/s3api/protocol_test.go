@@ -213,7 +213,7 @@ func TestExpectContinue(t *testing.T) {
 		{putCall("/b-1/k", "Expect", "100-continue", "If-Match", `"x"`), 5, 412, "PreconditionFailed"},
 		{putCall("/b-1/new", "Expect", "100-continue", "If-Match", `"x"`), 5, 404, "NoSuchKey"},
 		{putCall("/b-1/k", "Expect", "100-continue"), 6 << 30, 400, "EntityTooLarge"},
-		{putCall("/b-1/k?acl", "Expect", "100-continue"), 5, 501, "NotImplemented"},
+		{putCall("/b-1/k?torrent", "Expect", "100-continue"), 5, 501, "NotImplemented"},
 		{call{method: "PUT", path: "/b-1/k", unsigned: true, headers: []string{"Expect", "100-continue"}}, 5, 403, "AccessDenied"},
 	} {
 		c := s.dial()

@@ -29,6 +29,9 @@ func renameObject(ctx context.Context, r *request) error {
 	if len(in.Token) > maxClientToken || strings.ContainsFunc(in.Token, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
 		return invalidArgument("x-amz-client-token", in.Token, "The token must have at most 64 characters of printable ASCII")
 	}
+	if err := r.mayRename(ctx, in.Source); err != nil {
+		return err
+	}
 	lsn, err := r.srv.objects.Rename(ctx, r.bucket, r.key, &in)
 	if err != nil {
 		return err

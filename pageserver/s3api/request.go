@@ -9,6 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"stemma/pageserver/auth"
+	"stemma/pageserver/object"
 	"stemma/wal"
 )
 
@@ -30,6 +31,12 @@ type request struct {
 	amzFields []auth.Field
 	fewFields [4]auth.Field // where amzFields begins
 	presigned bool
+	// known is r.bucket as authorization saw it; nil when it did not look.
+	known *resource
+	// allowEntry decides about the version that is read, nil if there is nothing to decide.
+	allowEntry func(*object.Entry) error
+	// told says that it was decided whether the caller may know that there is no such key.
+	told bool
 	// cors are headers of every answer to the request.
 	cors []auth.Field
 	// refusal is why the request must not be served, nil if it may.
@@ -86,15 +93,23 @@ func (s *Server) begin(ctx *fasthttp.RequestCtx) *request {
 		r.refusal = refusal
 		return r
 	}
-	if r.proof, r.refusal = s.o.Verifier.Verify(r.header(), &r.target); r.refusal != nil {
+	if r.proof, r.refusal = s.o.Verifier.Verify(r.header(), &r.target); r.refusal == auth.ErrAnonymous {
+		r.proof, r.refusal = auth.Anonymous(r.header())
+	}
+	if r.refusal != nil {
 		return r
 	}
-	if !r.proof.Caller.Root || r.proof.Service != "s3" {
-		r.refusal = &apiError{code: "AccessDenied"}
+	if r.proof.Service != "s3" {
+		r.refusal = &apiError{code: "AuthorizationHeaderMalformed", message: "The authorization header is malformed; the request is one of the service s3."}
 		return r
 	}
 	if r.refusal = refusal; r.refusal == nil {
 		r.refusal = r.checkHeaders()
+	}
+	if r.refusal == nil {
+		r.refusal = r.authorize()
+	} else if r.proof.Caller.Anonymous() && r.op == nil {
+		r.refusal = errDenied // nobody need know more
 	}
 	if r.refusal == nil && r.key != "" && !utf8.ValidString(r.key) {
 		r.refusal = &apiError{code: "InvalidURI", message: "Couldn't parse the specified URI: the key is not valid UTF-8."}
@@ -106,7 +121,7 @@ func (s *Server) begin(ctx *fasthttp.RequestCtx) *request {
 func (r *request) locate() {
 	path := strings.TrimPrefix(r.target.Path, "/")
 	if bucket := bucketOfHost(string(r.header().Host()), r.srv.o.Domains); bucket != "" {
-		r.bucket, r.key = bucket, path
+		r.bucket, r.key, r.target.Bucket = bucket, path, bucket
 		return
 	}
 	r.bucket, r.key, _ = strings.Cut(path, "/")
@@ -135,11 +150,11 @@ func bucketOfHost(host string, domains []string) string {
 // serve runs the operation.
 func (r *request) serve() error {
 	if r.op.long {
-		return r.op.handle(r.srv.base, r)
+		return r.hideMissing(r.op.handle(r.srv.base, r), r.bucket, r.key)
 	}
 	ctx, cancel := context.WithTimeout(r.srv.base, operationTimeout)
 	defer cancel()
-	return r.op.handle(ctx, r)
+	return r.hideMissing(r.op.handle(ctx, r), r.bucket, r.key)
 }
 
 // end gives back what the request holds of the server.

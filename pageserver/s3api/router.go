@@ -120,7 +120,7 @@ type routeClass struct {
 }
 
 func init() { // not in the declaration: handlers lead back to the table
-	for _, rt := range slices.Concat(tigrisRoutes, configRoutes, versionRoutes, routes) {
+	for _, rt := range slices.Concat(tigrisRoutes, accessRoutes, configRoutes, versionRoutes, routes) {
 		c := routeClass{rt.method, rt.level}
 		routeTable[c] = append(routeTable[c], rt)
 	}
@@ -187,6 +187,9 @@ var (
 	// ask for nothing.
 	idleTigris = makeSet("cas", "consistent", "prefetch", "namespace", "regions")
 )
+
+// takesACL are the operations that headers can give an ACL.
+var takesACL = makeSet("CreateBucket", "PutBucketAcl", "PutObject", "CopyObject", "CreateMultipartUpload", "PutObjectAcl")
 
 // collectAmz gathers the x-amz-* headers. Clients that presign move some of them
 // to the query. Error: InvalidArgument for what could not have been a header.
@@ -275,15 +278,13 @@ func (r *request) checkHeaders() error {
 			if err := r.checkSSEHeader(f.Name); err != nil {
 				return err
 			}
-		case f.Name == "x-amz-acl":
-			if f.Value != "private" && f.Value != "bucket-owner-full-control" {
-				return &apiError{code: "AccessControlListNotSupported"}
+		case f.Name == "x-amz-acl", strings.HasPrefix(f.Name, "x-amz-grant-"):
+			if !takesACL[r.op.name] && f.Value != "private" {
+				return notImplemented("the header " + clip(f.Name))
 			}
-		case strings.HasPrefix(f.Name, "x-amz-grant-"):
-			return &apiError{code: "AccessControlListNotSupported"}
 		case f.Name == "x-amz-expected-bucket-owner" || f.Name == "x-amz-source-expected-bucket-owner":
-			if f.Value != ownerAccount {
-				return &apiError{code: "AccessDenied"}
+			if err := r.checkOwner(f.Name, f.Value); err != nil {
+				return err
 			}
 		case slices.Contains(r.op.amz, f.Name):
 		case refusedHeaders[f.Name] && f.Value != "false",

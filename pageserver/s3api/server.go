@@ -32,6 +32,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Metrics receives counters of requests. Default: a set that nobody reads.
 	Metrics *metrics.Set
+	// Accounts are those that own buckets and objects, and that ACLs can name. Default: the root's alone.
+	Accounts Accounts
 	// Access records requests. Default: nobody does.
 	Access Access
 	// Domains are the host names below which buckets are host names. Default
@@ -75,6 +77,9 @@ func (o *Options) setDefaults() error {
 	}
 	if o.Domains == nil {
 		o.Domains = []string{"localhost", "s3.localhost"}
+	}
+	if o.Accounts == nil {
+		o.Accounts = rootOnly{}
 	}
 	if o.Region == "" {
 		o.Region = defaultRegion

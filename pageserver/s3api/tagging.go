@@ -107,6 +107,9 @@ func putObjectTagging(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
+	if err := r.mayTag(tags); err != nil {
+		return err
+	}
 	return r.setTags(ctx, tags)
 }
 
@@ -137,6 +140,19 @@ func (r *request) headerTags() ([]object.Field, error) {
 	if raw == "" {
 		return nil, nil
 	}
+	tags, err := parseTagHeader(raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := object.CheckObjectTags(tags); err != nil {
+		return nil, err
+	}
+	object.SortTags(tags)
+	return tags, nil
+}
+
+// parseTagHeader parses the header, in the order that it has. Error: InvalidArgument.
+func parseTagHeader(raw string) ([]object.Field, error) {
 	malformed := invalidArgument(taggingHeader, raw,
 		"The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates.")
 	var tags []object.Field
@@ -157,10 +173,6 @@ func (r *request) headerTags() ([]object.Field, error) {
 		seen[key] = true
 		tags = append(tags, object.Field{Key: key, Value: value})
 	}
-	if err := object.CheckObjectTags(tags); err != nil {
-		return nil, err
-	}
-	object.SortTags(tags)
 	return tags, nil
 }
 

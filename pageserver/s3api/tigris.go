@@ -50,6 +50,9 @@ func tigrisRename(ctx context.Context, r *request) error {
 	if bucket != r.bucket {
 		return invalidArgument("x-amz-copy-source", bucket, "An object is renamed within its bucket")
 	}
+	if err := r.mayRename(ctx, key); err != nil {
+		return err
+	}
 	lsn, err := r.srv.objects.Rename(ctx, r.bucket, r.key, &object.RenameInput{
 		Source: key, SourceCond: r.sourceConditions(), Cond: r.writeConditions(),
 	})
@@ -107,13 +110,16 @@ func listSnapshots(_ context.Context, r *request) error {
 		}
 	}
 	r.bucket = bucket // errors name it
-	info, err := r.srv.objects.Bucket(bucket, 0)
+	b, err := r.resource(bucket)
 	if err != nil {
 		return err
 	}
-	pins := r.srv.objects.Store().Snapshots(info.Bucket, timeline.SnapshotCursor{}, 0)
+	if !r.may(&need{action: "stemma:ListSnapshots", bucket: b}) {
+		return errDenied
+	}
+	pins := r.srv.objects.Store().Snapshots(b.info.Bucket, timeline.SnapshotCursor{}, 0)
 	w := newResult("ListAllMyBucketsResult")
-	w.owner("Owner")
+	r.writeOwner(w, "Owner", b.owner)
 	w.open("Buckets")
 	n, next := 0, ""
 	for i := range pins {

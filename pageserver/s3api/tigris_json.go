@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"strings"
@@ -83,7 +84,8 @@ func timeJSON(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 // listBucketsJSON is ListBuckets for clients that speak JSON. With X-Tigris-Fork it
 // lists the forks of one bucket.
 func (r *request) listBucketsJSON(infos []timeline.Info, next string) error {
-	doc := bucketsJSON{Owner: ownerJSON{DisplayName: ownerName, ID: ownerID}, ContinuationToken: next}
+	c := r.proof.Caller
+	doc := bucketsJSON{Owner: ownerJSON{DisplayName: c.DisplayName, ID: cmp.Or(c.ID, anonymousID)}, ContinuationToken: next}
 	doc.Buckets.Bucket = make([]bucketJSON, len(infos))
 	withForks := r.param("IncludeForkInfo") == "true" || r.carries("X-Tigris-Fork")
 	for i := range infos {

@@ -34,6 +34,9 @@ func mergeFork(ctx context.Context, r *request) error {
 	} else if err != nil {
 		return err
 	}
+	if err := r.mayTakeAll(source); err != nil {
+		return err
+	}
 	if fork.SourceBucket != target.Bucket {
 		return invalidArgument(name, source, "merge source must be a direct fork of target")
 	}
@@ -53,6 +56,9 @@ func rebaseFork(ctx context.Context, r *request) error {
 	}
 	if fork.SourceName == "" {
 		return invalidArgument(name, "true", "The bucket is not a fork of a bucket that exists")
+	}
+	if err := r.mayTakeAll(fork.SourceName); err != nil {
+		return err
 	}
 	rep, err := r.srv.objects.Rebase(ctx, &object.MergeInput{Source: object.Point{Bucket: fork.SourceName}, Target: r.bucket, Max: 1})
 	return r.merged(rep, err)

@@ -164,8 +164,14 @@ func listObjectVersions(ctx context.Context, r *request) error {
 		w.text("EncodingType", "url")
 	}
 	w.bool("IsTruncated", res.Truncated)
+	b, err := r.resource(r.bucket)
+	if err != nil {
+		return err
+	}
 	for i := range res.Entries {
 		l.version(w, &res.Entries[i])
+		r.writeOwner(w, "Owner", b.ownerOf(res.Entries[i].Owner))
+		w.close(versionElement(&res.Entries[i]))
 	}
 	l.prefixes(w, res.Prefixes)
 	w.close("ListVersionsResult")
@@ -174,13 +180,17 @@ func listObjectVersions(ctx context.Context, r *request) error {
 	return nil
 }
 
-// version writes one version or delete marker.
-func (l *listing) version(w *xmlWriter, e *object.VersionEntry) {
-	element := "Version"
+// versionElement returns the name of the element of a version or delete marker.
+func versionElement(e *object.VersionEntry) string {
 	if e.Marker {
-		element = "DeleteMarker"
+		return "DeleteMarker"
 	}
-	w.open(element)
+	return "Version"
+}
+
+// version begins the element of one version or delete marker.
+func (l *listing) version(w *xmlWriter, e *object.VersionEntry) {
+	w.open(versionElement(e))
 	w.text("Key", l.name(e.Key))
 	w.text("VersionId", e.ID.String())
 	w.bool("IsLatest", e.Latest)
@@ -194,6 +204,4 @@ func (l *listing) version(w *xmlWriter, e *object.VersionEntry) {
 		w.uint("Size", e.Size)
 		w.text("StorageClass", e.StorageClass.String())
 	}
-	w.owner("Owner")
-	w.close(element)
 }

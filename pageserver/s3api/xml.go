@@ -104,14 +104,6 @@ func appendTime(dst []byte, t time.Time) []byte {
 // raw appends markup.
 func (w *xmlWriter) raw(markup string) { w.b = append(w.b, markup...) }
 
-// owner writes the one owner of everything.
-func (w *xmlWriter) owner(tag string) {
-	w.open(tag)
-	w.text("ID", ownerID)
-	w.text("DisplayName", ownerName)
-	w.close(tag)
-}
-
 // plainXML are the bytes that stand for themselves in a text.
 var plainXML = func() (plain [256]bool) {
 	for c := byte(' '); c < utf8.RuneSelf; c++ {

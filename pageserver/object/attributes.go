@@ -1,0 +1,83 @@
+package object
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"stemma/timeline"
+)
+
+// Attributes are what belongs to a bucket itself and not to its content: forks do
+// not inherit them, and a rename, a restore or a swap leaves them.
+type Attributes struct {
+	// Owner is the canonical id of the account that owns the bucket; empty: the root.
+	Owner string `json:"owner,omitempty"`
+}
+
+// attributesVersion is the first byte of encoded attributes; the rest is JSON.
+const attributesVersion = 1
+
+// encode returns the bytes that the store keeps; none for those of the root's buckets.
+func (a *Attributes) encode() []byte {
+	if *a == (Attributes{}) {
+		return nil
+	}
+	p, err := json.Marshal(a)
+	if err != nil {
+		panic("BUG: " + err.Error()) // a plain struct
+	}
+	return append([]byte{attributesVersion}, p...)
+}
+
+// decodeAttributes is the reverse of encode. Errors: ErrCorrupt.
+func decodeAttributes(p []byte) (Attributes, error) {
+	var a Attributes
+	if len(p) == 0 {
+		return a, nil
+	}
+	if p[0] != attributesVersion {
+		return a, fmt.Errorf("attributes of version %d: %w", p[0], ErrCorrupt)
+	}
+	d := json.NewDecoder(bytes.NewReader(p[1:]))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&a); err != nil {
+		return a, fmt.Errorf("attributes: %w: %w", err, ErrCorrupt)
+	}
+	return a, nil
+}
+
+// attributesCache keeps decoded attributes: most buckets have those of some other.
+// The zero value is ready. Safe for concurrent use.
+type attributesCache struct {
+	mu sync.RWMutex
+	m  map[string]Attributes
+}
+
+const maxCachedAttributes = 4096
+
+// Attributes returns those of a bucket. Errors: ErrCorrupt.
+func (s *Service) Attributes(info *timeline.Info) (Attributes, error) {
+	if len(info.Attrs) == 0 {
+		return Attributes{}, nil
+	}
+	c := &s.attributes
+	c.mu.RLock()
+	a, ok := c.m[string(info.Attrs)]
+	c.mu.RUnlock()
+	if ok {
+		return a, nil
+	}
+	a, err := decodeAttributes(info.Attrs)
+	if err != nil {
+		return a, fmt.Errorf("bucket %q: %w", info.Name, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil || len(c.m) >= maxCachedAttributes {
+		c.m = make(map[string]Attributes) // cheap to fill again
+	}
+	c.m[string(info.Attrs)] = a
+	return a, nil
+}
