@@ -72,12 +72,12 @@ func (s *Settings) PublicAccessBlocked() PublicAccessBlock {
 }
 
 // SetAccess changes whose a version is and its ACL: change gets the settings of the
-// bucket and what the version has. id zero is the current version. It returns the
+// bucket and the version. id zero is the current version. It returns the
 // entry as it is now, and the commit as its At. Errors: those of change, *RuleError,
 // and those of a read and of a commit.
-func (s *Service) SetAccess(ctx context.Context, bucket, key string, id VersionID, change func(*Settings, Access) (Access, error)) (*Object, error) {
+func (s *Service) SetAccess(ctx context.Context, bucket, key string, id VersionID, change func(*Settings, *Entry) (Access, error)) (*Object, error) {
 	return s.changeEntry(ctx, bucket, key, id, func(set *Settings, e *Entry) error {
-		a, err := change(set, e.Access)
+		a, err := change(set, e)
 		if err == nil {
 			err = CheckACL(a.ACL)
 		}

@@ -56,7 +56,8 @@ func TestSetAccess(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := Access{Owner: "somebody", ACL: ACL{{Kind: GranteeUser, ID: "x", Permission: PermRead}}}
-		set := func(_ *Settings, have Access) (Access, error) {
+		set := func(_ *Settings, v *Entry) (Access, error) {
+			have := v.Access
 			have.ACL = want.ACL
 			return have, nil
 		}
@@ -81,7 +82,7 @@ func TestSetAccess(t *testing.T) {
 		}
 	}
 	refused := errors.New("no")
-	if _, err := h.SetAccess(h.ctx, "home", "k", 0, func(*Settings, Access) (Access, error) { return Access{}, refused }); !errors.Is(err, refused) {
+	if _, err := h.SetAccess(h.ctx, "home", "k", 0, func(*Settings, *Entry) (Access, error) { return Access{}, refused }); !errors.Is(err, refused) {
 		t.Error(err)
 	}
 	if _, err := h.Get(h.ctx, "home", "k", &GetInput{Allow: func(e *Entry) error {

@@ -4,6 +4,7 @@ import (
 	"io"
 	"time"
 
+	"stemma/timeline"
 	"stemma/wal"
 )
 
@@ -20,6 +21,9 @@ type Conditions struct {
 	IfUnmodifiedSince time.Time
 	MatchModified     time.Time // the second that the object was written in
 	MatchSize         *uint64   // bytes
+	// Bucket is the bucket that is meant, of a write that may take long: the name may
+	// lead to another by then, which is timeline.ErrNoSuchBucket. Zero: any of the name.
+	Bucket timeline.BucketID
 
 	unchanged wal.LSN // of a write that builds upon that version; zero: it does not
 }

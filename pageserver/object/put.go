@@ -111,6 +111,9 @@ func (s *Service) precheck(ctx context.Context, bucket string, key []byte, in *P
 func (s *Service) commitEntry(ctx context.Context, sc *scratch, bucket string, cond *Conditions, e *Entry, body layers.Body) error {
 	for {
 		set, guard, err := s.guardedSettings(ctx, bucket)
+		if err == nil {
+			err = s.checkMeant(bucket, cond) // the guard holds that, too
+		}
 		if err != nil {
 			return err
 		}
@@ -135,6 +138,18 @@ func (s *Service) commitEntry(ctx context.Context, sc *scratch, bucket string, c
 	}
 }
 
+// checkMeant refuses a write when the name leads to another bucket than is meant.
+func (s *Service) checkMeant(bucket string, cond *Conditions) error {
+	if cond.Bucket == 0 {
+		return nil
+	}
+	info, err := s.store.Bucket(bucket, 0)
+	if err == nil && info.Bucket != cond.Bucket {
+		err = fmt.Errorf("bucket %q is another now: %w", bucket, timeline.ErrNoSuchBucket)
+	}
+	return err
+}
+
 // commitVersion is commitEntry by one who looks at what is there.
 func (s *Service) commitVersion(ctx context.Context, sc *scratch, bucket string, cond *Conditions, e *Entry, body layers.Body) error {
 	sc.locks = append(sc.locks[:0], timeline.Lock{NS: layers.NamespaceObjects, Key: sc.key, Exclusive: true})
@@ -144,6 +159,9 @@ func (s *Service) commitVersion(ctx context.Context, sc *scratch, bucket string,
 	var err error
 	e.LSN, err = s.store.Update(ctx, bucket, sc.locks, func(tx *timeline.Tx) error {
 		h.letGo()
+		if cond.Bucket != 0 && tx.Info().Bucket != cond.Bucket {
+			return timeline.ErrNoSuchBucket
+		}
 		set, err := s.settings(tx)
 		if err != nil {
 			return err

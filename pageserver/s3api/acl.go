@@ -416,14 +416,20 @@ func putObjectACL(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	o, err := r.srv.objects.SetAccess(ctx, r.bucket, r.key, id, func(set *object.Settings, have object.Access) (object.Access, error) {
+	now := *b
+	n := need{action: "s3:PutObjectAcl", bucket: &now, key: r.key, acl: object.PermWriteACP}
+	if id != 0 {
+		n.action = "s3:PutObjectVersionAcl"
+	}
+	o, err := r.srv.objects.SetAccess(ctx, r.bucket, r.key, id, func(set *object.Settings, e *object.Entry) (object.Access, error) {
+		have := e.Access
 		if !set.ACLsEnabled() {
 			if r.amz("x-amz-acl") == "bucket-owner-full-control" {
 				return have, nil // it is so
 			}
 			return have, errNoACLs
 		}
-		if (&need{bucket: &resource{owner: b.owner, set: set}, entry: &object.Entry{Access: have}}).owner() != owner {
+		if n.bucket.set, n.entry = set, e; n.owner() != owner || !r.may(&n) {
 			return have, errDenied // another version came in between
 		}
 		have.ACL = acl
@@ -467,6 +473,10 @@ func (r *request) newAccess() (object.Access, error) {
 	}
 	if b.set.Ownership == object.BucketOwnerPreferred && r.amz("x-amz-acl") == "bucket-owner-full-control" {
 		return object.Access{}, nil
+	}
+	// Whoever writes in another's name does not make that public, unless it may anyway.
+	if acl.Public() && !r.may(&need{action: "s3:PutObjectAcl", bucket: b, key: r.key, entry: &object.Entry{Access: a}}) {
+		return object.Access{}, errDenied
 	}
 	a.ACL = acl
 	return a, checkPublicACL(b.set, acl)

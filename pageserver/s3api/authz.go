@@ -45,6 +45,15 @@ func (r *request) resource(bucket string) (*resource, error) {
 	return res, nil
 }
 
+// decidedFor returns the bucket that it was decided about; zero of the root, who may
+// write to any.
+func (r *request) decidedFor() timeline.BucketID {
+	if r.known == nil {
+		return 0
+	}
+	return r.known.info.Bucket
+}
+
 // ownerOf returns the canonical id of the owner that attributes name.
 func ownerOf(a object.Attributes) string {
 	if a.Owner == "" {
@@ -66,6 +75,8 @@ type need struct {
 	tags []object.Field
 	// prefix is what s3:prefix stands for when no listing was asked for.
 	prefix *string
+	// version is the id that it is done to, unless a parameter has it.
+	version string
 }
 
 // owner returns the canonical id of whose it is.
@@ -195,9 +206,21 @@ func (r *request) mayByACL(n *need, owner string) bool {
 	return acl.Grants(who, n.acl)
 }
 
-// mayList reports whether the caller may know which keys a bucket has, at least of this key.
+// mayList reports whether the caller may know which keys a bucket has, or had at the
+// point in time that the request names, at least of this key.
 func (r *request) mayList(b *resource, key string) bool {
-	return r.may(&need{action: "s3:ListBucket", bucket: b, acl: object.PermRead, prefix: &key})
+	n := need{action: "s3:ListBucket", bucket: b, acl: object.PermRead, prefix: &key}
+	if r.atPoint() {
+		n.action, n.acl = "s3:ListBucketVersions", 0
+	}
+	return r.may(&n)
+}
+
+// atPoint reports whether the request reads, or copies, as of a point in time. ACLs
+// grant nothing there: what was public once need not be now.
+func (r *request) atPoint() bool {
+	h := r.header()
+	return len(h.Peek("x-stemma-at")) > 0 || len(h.Peek("X-Tigris-Snapshot-Version")) > 0 || len(h.Peek("x-stemma-copy-source-at")) > 0
 }
 
 // missing reports whether err says that there is no such object, version or key.
@@ -224,7 +247,7 @@ func (r *request) hideMissing(err error, bucket, key string) error {
 
 // allowSource returns what GetInput.Allow is for a version that the caller reads by
 // another way than GetObject; nil lets everything pass. Errors: timeline.ErrNoSuchBucket.
-func (r *request) allowSource(bucket, key string, past bool) (func(*object.Entry) error, error) {
+func (r *request) allowSource(bucket, key, version string, past bool) (func(*object.Entry) error, error) {
 	if r.proof.Caller.Root {
 		return nil, nil
 	}
@@ -232,7 +255,7 @@ func (r *request) allowSource(bucket, key string, past bool) (func(*object.Entry
 	if err != nil {
 		return nil, err
 	}
-	return r.allow(&need{action: "s3:GetObject", bucket: b, key: key, acl: object.PermRead}, past, "s3:GetObjectVersion"), nil
+	return r.allow(&need{action: "s3:GetObject", bucket: b, key: key, version: version, acl: object.PermRead}, past, "s3:GetObjectVersion"), nil
 }
 
 // allow returns a function that decides n for the version that it is given. In the
@@ -240,6 +263,9 @@ func (r *request) allowSource(bucket, key string, past bool) (func(*object.Entry
 func (r *request) allow(n *need, past bool, versionAction string) func(*object.Entry) error {
 	if past {
 		n.action = versionAction
+	}
+	if r.atPoint() {
+		n.acl = 0
 	}
 	return func(e *object.Entry) error {
 		n.entry = e

@@ -181,10 +181,11 @@ func (a onBucket) check(r *request) error {
 type listsKeys struct{ action string }
 
 func (a listsKeys) check(r *request) error {
+	acl := object.PermRead
 	if r.inPast() {
-		a.action = "s3:ListBucketVersions"
+		a.action, acl = "s3:ListBucketVersions", 0
 	}
-	return onBucket{a.action, object.PermRead}.check(r)
+	return onBucket{a.action, acl}.check(r)
 }
 
 // onObject is an action done to a key of the bucket, whatever is there.
@@ -238,13 +239,8 @@ func (a looked) decide(r *request, tags []object.Field) error {
 	ctx, cancel := context.WithTimeout(r.srv.base, operationTimeout)
 	defer cancel()
 	e, err := r.lookUp(ctx)
-	if missing(err) {
-		if err = r.hideMissing(err, r.bucket, r.key); err == errDenied {
-			return err
-		}
-		return nil // the handler says what there is not
-	} else if err != nil {
-		return err
+	if err != nil { // the handler must not find what nobody decided about
+		return r.hideMissing(err, r.bucket, r.key)
 	}
 	if !a.owned {
 		e.Owner = ""

@@ -110,7 +110,7 @@ func (c *conditions) s3(name string) []string {
 	case name == "x-amz-content-sha256":
 		return one(r.peek(name))
 	case strings.HasPrefix(name, "x-amz-"):
-		return one(r.amz(name))
+		return r.amzAll(name)
 	case strings.HasPrefix(name, "object-lock-"):
 		return c.lock(strings.TrimPrefix(name, "object-lock-"))
 	}
@@ -143,6 +143,9 @@ func (c *conditions) ofRequest(name string) []string {
 		}
 		return c.param(name)
 	case "versionid":
+		if c.need.version != "" {
+			return one(c.need.version)
+		}
 		return c.param("versionId")
 	case "signatureversion":
 		return one(r.proof.Version)
@@ -195,6 +198,17 @@ func (c *conditions) lock(name string) []string {
 		return nil
 	}
 	return one(strconv.Itoa(int(at.Sub(c.r.start).Hours() / 24)))
+}
+
+// amzAll returns the values of all x-amz-* headers of a name that are not empty: a
+// grant may come in several.
+func (r *request) amzAll(name string) (values []string) {
+	for i := range r.amzFields {
+		if f := &r.amzFields[i]; f.Name == name && f.Value != "" {
+			values = append(values, f.Value)
+		}
+	}
+	return values
 }
 
 // param returns a parameter of the query, also an empty one.

@@ -171,8 +171,8 @@ func (r *request) mayDeleteKey(key, version string, bypass bool) error {
 		return err
 	}
 	n := need{action: "s3:DeleteObject", bucket: b, key: key, acl: object.PermWrite}
-	if version != "" {
-		n.action = "s3:DeleteObjectVersion"
+	if n.version = version; version != "" {
+		n.action, n.acl = "s3:DeleteObjectVersion", 0 // what may be overwritten, not what may be lost
 	}
 	if !r.may(&n) {
 		return errDenied
@@ -199,19 +199,20 @@ func (r *request) mayRename(ctx context.Context, source string) error {
 	if r.proof.Caller.Root {
 		return nil
 	}
-	allow, err := r.allowSource(r.bucket, source, false)
+	allow, err := r.allowSource(r.bucket, source, "", false)
 	if err != nil {
 		return err
 	}
-	if _, err := r.srv.objects.Head(ctx, r.bucket, source, &object.GetInput{Clear: true, Allow: allow}); err != nil {
-		return r.hideMissing(err, r.bucket, source)
+	_, err = r.srv.objects.Head(ctx, r.bucket, source, &object.GetInput{Clear: true, Allow: allow})
+	if err = r.hideMissing(err, r.bucket, source); err != nil && !missing(err) { // it may have been renamed before
+		return err
 	}
 	return r.mayDeleteKey(source, "", false)
 }
 
 // allowCopy is allowSource for CopyObject; tags says that those of the source are copied, too.
-func (r *request) allowCopy(bucket, key string, past, tags bool) (func(*object.Entry) error, error) {
-	get, err := r.allowSource(bucket, key, past)
+func (r *request) allowCopy(bucket, key, version string, past, tags bool) (func(*object.Entry) error, error) {
+	get, err := r.allowSource(bucket, key, version, past)
 	if err != nil || get == nil || !tags {
 		return get, err
 	}
@@ -219,7 +220,7 @@ func (r *request) allowCopy(bucket, key string, past, tags bool) (func(*object.E
 	if err != nil {
 		return nil, err
 	}
-	tagging := r.allow(&need{action: "s3:GetObjectTagging", bucket: b, key: key}, past, "s3:GetObjectVersionTagging")
+	tagging := r.allow(&need{action: "s3:GetObjectTagging", bucket: b, key: key, version: version}, past, "s3:GetObjectVersionTagging")
 	return func(e *object.Entry) error {
 		if err := get(e); err != nil || len(e.Tags) == 0 {
 			return err

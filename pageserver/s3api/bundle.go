@@ -177,7 +177,7 @@ func bundleKeys(p []byte) ([]string, error) {
 func (r *request) findBundle(ctx context.Context, b *bundle) (found []bundleEntry, skipped []skippedKey, err error) {
 	total := uint64(0)
 	for _, key := range b.keys {
-		allow, err := r.allowSource(r.bucket, key, b.at != 0)
+		allow, err := r.allowSource(r.bucket, key, "", r.inPast())
 		if err != nil {
 			return nil, nil, err
 		}

@@ -104,12 +104,13 @@ func copyObject(ctx context.Context, r *request) error {
 	if in.Lock, err = r.askedLock(); err != nil {
 		return err
 	}
-	if in.SrcAllow, err = r.allowCopy(in.SrcBucket, in.SrcKey, in.SrcVersion != 0 || in.SrcAt != 0, !in.ReplaceTags); err != nil {
+	if in.SrcAllow, err = r.allowCopy(in.SrcBucket, in.SrcKey, in.SrcVersion.String(), in.SrcVersion != 0 || in.SrcAt != 0, !in.ReplaceTags); err != nil {
 		return err
 	}
 	if in.Access, err = r.newAccess(); err != nil {
 		return err
 	}
+	in.Cond.Bucket = r.decidedFor()
 	res, err := r.srv.objects.Copy(ctx, r.bucket, r.key, &in)
 	if err != nil {
 		return copyError(r.hideMissing(err, in.SrcBucket, in.SrcKey))

@@ -123,7 +123,7 @@ func uploadPartCopy(ctx context.Context, r *request) error {
 	if in.SrcCustomerKey, err = r.customerKey(sseCopySource); err != nil {
 		return err
 	}
-	if in.SrcAllow, err = r.allowSource(in.SrcBucket, in.SrcKey, in.SrcVersion != 0 || in.SrcAt != 0); err != nil {
+	if in.SrcAllow, err = r.allowSource(in.SrcBucket, in.SrcKey, in.SrcVersion.String(), in.SrcVersion != 0 || in.SrcAt != 0); err != nil {
 		return err
 	}
 	part, err := r.srv.objects.CopyPart(ctx, r.bucket, r.key, id, number, &in)

@@ -65,6 +65,7 @@ func putObject(ctx context.Context, r *request) error {
 	if in.Access, err = r.newAccess(); err != nil {
 		return err
 	}
+	in.Cond.Bucket = r.decidedFor()
 	if in.ContentMD5, err = r.contentMD5(); err != nil {
 		return err
 	}
