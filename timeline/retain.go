@@ -151,8 +151,7 @@ func (k *retainer) keepRange(r *layers.Record) (bool, error) {
 // hidesNothing reports whether a tombstone, of a key or a range, can go although
 // its timeline is read above it: nothing older of the timeline is left that it
 // hides, what the timeline inherits has no value of the key, no difference must
-// show it, and nothing that it could be merged into has a value of the key. (Nobody
-// deletes ranges of what can be merged.)
+// show it, and no ancestor has a value of the key.
 //
 // Values that are hidden in an ancestor, by its own tombstone, count: the very
 // compaction that asks may drop that one, because nobody falls through to it yet.
@@ -172,24 +171,22 @@ func (k *retainer) hidesNothing(r *layers.Record) (bool, error) {
 	if nothing, err := k.nothingIn(n.inherited(k.version.Seq), nil, r); !nothing || err != nil {
 		return false, err
 	}
-	if r.Kind == layers.KindRangeTombstone {
-		return true, nil
-	}
-	targets, branches := k.mergeTargets(id)
-	if k.maxProbes > 0 && len(targets) > k.maxProbes {
+	relatives, branches := k.relatives(id)
+	if k.maxProbes > 0 && len(relatives) > k.maxProbes {
 		return false, nil
 	}
-	return k.nothingIn(targets, branches, r)
+	return k.nothingIn(relatives, branches, r)
 }
 
-// mergeTargets returns the ancestors that a merge of a timeline may go to, as the
-// tree was, and where the timeline branched from each. Since then they may have
-// replaced what it deleted: what it inherits does not show it any more, and yet the
-// two have come to differ. Whoever verifies a rewrite must find the same, so that
-// what is committed or dropped meanwhile does not count.
-func (k *retainer) mergeTargets(id layers.TimelineID) (hops []layers.Hop, branches []wal.LSN) {
+// relatives returns the ancestors of a timeline, as the tree was, and where it
+// branched from each. A merge may go to them, and a difference with them, or with
+// what else branched from them, goes by what either side wrote since: what the
+// timeline inherits may not show any more what it deleted, because a rollup has
+// copied the rest, and yet the two have come to differ. Whoever verifies a rewrite
+// must find the same, so that what is committed or dropped meanwhile does not count.
+func (k *retainer) relatives(id layers.TimelineID) (hops []layers.Hop, branches []wal.LSN) {
 	branch := wal.MaxLSN
-	for l, ok := k.snap.Line(id); ok && l.ReadAncestor != 0; {
+	for l, ok := k.snap.Line(id); ok; {
 		up, lsn := l.Ancestor, l.BranchLSN
 		next, known := k.snap.Line(up)
 		if !known {
@@ -197,7 +194,7 @@ func (k *retainer) mergeTargets(id layers.TimelineID) (hops []layers.Hop, branch
 			next, known = k.snap.Line(up)
 		}
 		branch = min(branch, lsn)
-		if known && next.Written && next.Readable {
+		if known && next.Written {
 			hops, branches = append(hops, layers.Hop{Timeline: up, UpTo: k.snap.last}), append(branches, branch)
 		}
 		l, ok = next, known

@@ -414,17 +414,15 @@ func (n *needs) mayInherit(l *needLine, k pointKey) bool {
 	return false
 }
 
-// mergeTargets walks the ancestors that l can be merged into, with what it sees of
-// them.
-func (n *needs) mergeTargets(l *needLine, visit func(t *needLine, branch wal.LSN) (more bool)) {
+// relatives walks the ancestors of l, with what it sees of them.
+func (n *needs) relatives(l *needLine, visit func(t *needLine, branch wal.LSN) (more bool)) {
 	at := wal.MaxLSN
-	for l != nil && l.state.ReadAncestor != 0 {
+	for l != nil {
 		next, lsn := n.byID[l.state.ReadAncestor], l.state.ReadLSN
 		if l.ancestor != nil && n.byID[l.ancestor.id] != nil {
 			next, lsn = n.byID[l.ancestor.id], l.branch
 		}
-		l, at = next, min(at, lsn)
-		if l.readable && !visit(l, at) {
+		if l, at = next, min(at, lsn); l != nil && !visit(l, at) {
 			return
 		}
 	}
@@ -433,18 +431,18 @@ func (n *needs) mergeTargets(l *needLine, visit func(t *needLine, branch wal.LSN
 // mergeNeeds reports whether an ancestor that l can be merged into had a value of k
 // where l branched, and something else since.
 func (n *needs) mergeNeeds(l *needLine, k pointKey) (needs bool) {
-	n.mergeTargets(l, func(t *needLine, branch wal.LSN) bool {
+	n.relatives(l, func(t *needLine, branch wal.LSN) bool {
 		_, _, was := t.Get(branch, k)
 		e := t.own(nil, k, wal.MaxLSN).first()
-		needs = needs || k.ns != layers.NamespaceUploads && was && (e.kind == layers.KindValue || e.kind == layers.KindDelta || e.lsn > branch)
+		needs = needs || t.readable && k.ns != layers.NamespaceUploads && was && (e.kind == layers.KindValue || e.kind == layers.KindDelta || e.lsn > branch)
 		return !needs
 	})
 	return needs
 }
 
-// mergeMayNeed reports whether such an ancestor may have anything of k.
+// mergeMayNeed reports whether an ancestor may have anything of k.
 func (n *needs) mergeMayNeed(l *needLine, k pointKey) (needs bool) {
-	n.mergeTargets(l, func(t *needLine, _ wal.LSN) bool {
+	n.relatives(l, func(t *needLine, _ wal.LSN) bool {
 		needs = needs || k.ns != layers.NamespaceUploads && len(t.own(nil, k, wal.MaxLSN)) > 0
 		_, ok := n.lowest[physical{id: t.id, key: k}]
 		needs = needs || ok
@@ -592,7 +590,7 @@ func (n *needs) compareRanges(found *present) error {
 			return fmt.Errorf("range tombstone [%s, %s) at %d: nobody reads the timeline there", r.Key, r.End, r.LSN)
 		}
 		hides := n.differenceMayShow(l, r.LSN) || slices.ContainsFunc(n.keys, func(have pointKey) bool {
-			return have.ns == k.ns && have.ns != layers.NamespaceUploads && have.key >= k.key && have.key < end && n.mayInherit(l, have)
+			return have.ns == k.ns && have.ns != layers.NamespaceUploads && have.key >= k.key && have.key < end && (n.mayInherit(l, have) || n.mergeMayNeed(l, have))
 		})
 		if !hides {
 			return fmt.Errorf("range tombstone [%s, %s) at %d hides nothing", r.Key, r.End, r.LSN)

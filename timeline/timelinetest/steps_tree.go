@@ -67,7 +67,7 @@ func (m *Model) properties() (p timeline.Properties) {
 	case 0:
 		p.Attrs = fmt.Appendf(nil, "attributes %d", m.step)
 	case 1:
-		p.Attrs = bytes.Repeat([]byte("a"), m.rng.IntN(3000))
+		p.Attrs = bytes.Repeat([]byte("a"), 1+m.rng.IntN(3000))
 	}
 	if !m.cfg.Calm && m.rng.IntN(8) == 0 { // a replay of the operations alone would not know
 		in := []time.Duration{0, 10 * time.Millisecond, 50 * time.Millisecond, 90 * time.Minute}[m.rng.IntN(4)]
