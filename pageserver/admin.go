@@ -1,6 +1,7 @@
 package pageserver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
@@ -33,7 +34,7 @@ func newAdmin(s *Server, ln net.Listener, set *metrics.Set, v *auth.Verifier) *a
 	a.http = fasthttp.Server{
 		Name: "Stemma", Handler: a.handle, ErrorHandler: a.refuse, Logger: adminLog{}, Concurrency: 256, MaxRequestBodySize: maxAdminBody,
 		ReadBufferSize: 8 << 10, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
-		CloseOnShutdown: true, SecureErrorLogMessage: true, HeaderReceived: pagesBodyLimit,
+		CloseOnShutdown: true, SecureErrorLogMessage: true, HeaderReceived: bodyLimit,
 	}
 	return a
 }
@@ -51,7 +52,7 @@ func (a *admin) shutdown(ctx context.Context) {
 func (a *admin) refuse(ctx *fasthttp.RequestCtx, err error) {
 	e := &AdminError{Code: "BadRequest", Message: "the request cannot be parsed"}
 	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
-		e = &AdminError{Code: "RequestTooLarge", Message: "the body is longer than 64 KiB, or 8 MiB for pages"}
+		e = &AdminError{Code: "RequestTooLarge", Message: "the body is longer than is taken here: 64 KiB, 1 MiB for forks, 8 MiB for pages, 32 MiB for a commit"}
 	}
 	sendError(ctx, e)
 }
@@ -87,6 +88,27 @@ func (a *admin) handle(ctx *fasthttp.RequestCtx) {
 		ctx.SetBodyString("not found\n")
 	}
 }
+
+// bodyLimit is the HeaderReceived of the listener: some requests may have a larger body.
+func bodyLimit(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
+	path, _, _ := bytes.Cut(h.RequestURI(), []byte("?"))
+	switch {
+	case isPages(path):
+		c.MaxRequestBodySize = maxPagesBody
+	case !bytes.HasPrefix(path, []byte("/v1/buckets/")):
+	case bytes.HasSuffix(path, []byte("/forks")):
+		c.MaxRequestBodySize = maxForksBody
+	case bytes.HasSuffix(path, []byte("/commit")):
+		c.MaxRequestBodySize = maxCommitBody
+	}
+	return c
+}
+
+// maxForksBody and maxCommitBody bound the bodies of requests that name many things.
+const (
+	maxForksBody  = 1 << 20
+	maxCommitBody = 32 << 20
+)
 
 type adminLog struct{}
 

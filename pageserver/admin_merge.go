@@ -9,31 +9,33 @@ import (
 	"stemma/wal"
 )
 
-// MergeRequest is the body of the POSTs that merge, rebase, pick and revert. LSNs are
-// strings of decimal digits. docs/semantics.md has the rules.
+// MergeRequest is the body of the POSTs that merge, rebase, pick and revert.
+// docs/semantics.md has the rules.
 type MergeRequest struct {
-	// Source is the other bucket, not of a revert; At is its LSN, zero the tip.
-	Source string  `json:"source"`
-	At     wal.LSN `json:"at,string"`
-	// From and To are the commits that a revert undoes: those above From, up to To.
-	From wal.LSN `json:"from,string"`
-	To   wal.LSN `json:"to,string"`
+	// Source is the other bucket, not of a revert; At is the point in time of it, absent its tip.
+	Source string `json:"source,omitempty"`
+	At     string `json:"at,omitempty"`
+	// From and To are points in time: a revert undoes what was committed above From, up to To, absent the tip.
+	From string `json:"from,omitempty"`
+	To   string `json:"to,omitempty"`
 	// Keys and Prefixes are what is picked or reverted.
-	Keys     []string `json:"keys"`
-	Prefixes []string `json:"prefixes"`
+	Keys     []string `json:"keys,omitempty"`
+	Prefixes []string `json:"prefixes,omitempty"`
 	// Strategy is fail, source-wins or dest-wins.
-	Strategy  string          `json:"strategy"`
-	Overrides []MergeOverride `json:"overrides"`
-	IfLSN     wal.LSN         `json:"if_lsn,string"`
-	DryRun    bool            `json:"dry_run"`
-	After     string          `json:"after"`
-	Max       int             `json:"max"`
+	Strategy  string          `json:"strategy,omitempty"`
+	Overrides []MergeOverride `json:"overrides,omitempty"`
+	// IfLSN is the commit above which no object of the target may have changed.
+	IfLSN  wal.LSN `json:"if_lsn,string,omitempty"`
+	DryRun bool    `json:"dry_run,omitempty"`
+	// After and Max page a dry run: Next of the page before, and how many entries.
+	After string `json:"after,omitempty"`
+	Max   int    `json:"max,omitempty"`
 }
 
 // MergeOverride is another strategy for a key or a prefix.
 type MergeOverride struct {
-	Key      string `json:"key"`
-	Prefix   string `json:"prefix"`
+	Key      string `json:"key,omitempty"`
+	Prefix   string `json:"prefix,omitempty"`
 	Strategy string `json:"strategy"`
 }
 
@@ -58,37 +60,8 @@ type MergeChange struct {
 	Key      string       `json:"key"`
 	Action   string       `json:"action"`
 	Conflict bool         `json:"conflict"`
-	Source   *DiffVersion `json:"source"`
-	Target   *DiffVersion `json:"target"`
-}
-
-// DiffRequest is the body of POST /v1/diff. LSNs of zero are tips.
-type DiffRequest struct {
-	From   string  `json:"from"`
-	FromAt wal.LSN `json:"from_at,string"`
-	To     string  `json:"to"`
-	ToAt   wal.LSN `json:"to_at,string"`
-	Prefix string  `json:"prefix"`
-	Token  string  `json:"token"`
-	Max    int     `json:"max"`
-}
-
-// DiffAnswer is one page of a difference.
-type DiffAnswer struct {
-	FromLSN wal.LSN            `json:"from_lsn,string"`
-	ToLSN   wal.LSN            `json:"to_lsn,string"`
-	Entries []DiffChange       `json:"entries"`
-	Summary object.DiffSummary `json:"summary"`
-	Next    string             `json:"next,omitempty"`
-}
-
-// DiffChange is one key that differs.
-type DiffChange struct {
-	Kind   string       `json:"kind"`
-	Key    string       `json:"key"`
-	OldKey string       `json:"old_key,omitempty"`
-	Old    *DiffVersion `json:"old"`
-	New    *DiffVersion `json:"new"`
+	Source   *DiffVersion `json:"source,omitempty"`
+	Target   *DiffVersion `json:"target,omitempty"`
 }
 
 // DiffVersion is one side of a change.
@@ -105,27 +78,6 @@ func diffVersion(v *object.DiffVersion) *DiffVersion {
 	return &DiffVersion{Size: v.Size, ETag: string(v.ETag.AppendTo(nil)), LSN: v.LSN}
 }
 
-// diff serves POST /v1/diff.
-func (a *admin) diff(ctx context.Context, r *adminRequest, _ string) (any, error) {
-	var in DiffRequest
-	if err := r.decode(&in); err != nil {
-		return nil, err
-	}
-	page, err := a.server.objects.Diff(ctx, &object.DiffInput{
-		From: object.Point{Bucket: in.From, At: in.FromAt}, To: object.Point{Bucket: in.To, At: in.ToAt},
-		Prefix: in.Prefix, Token: in.Token, Max: in.Max,
-	})
-	if err != nil {
-		return nil, wordedMerge(err)
-	}
-	out := &DiffAnswer{FromLSN: page.FromLSN, ToLSN: page.ToLSN, Summary: page.Summary, Next: page.NextToken, Entries: []DiffChange{}}
-	for i := range page.Entries {
-		e := &page.Entries[i]
-		out.Entries = append(out.Entries, DiffChange{Kind: string(e.Kind), Key: e.Key, OldKey: e.OldKey, Old: diffVersion(e.Old), New: diffVersion(e.New)})
-	}
-	return out, nil
-}
-
 func (in *MergeRequest) overrides() (list []object.MergeOverride) {
 	for _, o := range in.Overrides {
 		list = append(list, object.MergeOverride{Key: o.Key, Prefix: o.Prefix, Strategy: object.MergeStrategy(o.Strategy)})
@@ -133,21 +85,21 @@ func (in *MergeRequest) overrides() (list []object.MergeOverride) {
 	return list
 }
 
-func (in *MergeRequest) merge(target string) *object.MergeInput {
+func (in *MergeRequest) merge(target string, at wal.LSN) *object.MergeInput {
 	return &object.MergeInput{
-		Source: object.Point{Bucket: in.Source, At: in.At}, Target: target, Strategy: object.MergeStrategy(in.Strategy),
+		Source: object.Point{Bucket: in.Source, At: at}, Target: target, Strategy: object.MergeStrategy(in.Strategy),
 		Overrides: in.overrides(), IfTargetLSN: in.IfLSN, DryRun: in.DryRun, After: in.After, Max: in.Max,
 	}
 }
 
 // merging serves a POST whose body is a MergeRequest.
-func merging(run func(o *object.Service, ctx context.Context, target string, in *MergeRequest) (*object.MergeReport, error)) func(*admin, context.Context, *adminRequest, string) (any, error) {
+func merging(run func(a *admin, ctx context.Context, target string, in *MergeRequest) (*object.MergeReport, error)) func(*admin, context.Context, *adminRequest, string) (any, error) {
 	return func(a *admin, ctx context.Context, r *adminRequest, target string) (any, error) {
 		var in MergeRequest
 		if err := r.decode(&in); err != nil {
 			return nil, err
 		}
-		rep, err := run(a.server.objects, ctx, target, &in)
+		rep, err := run(a, ctx, target, &in)
 		if err != nil {
 			return nil, wordedMerge(err)
 		}
@@ -163,24 +115,47 @@ func merging(run func(o *object.Service, ctx context.Context, target string, in 
 	}
 }
 
-func mergeInto(o *object.Service, ctx context.Context, target string, in *MergeRequest) (*object.MergeReport, error) {
-	return o.Merge(ctx, in.merge(target))
+func mergeInto(a *admin, ctx context.Context, target string, in *MergeRequest) (*object.MergeReport, error) {
+	at, err := a.point(in.Source, in.At)
+	if err != nil {
+		return nil, err
+	}
+	return a.server.objects.Merge(ctx, in.merge(target, at))
 }
 
-func rebaseOnto(o *object.Service, ctx context.Context, target string, in *MergeRequest) (*object.MergeReport, error) {
-	return o.Rebase(ctx, in.merge(target))
+func rebaseOnto(a *admin, ctx context.Context, target string, in *MergeRequest) (*object.MergeReport, error) {
+	at, err := a.point(in.Source, in.At)
+	if err != nil {
+		return nil, err
+	}
+	return a.server.objects.Rebase(ctx, in.merge(target, at))
 }
 
-func pickInto(o *object.Service, ctx context.Context, target string, in *MergeRequest) (*object.MergeReport, error) {
-	return o.CherryPick(ctx, &object.PickInput{
-		Source: object.Point{Bucket: in.Source, At: in.At}, Target: target, Keys: in.Keys, Prefixes: in.Prefixes,
+func pickInto(a *admin, ctx context.Context, target string, in *MergeRequest) (*object.MergeReport, error) {
+	at, err := a.point(in.Source, in.At)
+	if err != nil {
+		return nil, err
+	}
+	return a.server.objects.CherryPick(ctx, &object.PickInput{
+		Source: object.Point{Bucket: in.Source, At: at}, Target: target, Keys: in.Keys, Prefixes: in.Prefixes,
 		Strategy: object.MergeStrategy(in.Strategy), Overrides: in.overrides(), IfTargetLSN: in.IfLSN, DryRun: in.DryRun, Max: in.Max,
 	})
 }
 
-func revertIn(o *object.Service, ctx context.Context, target string, in *MergeRequest) (*object.MergeReport, error) {
-	return o.Revert(ctx, &object.RevertInput{
-		Bucket: target, From: in.From, To: in.To, Keys: in.Keys, Prefixes: in.Prefixes,
+func revertIn(a *admin, ctx context.Context, target string, in *MergeRequest) (*object.MergeReport, error) {
+	from, err := a.point(target, in.From)
+	if err != nil {
+		return nil, err
+	}
+	to, err := a.point(target, in.To)
+	if err != nil {
+		return nil, err
+	}
+	if to == 0 {
+		to = a.server.store.Visible()
+	}
+	return a.server.objects.Revert(ctx, &object.RevertInput{
+		Bucket: target, From: from, To: to, Keys: in.Keys, Prefixes: in.Prefixes,
 		Strategy: object.MergeStrategy(in.Strategy), Overrides: in.overrides(), IfTargetLSN: in.IfLSN, DryRun: in.DryRun, Max: in.Max,
 	})
 }
@@ -209,10 +184,6 @@ func wordedMerge(err error) error {
 		if errors.Is(err, e.err) {
 			return &AdminError{e.code, err.Error()}
 		}
-	}
-	var gone *timeline.BelowHorizonError
-	if errors.As(err, &gone) {
-		return &AdminError{"Gone", err.Error()}
 	}
 	return err
 }

@@ -79,9 +79,11 @@ func invalid(message string) *AdminError { return &AdminError{"InvalidArgument",
 type adminRequest struct {
 	target auth.Target
 	body   []byte
+	second string // the second variable of the path
+	accept string // header
 }
 
-// adminRoute is a path with one variable at most: the part that is {}.
+// adminRoute is a path with two variables at most: the parts that are {}.
 type adminRoute struct {
 	method string
 	path   []string
@@ -114,13 +116,15 @@ func (r *adminRequest) route(method string) (*adminRoute, string, error) {
 	known := false
 next:
 	for i := range adminRoutes {
-		route, variable := &adminRoutes[i], ""
+		route, variables := &adminRoutes[i], [2]string{}
 		if len(parts) != len(route.path) {
 			continue
 		}
+		n := 0
 		for j, p := range route.path {
 			if p == "{}" && parts[j] != "" {
-				variable = parts[j]
+				variables[n] = parts[j]
+				n++
 			} else if p != parts[j] {
 				continue next
 			}
@@ -136,7 +140,8 @@ next:
 				return nil, "", invalid("parameter " + strconv.Quote(p.Name) + " is given twice")
 			}
 		}
-		return route, variable, nil
+		r.second = variables[1]
+		return route, variables[0], nil
 	}
 	if known {
 		return nil, "", &AdminError{"MethodNotAllowed", method + " is not for " + r.target.Path}
@@ -153,6 +158,10 @@ func (a *admin) handleV1(ctx *fasthttp.RequestCtx) {
 	answer, err := a.serveV1(ctx)
 	if err != nil {
 		sendError(ctx, a.worded(err))
+		return
+	}
+	if s, ok := answer.(*streamed); ok {
+		a.sendLines(ctx, s)
 		return
 	}
 	sendJSON(ctx, fasthttp.StatusOK, answer)
@@ -212,7 +221,7 @@ func (a *admin) read(ctx *fasthttp.RequestCtx) (*adminRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &adminRequest{target: target, body: p}, nil
+	return &adminRequest{target: target, body: p, accept: string(ctx.Request.Header.Peek("Accept"))}, nil
 }
 
 // decode decodes the body: one JSON value without unknown fields.
@@ -262,6 +271,10 @@ func (a *admin) worded(err error) *AdminError {
 		if errors.Is(err, e.err) {
 			return &AdminError{e.code, strings.NewReplacer("timeline: ", "", "identity: ", "").Replace(err.Error())}
 		}
+	}
+	var gone *timeline.BelowHorizonError
+	if errors.As(err, &gone) {
+		return &AdminError{"HistoryNotRetained", gone.Error()[len("timeline: "):]}
 	}
 	var readOnly *wal.ReadOnlyError
 	if errors.As(err, &readOnly) {

@@ -67,16 +67,6 @@ func isPages(path []byte) bool {
 	return ok && (bytes.HasPrefix(rest, []byte("objects/")) || string(rest) == "pages:read")
 }
 
-// pagesBodyLimit is the HeaderReceived of the listener: what is of this file may have
-// a larger body.
-func pagesBodyLimit(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
-	path, _, _ := bytes.Cut(h.RequestURI(), []byte("?"))
-	if isPages(path) {
-		c.MaxRequestBodySize = maxPagesBody
-	}
-	return c
-}
-
 // pagesRequest is one request of this file.
 type pagesRequest struct {
 	*adminRequest
@@ -101,10 +91,6 @@ func wordedPages(err error) error {
 		if errors.Is(err, e.err) {
 			return &AdminError{e.code, strings.ReplaceAll(err.Error(), "object: ", "")}
 		}
-	}
-	var gone *timeline.BelowHorizonError
-	if errors.As(err, &gone) {
-		return &AdminError{"HistoryNotRetained", gone.Error()}
 	}
 	return err
 }

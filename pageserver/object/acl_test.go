@@ -150,7 +150,7 @@ func FuzzAttributes(f *testing.F) {
 			}
 			return
 		}
-		if again, err := decodeAttributes(a.encode()); err != nil || again != a {
+		if again, err := decodeAttributes(a.encode()); err != nil || !reflect.DeepEqual(again, a) {
 			t.Errorf("%+v, then %+v, %v", a, again, err)
 		}
 	})

@@ -3,8 +3,10 @@ package object
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
+	"unicode/utf8"
 
 	"stemma/timeline"
 )
@@ -14,14 +16,45 @@ import (
 type Attributes struct {
 	// Owner is the canonical id of the account that owns the bucket; empty: the root.
 	Owner string `json:"owner,omitempty"`
+	// Labels are for whoever manages buckets; a nil map is none.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Description is free text.
+	Description string `json:"description,omitempty"`
+}
+
+// Limits of attributes; lengths are in bytes.
+const (
+	MaxLabels           = 64
+	MaxLabelKeyBytes    = 128
+	MaxLabelValueBytes  = 256
+	MaxDescriptionBytes = 4096
+)
+
+// ErrBadAttributes: InvalidArgument; labels or a description that are too long, or no text.
+var ErrBadAttributes = errors.New("object: bad labels or description")
+
+// check refuses what is out of range. Errors: ErrBadAttributes.
+func (a *Attributes) check() error {
+	if len(a.Labels) > MaxLabels {
+		return fmt.Errorf("%d labels, at most %d: %w", len(a.Labels), MaxLabels, ErrBadAttributes)
+	}
+	for k, v := range a.Labels {
+		if k == "" || len(k) > MaxLabelKeyBytes || len(v) > MaxLabelValueBytes || !utf8.ValidString(k+v) {
+			return fmt.Errorf("label %.40q: want a key of 1 to %d bytes and a value of at most %d: %w", k, MaxLabelKeyBytes, MaxLabelValueBytes, ErrBadAttributes)
+		}
+	}
+	if len(a.Description) > MaxDescriptionBytes || !utf8.ValidString(a.Description) {
+		return fmt.Errorf("description of %d bytes, at most %d: %w", len(a.Description), MaxDescriptionBytes, ErrBadAttributes)
+	}
+	return nil
 }
 
 // attributesVersion is the first byte of encoded attributes; the rest is JSON.
 const attributesVersion = 1
 
-// encode returns the bytes that the store keeps; none for those of the root's buckets.
+// encode returns the bytes that the store keeps; none when there is nothing to keep.
 func (a *Attributes) encode() []byte {
-	if *a == (Attributes{}) {
+	if a.Owner == "" && len(a.Labels) == 0 && a.Description == "" {
 		return nil
 	}
 	p, err := json.Marshal(a)
@@ -57,7 +90,8 @@ type attributesCache struct {
 
 const maxCachedAttributes = 4096
 
-// Attributes returns those of a bucket. Errors: ErrCorrupt.
+// Attributes returns those of a bucket. They may be shared and must not be changed.
+// Errors: ErrCorrupt.
 func (s *Service) Attributes(info *timeline.Info) (Attributes, error) {
 	if len(info.Attrs) == 0 {
 		return Attributes{}, nil
