@@ -251,7 +251,7 @@ func (v *Version) NewestAbove(chain []Hop, ns Namespace, user []byte, above wal.
 			continue
 		}
 		q.hop(h.Timeline)
-		rec, ok, err = q.newest(h.UpTo, above+1)
+		rec, ok, err = q.newest(h.UpTo, h.UpTo, above+1)
 		if err != nil {
 			return Record{}, false, err
 		}

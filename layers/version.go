@@ -204,7 +204,7 @@ func (v *Version) Get(chain []Hop, ns Namespace, user []byte) (_ Record, hop int
 	for i, h := range chain {
 		q.hop(h.Timeline)
 		hidden := q.covering(h.UpTo)
-		rec, ok, err := q.newest(h.UpTo, hidden)
+		rec, ok, err := q.newest(h.UpTo, h.UpTo, hidden)
 		if err != nil {
 			return Record{}, 0, false, err
 		}
@@ -373,11 +373,11 @@ func coveringIn(l *Layer, key Key, upTo wal.LSN) wal.LSN {
 	return lsn
 }
 
-// newest returns the newest visible point record of the key with an LSN from
-// least to upTo. No order of LSNs among sources is taken for granted: a source is
+// newest returns the newest point record of the key with an LSN from least to upTo
+// that no death hides from a read at alive, which is at or above upTo. No order of LSNs among sources is taken for granted: a source is
 // passed over only when its own range of LSNs says that it has nothing newer, or
 // when all it has was superseded at or below upTo.
-func (q *lookup) newest(upTo, least wal.LSN) (best Record, ok bool, err error) {
+func (q *lookup) newest(upTo, alive, least wal.LSN) (best Record, ok bool, err error) {
 	for _, m := range q.mem {
 		low, high := m.LSNs()
 		if low > upTo || high < least || !m.MayContain(q.keyHash()) {
@@ -389,7 +389,7 @@ func (q *lookup) newest(upTo, least wal.LSN) (best Record, ok bool, err error) {
 	}
 	inMem := least
 	for _, l := range q.l0 {
-		if least, err = q.newestIn(l, upTo, least, &best); err != nil {
+		if least, err = q.newestIn(l, upTo, alive, least, &best); err != nil {
 			return Record{}, false, err
 		}
 	}
@@ -397,11 +397,11 @@ func (q *lookup) newest(upTo, least wal.LSN) (best Record, ok bool, err error) {
 		if len(q.v.Levels[level]) == 0 || q.v.main[level].maxLSN < least {
 			continue
 		}
-		if least, err = q.newestOf(&q.main[level], q.fileOf(level), upTo, least, &best); err != nil {
+		if least, err = q.newestOf(&q.main[level], q.fileOf(level), upTo, alive, least, &best); err != nil {
 			return Record{}, false, err
 		}
 	}
-	if least, err = q.newestInHistory(upTo, least, &best); err != nil {
+	if least, err = q.newestInHistory(upTo, alive, least, &best); err != nil {
 		return Record{}, false, err
 	}
 	if least > inMem { // from a layer: its key lies in memory that is used again
@@ -411,15 +411,15 @@ func (q *lookup) newest(upTo, least wal.LSN) (best Record, ok bool, err error) {
 }
 
 // newestInHistory is newestOf for all history layers.
-func (q *lookup) newestInHistory(upTo, least wal.LSN, best *Record) (_ wal.LSN, err error) {
+func (q *lookup) newestInHistory(upTo, alive, least wal.LSN, best *Record) (_ wal.LSN, err error) {
 	for level := range q.v.History {
 		b := &q.v.history[level]
-		if b.maxDeath <= upTo || b.minLSN > upTo || b.maxLSN < least {
+		if b.maxDeath <= alive || b.minLSN > upTo || b.maxLSN < least {
 			continue
 		}
 		if level > 0 {
 			f := &q.history[level]
-			if least, err = q.newestOf(f, f.of(q.v.History[level], q.key), upTo, least, best); err != nil {
+			if least, err = q.newestOf(f, f.of(q.v.History[level], q.key), upTo, alive, least, best); err != nil {
 				return least, err
 			}
 			continue
@@ -428,7 +428,7 @@ func (q *lookup) newestInHistory(upTo, least wal.LSN, best *Record) (_ wal.LSN, 
 			q.history0 = append(q.history0, make([]levelFile, len(q.v.History[0]))...)
 		}
 		for i, l := range q.v.History[0] {
-			if least, err = q.newestOf(&q.history0[i], l, upTo, least, best); err != nil {
+			if least, err = q.newestOf(&q.history0[i], l, upTo, alive, least, best); err != nil {
 				return least, err
 			}
 		}
@@ -437,8 +437,8 @@ func (q *lookup) newestInHistory(upTo, least wal.LSN, best *Record) (_ wal.LSN, 
 }
 
 // newestOf is newestIn for l, nil for none, whose filter f knows about the user key.
-func (q *lookup) newestOf(f *levelFile, l *Layer, upTo, least wal.LSN, best *Record) (wal.LSN, error) {
-	if l == nil || !l.mayShow(upTo, least) || !l.desc.Range.Contains(q.key) {
+func (q *lookup) newestOf(f *levelFile, l *Layer, upTo, alive, least wal.LSN, best *Record) (wal.LSN, error) {
+	if l == nil || !l.mayShow(upTo, alive, least) || !l.desc.Range.Contains(q.key) {
 		return least, nil
 	}
 	if q.chained {
@@ -453,21 +453,21 @@ func (q *lookup) newestOf(f *levelFile, l *Layer, upTo, least wal.LSN, best *Rec
 			return least, nil
 		}
 	}
-	return q.newestIn(l, upTo, least, best)
+	return q.newestIn(l, upTo, alive, least, best)
 }
 
 // mayShow reports whether a record that l may have can have an LSN from least to
-// upTo and be visible at upTo.
-func (l *Layer) mayShow(upTo, least wal.LSN) bool {
+// upTo and be visible at alive.
+func (l *Layer) mayShow(upTo, alive, least wal.LSN) bool {
 	d := &l.desc
-	return d.MinLSN <= upTo && d.MaxLSN >= least && (d.Kind != HistoryLayer || d.MaxDeath > upTo)
+	return d.MinLSN <= upTo && d.MaxLSN >= least && (d.Kind != HistoryLayer || d.MaxDeath > alive)
 }
 
-// newestIn replaces best by a record of l that is newer and visible at upTo, and
+// newestIn replaces best by a record of l that is newer and visible at alive, and
 // returns the least LSN that would beat it. A layer's newest record of the key at
 // or below upTo decides: those before it ended when it began.
-func (q *lookup) newestIn(l *Layer, upTo, least wal.LSN, best *Record) (wal.LSN, error) {
-	if !l.mayShow(upTo, least) || !l.desc.Range.Contains(q.key) {
+func (q *lookup) newestIn(l *Layer, upTo, alive, least wal.LSN, best *Record) (wal.LSN, error) {
+	if !l.mayShow(upTo, alive, least) || !l.desc.Range.Contains(q.key) {
 		return least, nil
 	}
 	may, err := l.MayContain(q.keyHash())
@@ -475,7 +475,7 @@ func (q *lookup) newestIn(l *Layer, upTo, least wal.LSN, best *Record) (wal.LSN,
 		return least, err
 	}
 	r, found, err := l.Get(q.key, upTo, &q.buf)
-	if err != nil || !found || r.LSN < least || !r.aliveAt(upTo) {
+	if err != nil || !found || r.LSN < least || !r.aliveAt(alive) {
 		return least, err
 	}
 	*best = r
@@ -487,14 +487,19 @@ func (r *Record) aliveAt(lsn wal.LSN) bool { return r.Death == 0 || r.Death > ls
 
 // walk visits what the present hop has of the key, newest first.
 func (q *lookup) walk(upTo wal.LSN, visit func(*Record) bool) (more bool, err error) {
-	rec, ok, err := q.newest(upTo, 0)
+	rec, ok, err := q.newest(upTo, upTo, 0)
 	cover := q.covering(upTo)
 	for err == nil && (ok || cover > 0) {
 		if ok && rec.LSN >= cover {
 			if r := rec; !visit(&r) {
 				return false, nil
 			}
-			rec, ok, err = q.newest(rec.LSN-1, 0)
+			below := rec.LSN - 1
+			alive := below
+			if rec.Kind == KindDelta { // it ends nothing: what ended at its LSN, the same commit deleted before
+				alive = rec.LSN
+			}
+			rec, ok, err = q.newest(below, alive, 0)
 			continue
 		}
 		key := MakeKey(q.key.Timeline(), q.key.Namespace(), q.key.User())
@@ -502,7 +507,7 @@ func (q *lookup) walk(upTo wal.LSN, visit func(*Record) bool) (more bool, err er
 			return false, nil
 		}
 		// What ended at the tombstone was not visible after it.
-		rec, ok, err = q.newest(cover-1, 0)
+		rec, ok, err = q.newest(cover-1, cover-1, 0)
 		cover = q.covering(cover - 1)
 	}
 	return err == nil, err

@@ -366,6 +366,46 @@ func TestBrokenPromiseIsFoundOut(t *testing.T) {
 	}
 }
 
+// A range is deleted and a delta put over it in one commit. The range goes when it
+// hides nothing but garbage, which may lie in the history for a while: it must not be
+// found below the delta.
+func TestDeltaOverRangeOfItsCommit(t *testing.T) {
+	b := newBench(t, timelinetest.Config{})
+	write := func(writes ...timelinetest.Write) {
+		t.Helper()
+		for i := range writes {
+			writes[i].NS, writes[i].Key = layers.NamespacePages, "page"
+		}
+		b.must(b.Do(timelinetest.Op{Kind: timelinetest.OpCommit, Bucket: "main", Writes: writes}))
+	}
+	b.create("main")
+	write(timelinetest.Write{Kind: layers.KindValue, Meta: "base"})
+	before := b.pin("main")
+	write(timelinetest.Write{Kind: layers.KindRangeTombstone, End: "page~"}, timelinetest.Write{Kind: layers.KindDelta, Meta: "delta"})
+	b.fill("main")
+	b.pin("main")
+	b.fill("main") // the history is worth its place
+	b.must(b.Everything())
+	b.must(b.Do(timelinetest.Op{Kind: timelinetest.OpDeleteSnapshot, Snapshot: before}))
+	for range 2 { // the first advances the horizon
+		write(timelinetest.Write{Kind: layers.KindDelta, Meta: "another"})
+		b.fill("main")
+		b.must(b.Flush())
+		b.must(b.Collect(gc.Idle))
+	}
+	ranges := 0
+	b.must(b.Store().VisitRecords(func(_ *layers.Desc, r *layers.Record) error {
+		if r.Kind == layers.KindRangeTombstone {
+			ranges++
+		}
+		return nil
+	}))
+	if ranges > 0 {
+		t.Fatal("the range is there")
+	}
+	b.must(b.CheckReads())
+}
+
 // One crash at every step of background work, of each of several kinds; the
 // next start loses nothing, leaks nothing, and collects to the byte.
 func TestCrashAtEveryStep(t *testing.T) {

@@ -421,8 +421,8 @@ func (s *Store) writeRollup(v *layers.Version, r *rollup, ns layers.Namespace, o
 func (r *rollup) writeBases(v *layers.Version, delta *layers.Record, out *output) error {
 	var failed error
 	err := v.Walk(r.hops, delta.Key.Namespace(), delta.Key.User(), func(base *layers.Record, _ int) bool {
-		if base.LSN >= delta.LSN {
-			return true // the delta itself
+		if base.LSN >= delta.LSN && base.Kind != layers.KindRangeTombstone {
+			return true // the delta itself; a range may have been deleted in the same commit
 		}
 		if base.Kind == layers.KindRangeTombstone || base.Kind == layers.KindTombstone && r.to == nil {
 			return false

@@ -385,7 +385,7 @@ func (c *Checker) stack(v reader, l *line, lsn wal.LSN, k pointKey, body bool) e
 		return err
 	}
 	if len(got) != len(want) {
-		return fmt.Errorf("%d records, want %d", len(got), len(want))
+		return fmt.Errorf("%s, want %s", briefStack(got), briefFound(want))
 	}
 	c.Count.Max("deepest stack", int64(len(want)))
 	for i := range want {
@@ -402,6 +402,22 @@ func (c *Checker) stack(v reader, l *line, lsn wal.LSN, k pointKey, body bool) e
 		}
 	}
 	return nil
+}
+
+func briefStack(rs []layers.Record) string {
+	var s strings.Builder
+	for _, r := range rs {
+		fmt.Fprintf(&s, "[kind %d at %d of timeline %d, death %d]", r.Kind, r.LSN, r.Key.Timeline(), r.Death)
+	}
+	return s.String()
+}
+
+func briefFound(fs []Found) string {
+	var s strings.Builder
+	for _, f := range fs {
+		fmt.Fprintf(&s, "[kind %d at %d of timeline %d]", f.Kind, f.LSN, f.owner.id)
+	}
+	return s.String()
 }
 
 func (v *Version) brief() string { return fmt.Sprintf("%.40q at %d", v.Meta, v.LSN) }
