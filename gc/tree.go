@@ -21,6 +21,10 @@ type Line struct {
 	ReadAncestor layers.TimelineID // zero: a read goes on nowhere
 	ReadLSN      wal.LSN           // below Birth and below every own record
 
+	// Moved is the timeline that the bucket of this one leads to since a move; zero: this
+	// one, or none.
+	Moved layers.TimelineID
+
 	Readable bool // bound, or unbound within its undo time: it is read at every LSN from Cutoff on
 	Written  bool // has, or had, records of its own
 
@@ -95,6 +99,7 @@ func NewTree(lines []Line, h wal.LSN) *Tree {
 	t.markLiving(readers, lineage)
 	t.addKids(readers)
 	t.addDifferences(lineage)
+	t.addMoves(lineage)
 	return t
 }
 
@@ -201,6 +206,73 @@ func (t *Tree) addDifferences(lineage []int32) {
 	}
 }
 
+// branches are the two lowest LSNs at which living lineage children branched from a
+// timeline, and the child with the lowest.
+type branches struct {
+	first, second wal.LSN
+	child         int32
+}
+
+// addMoves lowers what differences may start from for what a bucket was moved to, if
+// that branched from what it led to before: forks of that are merged into it, and must
+// find the tombstones above their branches. Where the way leads through other buckets
+// those may have gone before the move.
+func (t *Tree) addMoves(lineage []int32) {
+	var low map[int32]*branches // by timelines that moves left
+	for i := range t.lines {
+		if n := t.find(t.lines[i].Moved); n != noLine && t.lines[n].Readable {
+			if low == nil {
+				low = make(map[int32]*branches)
+			}
+			low[int32(i)] = &branches{never, never, noLine}
+		}
+	}
+	if low == nil {
+		return
+	}
+	for i, p := range lineage {
+		b := low[p]
+		switch lsn := t.lines[i].BranchLSN; {
+		case b == nil || !t.nodes[i].living:
+		case lsn < b.first:
+			*b = branches{lsn, b.first, int32(i)}
+		default:
+			b.second = min(b.second, lsn)
+		}
+	}
+	done := make(map[layers.TimelineID]bool)
+	for i := range low {
+		if id := t.lines[i].Moved; !done[id] {
+			done[id] = true
+			t.lowerMoved(t.find(id), lineage, low)
+		}
+	}
+}
+
+// lowerMoved is addMoves for one target.
+func (t *Tree) lowerMoved(target int32, lineage []int32, low map[int32]*branches) {
+	way, shows := []int32{target}, []wal.LSN{never}
+	seen := t.lines[target].BranchLSN
+	for child, i := target, lineage[target]; i != noLine && t.lines[i].Moved == t.lines[target].ID && t.lines[child].ReadAncestor != 0; {
+		b := low[i]
+		lowest := b.first
+		if b.child == child {
+			lowest = b.second
+		}
+		if lowest > seen {
+			lowest = never
+		}
+		way, shows = append(way, i), append(shows, lowest)
+		seen = min(seen, t.lines[i].BranchLSN)
+		child, i = i, lineage[i]
+	}
+	lowest := never
+	for i, line := range slices.Backward(way) {
+		t.nodes[line].shows = min(t.nodes[line].shows, lowest)
+		lowest = min(lowest, shows[i])
+	}
+}
+
 // span is a run of kids: [lo, hi).
 type span struct{ lo, hi int32 }
 
@@ -283,7 +355,8 @@ func (t *Tree) NeedFrom(id layers.TimelineID, x wal.LSN) bool {
 // show the tombstone at x of a timeline, which else could go because it hides
 // nothing: x is above the cutoff or above a pin, or a living child branched
 // below it. A lineage child is living when it, or a descendant of it by lineage
-// or by reads, is readable or pinned.
+// or by reads, is readable or pinned. Children of what the bucket led to before a move
+// count as the timeline's own.
 func (t *Tree) DifferenceMayShow(id layers.TimelineID, x wal.LSN) bool {
 	i := t.find(id)
 	return i != noLine && x > t.nodes[i].shows

@@ -86,6 +86,11 @@ func (s *Store) applyRows(o *treeOp, lsn wal.LSN, rows rowBatch) {
 		if !o.props.none() {
 			rows.setProperties(o.bucket, &o.props)
 		}
+	case opMove:
+		rows.setTimeline(s.tree.node(o.timeline))
+		rows.setRetention(o.timeline, retention{window: o.window})
+		rows.setBucket(s.tree.bucket(o.bucket), lsn, o.name, 0)
+		rows.setFate(o.left, o.fate(lsn))
 	case opProperties:
 		rows.setProperties(o.bucket, &o.props)
 	case opDelete:

@@ -280,9 +280,20 @@ func (s *Store) RenameBucket(ctx context.Context, from, to string) (wal.LSN, err
 // that come with them, changes the sequenced tree as they take their place in the
 // order, lets go of treeMu, and waits until they are visible.
 func (s *Store) changeTree(ctx context.Context, ops []treeOp) (wal.LSN, error) {
+	return s.changeTreeIf(ctx, ops, nil)
+}
+
+// changeTreeIf is changeTree unless check, at the moment that fixes the order, has an
+// error.
+func (s *Store) changeTreeIf(ctx context.Context, ops []treeOp, check func() error) (wal.LSN, error) {
 	c := wal.Commit{
 		Payload: encodeTree(ops),
 		Reserve: func(lsn wal.LSN) error {
+			if check != nil {
+				if err := check(); err != nil {
+					return err
+				}
+			}
 			visible := s.log.Visible()
 			for i := range ops {
 				if err := s.tree.change(&ops[i], lsn, visible); err != nil {
@@ -350,7 +361,7 @@ func (s *Store) Bucket(name string, at wal.LSN) (Info, error) {
 	if err := s.checkNotFuture(at); err != nil {
 		return Info{}, err
 	}
-	n, _ := b.at(at).node.resolve(at)
+	n, _ := b.resolve(at)
 	if n == nil {
 		return Info{}, fmt.Errorf("bucket %q was created at %d, after %d: %w", name, b.created, at, ErrNoSuchBucket)
 	}

@@ -444,6 +444,15 @@ func (n *node) loadReads(t *tree, d *decoder) {
 	n.reads.Store(&readPair{node: a, lsn: lsn})
 }
 
+// purgedNode stands for a timeline that was purged in the bindings of its bucket.
+func purgedNode(id layers.TimelineID, since wal.LSN) *node {
+	n := &node{id: id, birth: since}
+	n.purged.Store(true)
+	n.retention.Store(&retention{})
+	n.fate.Store(&fate{deleted: since, dropped: since})
+	return n
+}
+
 func (c *catalog) loadBuckets(t *tree) error {
 	return c.each(rowBucket, func(id uint64, v []byte) error {
 		d := rowDecoder(v)
@@ -458,13 +467,22 @@ func (c *catalog) loadBuckets(t *tree) error {
 			return d.end(fmt.Sprintf("bucket %d", id))
 		}
 		l := make([]binding, count)
+		known := 0
 		for i := range l {
-			l[i].since = d.lsn()
-			if l[i].node = t.mu.nodes[layers.TimelineID(d.uvarint())]; l[i].node == nil {
-				d.fail("bound to a timeline that does not exist")
-				break
+			since, id := d.lsn(), layers.TimelineID(d.uvarint())
+			n := t.mu.nodes[id]
+			if n == nil { // it was purged
+				n = purgedNode(id, since)
+			} else if known++; n.bucket != nil {
+				d.fail("bound to a timeline of another bucket")
 			}
-			l[i].node.bucket = b
+			if i > 0 && since <= l[i-1].since {
+				d.fail("bindings out of order")
+			}
+			n.bucket, l[i] = b, binding{since, n}
+		}
+		if d.err == nil && (known == 0 || b.deleted.Load() == 0 && l[len(l)-1].node.purged.Load()) {
+			d.fail("bound to a timeline that does not exist")
 		}
 		if err := d.end(fmt.Sprintf("bucket %d", id)); err != nil {
 			return err

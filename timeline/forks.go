@@ -68,7 +68,11 @@ func (s *Store) Ancestry(name string) ([]Ancestor, error) {
 	}
 	var list []Ancestor
 	for b != nil && b.source != 0 {
-		a := Ancestor{Bucket: b.source, BranchLSN: b.at(visible).node.sourceLSN}
+		n := b.at(visible).node
+		if n.purged.Load() {
+			break
+		}
+		a := Ancestor{Bucket: b.source, BranchLSN: n.sourceLSN}
 		if b = s.tree.bucket(b.source); b != nil && b.deleted.Load() == 0 {
 			a.Name = *b.name.Load()
 		}

@@ -20,6 +20,9 @@ var (
 	ErrMergeTooLarge = errors.New("timeline: merge too large")
 	// ErrBadRange says that a range of LSNs to revert is empty.
 	ErrBadRange = errors.New("timeline: empty range of LSNs")
+	// ErrBadMove says that a list of moves is empty, names a bucket twice, or leads one to
+	// where it is.
+	ErrBadMove = errors.New("timeline: bad move")
 	// ErrTargetChanged says that the target has changed since the LSN that the caller
 	// wanted it at.
 	ErrTargetChanged = errors.New("timeline: target has changed")

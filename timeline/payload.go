@@ -30,6 +30,8 @@ import (
 //	tag 25       window: timeline, window, floor (no LSN below it is readable by the window)
 //	tag 26       properties of a bucket: bucket, properties
 //	tag 27       settings of a snapshot: snapshot, bucket, name, held (0 or 1), properties
+//	tag 28       move: bucket, the timeline that it leaves, LSN until which that is kept at least (0: no longer than its window), ancestor,
+//	             branch LSN (0: this commit's LSN - 1), most that it sees of the bucket's source, timeline, window, name
 //
 // Numbers are uvarints. The LSN of an operation is that of its commit. Properties
 // are an LSN of expiry (0: never), flags (1: read-only, 2: protected) and attributes: 0 for none, 1 for the last ones in
@@ -54,6 +56,8 @@ const (
 
 	opProperties  opTag = 26
 	opSetSnapshot opTag = 27
+
+	opMove opTag = 28
 )
 
 // maxNameBytes bounds bucket and snapshot names in the log.
@@ -72,11 +76,18 @@ type treeOp struct {
 	name     string
 	props    Properties
 	held     bool
-	first    *Batch // records that the commit writes to timeline; not part of the operation's bytes
+	left     layers.TimelineID // opMove: the timeline that the bucket led to before
+	seen     wal.LSN           // opMove: most that the new timeline sees of the bucket's source; zero: nothing
+	undo     wal.LSN           // opMove: what is left is kept until then
+	first    *Batch            // records that the commit writes to timeline; not part of the operation's bytes
 }
 
-// fate returns what opDelete and opDrop make of their timeline in the commit at lsn.
+// fate returns what opDelete and opDrop make of their timeline in the commit at lsn,
+// and opMove of the one that is left.
 func (o *treeOp) fate(lsn wal.LSN) *fate {
+	if o.tag == opMove {
+		return &fate{deleted: lsn, undo: o.undo}
+	}
 	if o.tag == opDrop {
 		return &fate{deleted: o.lsn, dropped: lsn}
 	}
@@ -192,6 +203,16 @@ func (o *treeOp) append(p []byte, last *[]byte) []byte {
 		num(uint64(o.bucket))
 	case opHorizon:
 		num(uint64(o.lsn))
+	case opMove:
+		num(uint64(o.bucket))
+		num(uint64(o.left))
+		num(uint64(o.undo))
+		num(uint64(o.ancestor))
+		num(uint64(o.lsn))
+		num(uint64(o.seen))
+		num(uint64(o.timeline))
+		num(uint64(o.window))
+		p = appendBytes(p, o.name)
 	default:
 		panic(fmt.Sprintf("BUG: append of tree operation %d", o.tag))
 	}
@@ -402,6 +423,10 @@ func (d *decoder) treeOp(tag opTag) treeOp {
 		o.snapshot, o.bucket = SnapshotID(d.uvarint()), BucketID(d.uvarint())
 	case opHorizon:
 		o.lsn = d.lsn()
+	case opMove:
+		o.bucket, o.left, o.undo = BucketID(d.uvarint()), layers.TimelineID(d.uvarint()), d.lsn()
+		o.ancestor, o.lsn, o.seen = layers.TimelineID(d.uvarint()), d.lsn(), d.lsn()
+		o.timeline, o.window, o.name = layers.TimelineID(d.uvarint()), d.window(), d.name()
 	default:
 		d.fail(fmt.Sprintf("unknown operation %d", tag))
 	}

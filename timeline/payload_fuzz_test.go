@@ -34,6 +34,7 @@ func FuzzPayload(f *testing.F) {
 		{tag: opDeleteSnapshot, snapshot: 3, bucket: 1},
 		{tag: opDrop, timeline: 1, lsn: 4, bucket: 1},
 		{tag: opHorizon, lsn: wal.MaxLSN},
+		{tag: opMove, bucket: 2, left: 2, undo: 90, ancestor: 1, lsn: 33, seen: wal.MaxLSN, timeline: 3, window: gc.Forever, name: "dev"},
 	}))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		var again, last []byte

@@ -71,7 +71,8 @@ func (s *Store) pick(ctx context.Context, o *PickOptions) (res MergeResult, err 
 type RevertOptions struct {
 	Target string
 	// From and To bound the commits that are undone: those above From, up to To; a zero To
-	// is the tip.
+	// is the tip, as it is at the commit: then the keys become what they were at From,
+	// without any conflict.
 	From, To wal.LSN
 	// Ranges are the keys that are reverted, in every namespace of the rules; nil: all.
 	Ranges           []layers.UserRange
@@ -112,10 +113,14 @@ func (s *Store) revert(ctx context.Context, o *RevertOptions) (res MergeResult, 
 	if o.Ranges != nil {
 		ranges = layers.JoinRanges(o.Ranges)
 	}
-	plan := func(_ *Tx, p *mergePlan) error {
+	plan := func(tx *Tx, p *mergePlan) error {
+		undone := to
+		if o.To == 0 {
+			undone = tx.view
+		}
 		for _, ns := range p.rules.Namespaces {
 			for _, r := range ranges {
-				stream := &inverse{d: s.Diff(ctx, to, from, ns, r.Lower, r.Upper)}
+				stream := &inverse{d: s.Diff(ctx, undone, from, ns, r.Lower, r.Upper)}
 				if err := firstError(p.run(ns, stream), stream.close()); err != nil {
 					return err
 				}

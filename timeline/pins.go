@@ -42,7 +42,7 @@ func (s *Store) Lease(name string, at wal.LSN, ttl time.Duration) error {
 	s.leases.mu.Lock()
 	defer s.leases.mu.Unlock()
 	from := b.at(at).node
-	n, lsn := from.resolve(at) // under the lock: a purge may be about to end the way
+	n, lsn := b.resolve(at) // under the lock: a purge may be about to end the way
 	if n == nil {
 		return fmt.Errorf("lease %q at %d: %w", name, at, ErrNoSuchBucket)
 	}

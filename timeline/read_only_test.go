@@ -31,6 +31,9 @@ func TestReadOnlyAndProtected(t *testing.T) {
 		if _, err := s.Exclusive(ctx, "b", func(tx *Tx) error { tx.Delete(layers.NamespaceObjects, []byte("k")); return nil }); !errors.Is(err, ErrReadOnly) {
 			t.Errorf("delete: %v", err)
 		}
+		if _, err := s.Move(ctx, MoveOptions{Moves: []Move{{Bucket: "b", Source: "b", At: s.Visible()}}}); !errors.Is(err, ErrReadOnly) {
+			t.Errorf("move: %v", err)
+		}
 		if _, err := s.DeleteBucket(ctx, "b", DeleteOptions{Force: true, Undo: time.Hour}); !errors.Is(err, ErrProtected) {
 			t.Errorf("delete of the bucket: %v", err)
 		}

@@ -184,6 +184,9 @@ func (k *retainer) hidesNothing(r *layers.Record) (bool, error) {
 // timeline inherits may not show any more what it deleted, because a rollup has
 // copied the rest, and yet the two have come to differ. Whoever verifies a rewrite
 // must find the same, so that what is committed or dropped meanwhile does not count.
+//
+// Where moves led the bucket of an ancestor to a branch of it, from above the
+// timeline's own, that is a relative, with what lies between the two.
 func (k *retainer) relatives(id layers.TimelineID) (hops []layers.Hop, branches []wal.LSN) {
 	branch := wal.MaxLSN
 	for l, ok := k.snap.Line(id); ok; {
@@ -197,9 +200,38 @@ func (k *retainer) relatives(id layers.TimelineID) (hops []layers.Hop, branches 
 		if known && next.Written {
 			hops, branches = append(hops, layers.Hop{Timeline: up, UpTo: k.snap.last}), append(branches, branch)
 		}
+		if known && next.Moved != 0 {
+			n := len(hops)
+			hops = k.movedTo(next.Moved, up, branch, hops)
+			for range len(hops) - n {
+				branches = append(branches, branch)
+			}
+		}
 		l, ok = next, known
 	}
 	return hops, branches
+}
+
+// movedTo appends the hops of what a bucket was moved to, by way of what it led to
+// before, down to and without one of those, if it can be read and sees of that what was
+// there at an LSN.
+func (k *retainer) movedTo(target, left layers.TimelineID, branch wal.LSN, hops []layers.Hop) []layers.Hop {
+	n, upTo := len(hops), k.snap.last
+	l, ok := k.snap.Line(target)
+	if !ok || !l.Readable {
+		return hops
+	}
+	for ok && l.ID != left && (l.ID == target || l.Moved == target) && l.ReadAncestor != 0 {
+		if l.Written {
+			hops = append(hops, layers.Hop{Timeline: l.ID, UpTo: upTo})
+		}
+		upTo = min(upTo, l.BranchLSN)
+		l, ok = k.snap.Line(l.Ancestor)
+	}
+	if !ok || l.ID != left || upTo < branch {
+		return hops[:n]
+	}
+	return hops
 }
 
 // nothingIn reports whether no hop has a value, hidden or not, of what a tombstone

@@ -28,10 +28,14 @@ func (s *Store) SetWindow(ctx context.Context, name string, w gc.Window) (wal.LS
 		s.treeMu.Unlock()
 		return 0, fmt.Errorf("set window of %q: %w", name, ErrNoSuchBucket)
 	}
-	n := b.sequenced()
-	// Collections decide by a durable horizon: none has passed this cutoff.
-	op := treeOp{tag: opWindow, timeline: n.id, window: w, lsn: n.cutoff(s.Horizon())}
-	lsn, err := s.changeTree(ctx, []treeOp{op})
+	var ops []treeOp
+	for _, l := range *b.bindings.Load() { // what moves have left has the window of its bucket, too
+		if l.node.readable(wal.MaxLSN) {
+			// Collections decide by a durable horizon: none has passed this cutoff.
+			ops = append(ops, treeOp{tag: opWindow, timeline: l.node.id, window: w, lsn: l.node.cutoff(s.Horizon())})
+		}
+	}
+	lsn, err := s.changeTree(ctx, ops)
 	if err != nil {
 		return 0, fmt.Errorf("set window of %q: %w", name, err)
 	}
@@ -141,9 +145,14 @@ func (s *Store) dropExpired(ctx context.Context) error {
 	var ops []treeOp
 	s.tree.mu.RLock()
 	for _, n := range s.tree.mu.unbound { // not all nodes: this runs every second, idle or not
-		if f := n.fate.Load(); !f.undeletable(now) && len(ops) < maxDropsEach {
-			ops = append(ops, treeOp{tag: opDrop, timeline: n.id, lsn: f.deleted, bucket: n.bucket.id})
+		if len(ops) == maxDropsEach || !s.over(n, now) {
+			continue
 		}
+		op := treeOp{tag: opDrop, timeline: n.id, lsn: n.fate.Load().deleted}
+		if !n.left() {
+			op.bucket = n.bucket.id
+		}
+		ops = append(ops, op)
 	}
 	s.tree.mu.RUnlock()
 	if len(ops) == 0 {
@@ -157,6 +166,19 @@ func (s *Store) dropExpired(ctx context.Context) error {
 	s.tree.settleSnapshotsOf(ops, lsn)
 	s.at(StepDropLogged)
 	return nil
+}
+
+// over reports whether an unbound timeline can be dropped: its undo time is over and,
+// if a move has left it, its window does not reach it any more, or its bucket is gone.
+func (s *Store) over(n *node, now wal.LSN) bool {
+	f := n.fate.Load()
+	if !n.left() {
+		return !f.undeletable(now)
+	}
+	if last := n.bucket.last().fate.Load(); last != nil && !last.undeletable(now) {
+		return true
+	}
+	return !f.undeletable(now) && n.windowCutoff(s.Horizon()) >= f.deleted
 }
 
 // maxDropsEach bounds the timelines that one commit drops.

@@ -133,7 +133,7 @@ func (s *Store) planSnapshotsLocked(o *NewSnapshot) ([]treeOp, error) {
 // planPastLocked finds the timeline that has what a bucket was at an LSN, and as of
 // when, if that can be read for as long as treeMu is held and is then kept.
 func (s *Store) planPastLocked(b *bucket, at wal.LSN) (*node, wal.LSN, error) {
-	n, lsn := b.at(at).node.resolve(at)
+	n, lsn := b.resolve(at)
 	if n == nil {
 		return nil, 0, fmt.Errorf("it was created at %d, after %d: %w", b.created, at, ErrNoSuchBucket)
 	}

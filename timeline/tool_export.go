@@ -325,6 +325,8 @@ func (o *treeOp) describe() string {
 		return fmt.Sprintf("create bucket=%d timeline=%d name=%q", o.bucket, o.timeline, o.name)
 	case opFork:
 		return fmt.Sprintf("fork bucket=%d timeline=%d name=%q ancestor=%d branch=%d source=%d", o.bucket, o.timeline, o.name, o.ancestor, o.lsn, o.source)
+	case opMove:
+		return fmt.Sprintf("move bucket=%d name=%q timeline=%d ancestor=%d branch=%d seen=%d left=%d undo=%d", o.bucket, o.name, o.timeline, o.ancestor, o.lsn, o.seen, o.left, o.undo)
 	case opProperties:
 		return fmt.Sprintf("properties bucket=%d expires=%d flags=%d attrs=%x", o.bucket, o.props.Expires, o.props.flags(), o.props.Attrs)
 	case opDelete:

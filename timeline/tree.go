@@ -98,7 +98,9 @@ func (n *node) setRetention(r retention, like *retention) *retention {
 }
 
 // fate is what became of a timeline whose bucket was deleted: until the LSN undo
-// (by the store clock) it may be undeleted, then it is dropped.
+// (by the store clock) it may be undeleted, then it is dropped. One that its bucket
+// was moved away from, at the LSN deleted, is kept until undo and for as long as its
+// window reaches back to before the move; see move.go.
 type fate struct {
 	deleted wal.LSN
 	undo    wal.LSN // zero when it cannot be undeleted
@@ -115,9 +117,21 @@ func (n *node) window() gc.Window {
 
 // cutoff returns the oldest LSN that the window keeps readable, by a horizon.
 func (n *node) cutoff(h wal.LSN) wal.LSN {
+	c := n.windowCutoff(h)
+	if f := n.fate.Load(); f != nil && f.dropped == 0 && n.left() {
+		c = min(c, f.deleted-1) // its last state
+	}
+	return c
+}
+
+// windowCutoff is cutoff without regard to a move.
+func (n *node) windowCutoff(h wal.LSN) wal.LSN {
 	r := n.retention.Load()
 	return gc.Cutoff(h, r.floor, r.window)
 }
+
+// left reports whether a move has led the timeline's bucket to another one.
+func (n *node) left() bool { return n.bucket != nil && n.bucket.last() != n }
 
 // cutoffAt returns the oldest LSN that can be read without a pin, by a horizon, by
 // one who sees the commits up to visible: wal.MaxLSN when none can.
@@ -178,6 +192,17 @@ func (b *bucket) at(lsn wal.LSN) binding {
 		}
 	}
 	return l[0]
+}
+
+// resolve returns the timeline that has what the bucket was at lsn, and as of when:
+// nil when there was nothing of it. A timeline that was purged stands for what nobody
+// can read any more.
+func (b *bucket) resolve(lsn wal.LSN) (*node, wal.LSN) {
+	n := b.at(lsn).node
+	if n.purged.Load() && b.last() != n {
+		return n, lsn
+	}
+	return n.resolve(lsn)
 }
 
 // nameState says what a name means; a nil bucket means nothing.
@@ -350,18 +375,23 @@ func (t *tree) addTimelineLocked(n *node, o *treeOp, visible wal.LSN) {
 	b.name.Store(&name)
 	t.setPropertiesLocked(b, &o.props, n.birth, visible)
 	b.bindings.Store(&[]binding{{since: n.birth, node: n}})
+	t.addNodeLocked(n, b)
+	t.countForkLocked(b, 1)
+	t.mu.buckets[b.id] = b
+	t.setNameLocked(name, b, n.birth, visible)
+	t.lastBucket = max(t.lastBucket, b.id)
+}
+
+// addNodeLocked takes in a timeline of a bucket.
+func (t *tree) addNodeLocked(n *node, b *bucket) {
 	n.bucket = b
 	if a := n.ancestor; a != nil {
 		n.ancestorID, n.depth = a.id, a.depth+1
 		n.reads.Store(&readPair{node: a, lsn: n.branchLSN})
 		a.forks.Add(1)
 	}
-	t.countForkLocked(b, 1)
 	t.mu.nodes[n.id] = n
-	t.mu.buckets[b.id] = b
-	t.setNameLocked(name, b, n.birth, visible)
 	t.lastTimeline = max(t.lastTimeline, n.id)
-	t.lastBucket = max(t.lastBucket, b.id)
 }
 
 // change applies one tree operation of the commit at lsn to the sequenced
@@ -447,6 +477,8 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 		name := o.name
 		b.name.Store(&name)
 		t.setNameLocked(name, b, lsn, visible)
+	case opMove:
+		return t.moveLocked(o, lsn)
 	case opProperties:
 		b := t.mu.buckets[o.bucket]
 		if b == nil {

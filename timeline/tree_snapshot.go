@@ -150,6 +150,9 @@ func (n *node) line(h wal.LSN, pins []wal.LSN) gc.Line {
 	if l.Readable {
 		l.Cutoff = n.cutoff(h)
 	}
+	if n.left() {
+		l.Moved = n.bucket.last().id
+	}
 	if p := n.next(math.MaxUint64); p != nil {
 		l.ReadAncestor, l.ReadLSN = p.node.id, p.lsn
 	}

@@ -150,6 +150,7 @@ func TestTreeOperationsRoundTrip(t *testing.T) {
 		{tag: opSetSnapshot, snapshot: 3, bucket: 1, name: "renamed", props: Properties{Attrs: []byte("why"), Expires: 7}},
 		{tag: opDeleteSnapshot, snapshot: 3, bucket: 1},
 		{tag: opHorizon, lsn: 1 << 60},
+		{tag: opMove, bucket: 2, left: 2, undo: 90, ancestor: 1, seen: wal.MaxLSN, timeline: 3, window: 5, name: "dev"},
 	}
 	p := encodeTree(ops)
 	var got []treeOp

@@ -72,7 +72,7 @@ func (s *Store) View(ctx context.Context, name string, at wal.LSN) (*View, error
 	if at == 0 {
 		at = visible
 	}
-	n, lsn := b.at(at).node.resolve(at)
+	n, lsn := b.resolve(at)
 	if n == nil {
 		version.Release()
 		return nil, fmt.Errorf("bucket %q was created at %d, after %d: %w", name, b.created, at, ErrNoSuchBucket)

@@ -104,7 +104,7 @@ func (c *Checker) family() error {
 // checkAncestry compares the way from b to its root. What was purged ends it.
 func (b *bucket) checkAncestry(got []timeline.Ancestor) error {
 	for ; b.source != nil; b = b.source {
-		want := timeline.Ancestor{Bucket: b.source.id, BranchLSN: b.line.branch}
+		want := timeline.Ancestor{Bucket: b.source.id, BranchLSN: b.line.seen}
 		if !b.source.deleted {
 			want.Name = b.source.name
 		}
@@ -161,11 +161,20 @@ func (c *Checker) Reads(pastEach int) error {
 		if err := c.Whole(name, 0); err != nil {
 			return err
 		}
-		l := c.Oracle.names[name].line
-		if low := max(l.cutoff(c.Oracle.horizon), l.birth); low <= c.Oracle.Last() {
+		b := c.Oracle.names[name]
+		if low := max(b.line.cutoff(c.Oracle.horizon), b.line.birth); low <= c.Oracle.Last() {
 			if err := c.Whole(name, low); err != nil {
 				return err
 			}
+		}
+		for _, l := range b.earlier { // as it was when it was left, at least
+			if l.dropped {
+				continue
+			}
+			if err := errors.Join(c.Whole(name, max(l.cutoff(c.Oracle.horizon), l.birth)), c.Whole(name, l.left-1)); err != nil {
+				return fmt.Errorf("before a move: %w", err)
+			}
+			c.Count.Add("read before a move")
 		}
 		for range pastEach {
 			if err := c.Whole(name, c.SomeLSN(name)); err != nil {
@@ -192,7 +201,7 @@ func (c *Checker) Pinned() error {
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(at), func(a, b leaseKey) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.lsn, b.lsn)) }) {
 		for _, name := range c.Oracle.Names() {
-			if l, lsn := c.Oracle.names[name].line.resolve(k.lsn); l == nil || l.id != k.id || lsn != k.lsn {
+			if l, lsn := c.Oracle.names[name].resolve(k.lsn); l == nil || l.id != k.id || lsn != k.lsn {
 				continue
 			}
 			if err := c.Whole(name, k.lsn); err != nil {
@@ -208,15 +217,16 @@ func (c *Checker) Pinned() error {
 // RetainedLSN picks an LSN at which a bucket can be read; zero, the tip, if that
 // is hard to find.
 func (c *Checker) RetainedLSN(name string) wal.LSN {
-	l := c.Oracle.names[name].line
+	b := c.Oracle.names[name]
+	l := b.line
 	for range 6 {
-		if at := c.SomeLSN(name); c.Oracle.readable(l, at, c.Oracle.horizon) == nil {
+		if at := c.SomeLSN(name); c.Oracle.readable(b, at, c.Oracle.horizon) == nil {
 			return at
 		}
 	}
 	var at []wal.LSN
 	for _, p := range c.Oracle.snapshotsOf(c.Oracle.names[name].id) {
-		if c.Oracle.readable(l, p.LSN, c.Oracle.horizon) == nil {
+		if c.Oracle.readable(b, p.LSN, c.Oracle.horizon) == nil {
 			at = append(at, p.LSN)
 		}
 	}
@@ -232,7 +242,7 @@ func (c *Checker) RetainedLSN(name string) wal.LSN {
 // SomeLSN picks an LSN since a bucket was there: of a commit, next to one, or
 // between two. It may be below the horizon.
 func (c *Checker) SomeLSN(name string) wal.LSN {
-	root := c.Oracle.names[name].line.root()
+	root := c.Oracle.names[name].root()
 	all := c.Oracle.lsns
 	from, _ := slices.BinarySearch(all, root)
 	i := from + c.Rand.IntN(len(all)-from)
@@ -309,7 +319,7 @@ func (c *Checker) at(name string, at wal.LSN, check func(v *timeline.View, l *li
 	b := c.Oracle.names[name]
 	l, lsn := b.line, c.Oracle.Last()
 	if at != 0 {
-		l, lsn = b.line.resolve(at)
+		l, lsn = b.resolve(at)
 	}
 	before := c.Store.CollectedLSN()
 	v, err := c.Store.View(context.Background(), name, at)
@@ -317,7 +327,7 @@ func (c *Checker) at(name string, at wal.LSN, check func(v *timeline.View, l *li
 		defer v.Close()
 		want := error(nil)
 		if at != 0 {
-			want = c.Oracle.readable(b.line, at, before)
+			want = c.Oracle.readable(b, at, before)
 		}
 		switch {
 		case !meets(nil, want) && !c.Oracle.loose:
@@ -327,7 +337,7 @@ func (c *Checker) at(name string, at wal.LSN, check func(v *timeline.View, l *li
 		default:
 			err = check(v, l, lsn)
 		}
-	} else if want := c.Oracle.readable(b.line, at, max(before, c.Store.CollectedLSN())); at != 0 && want != nil && meets(err, want) {
+	} else if want := c.Oracle.readable(b, at, max(before, c.Store.CollectedLSN())); at != 0 && want != nil && meets(err, want) {
 		c.Count.Add("read refused: " + want.Error())
 		return nil
 	}

@@ -138,6 +138,11 @@ func (m *Model) Collect(mode gc.Mode) error {
 	if left := m.oracle.expiredSnapshots(m.oracle.due); len(left) > 0 {
 		return fmt.Errorf("snapshots %+v have expired, it is %d, and a collection has not deleted them", left, m.oracle.due)
 	}
+	for id, l := range m.oracle.timelines {
+		if l.left != 0 && !l.dropped && m.oracle.over(l, m.oracle.due) {
+			return fmt.Errorf("timeline %d was left at %d and kept until %d, it is %d, and a collection has not dropped it", id, l.left, l.undo, m.oracle.due)
+		}
+	}
 	for _, b := range m.oracle.buckets {
 		if m.oracle.expired(b, m.oracle.due) {
 			return fmt.Errorf("bucket %d (%q) expires at %d, it is %d, and a collection has not deleted it", b.id, b.name, b.props.Expires, m.oracle.due)
@@ -258,7 +263,7 @@ func (m *Model) Lease(bucket string, at wal.LSN, ttl time.Duration) error {
 	m.lookAtClocks()
 	err := m.store.Lease(bucket, at, ttl)
 	if err == nil {
-		m.oracle.lease(m.oracle.names[bucket].line, at, ttl)
+		m.oracle.lease(m.oracle.names[bucket], at, ttl)
 	}
 	return err
 }

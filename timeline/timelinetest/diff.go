@@ -22,7 +22,7 @@ type place struct {
 func (c *Checker) view(p place) (v *timeline.View, l *line, lsn wal.LSN, err error) {
 	l, lsn = c.Oracle.names[p.name].line, c.Oracle.Last()
 	if p.at != 0 {
-		l, lsn = l.resolve(p.at)
+		l, lsn = c.Oracle.names[p.name].resolve(p.at)
 	}
 	v, err = c.Store.View(context.Background(), p.name, p.at)
 	return v, l, lsn, err
@@ -59,7 +59,7 @@ func (c *Checker) Diff(a, b place) error {
 
 // refused lets pass what may not be read.
 func (c *Checker) refused(p place, err error) error {
-	if c.Oracle.readable(c.Oracle.names[p.name].line, p.at, c.Store.CollectedLSN()) != nil {
+	if c.Oracle.readable(c.Oracle.names[p.name], p.at, c.Store.CollectedLSN()) != nil {
 		return nil
 	}
 	return err

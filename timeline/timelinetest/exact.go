@@ -333,9 +333,43 @@ func (n *needs) differenceMayShow(l *needLine, x wal.LSN) bool {
 	if l.readable && x > l.cutoff || slices.ContainsFunc(l.pins, func(p wal.LSN) bool { return p < x }) {
 		return true
 	}
-	return slices.ContainsFunc(n.tree, func(c *needLine) bool {
+	return n.movedMayShow(l, x) || slices.ContainsFunc(n.tree, func(c *needLine) bool {
 		return c.living && c.state.Ancestor == l.id && c.branch < x || c.alive && c.state.ReadAncestor == l.id && c.state.ReadLSN < x
 	})
+}
+
+// movedMayShow is the same rule for what a bucket was moved to, as far down as to what
+// it led to before: living children of that count, if they branched from what is seen.
+func (n *needs) movedMayShow(l *needLine, x wal.LSN) bool {
+	target := n.byID[l.bucket.line.id]
+	if target == nil || !target.readable {
+		return false
+	}
+	passed := false
+	return n.movedWay(target, func(t, child *needLine, seen wal.LSN) bool {
+		shows := passed && slices.ContainsFunc(n.tree, func(c *needLine) bool {
+			return c != child && c.living && c.state.Ancestor == t.id && c.branch <= seen && c.branch < x
+		})
+		passed = passed || t == l
+		return shows
+	})
+}
+
+// movedWay walks from a timeline along its lineage for as long as that stays in its
+// bucket, and returns whether visit was true of one.
+func (n *needs) movedWay(target *needLine, visit func(t, child *needLine, seen wal.LSN) bool) bool {
+	seen := wal.MaxLSN
+	for child, t := (*needLine)(nil), target; t != nil && t.bucket == target.bucket; {
+		if visit(t, child, seen) {
+			return true
+		}
+		if t.ancestor == nil || t.state.ReadAncestor == 0 {
+			break
+		}
+		seen = min(seen, t.branch)
+		child, t = t, n.byID[t.ancestor.id]
+	}
+	return false
 }
 
 // readFrom reports whether l is read at or above x.
@@ -414,16 +448,33 @@ func (n *needs) mayInherit(l *needLine, k pointKey) bool {
 	return false
 }
 
-// relatives walks the ancestors of l, with what it sees of them.
-func (n *needs) relatives(l *needLine, visit func(t *needLine, branch wal.LSN) (more bool)) {
+// relatives walks the ancestors of l, with what it sees of them; and what the buckets of
+// ancestors were moved to, with what lies in between, up to the LSN that is seen of that.
+func (n *needs) relatives(l *needLine, visit func(t *needLine, branch, upTo wal.LSN) (more bool)) {
 	at := wal.MaxLSN
-	for l != nil {
+	for {
 		next, lsn := n.byID[l.state.ReadAncestor], l.state.ReadLSN
 		if l.ancestor != nil && n.byID[l.ancestor.id] != nil {
 			next, lsn = n.byID[l.ancestor.id], l.branch
 		}
-		if l, at = next, min(at, lsn); l != nil && !visit(l, at) {
+		if l, at = next, min(at, lsn); l == nil || !visit(l, at, wal.MaxLSN) {
 			return
+		}
+		if l.left == 0 || n.byID[l.bucket.line.id] == nil || l.bucket.line.dropped {
+			continue
+		}
+		var way []*needLine
+		var seen []wal.LSN
+		if !n.movedWay(n.byID[l.bucket.line.id], func(t, _ *needLine, upTo wal.LSN) bool {
+			way, seen = append(way, t), append(seen, upTo)
+			return t == l && upTo >= at
+		}) {
+			continue
+		}
+		for i := range len(way) - 1 {
+			if !visit(way[i], at, seen[i]) {
+				return
+			}
 		}
 	}
 }
@@ -431,9 +482,9 @@ func (n *needs) relatives(l *needLine, visit func(t *needLine, branch wal.LSN) (
 // mergeNeeds reports whether an ancestor that l can be merged into had a value of k
 // where l branched, and something else since.
 func (n *needs) mergeNeeds(l *needLine, k pointKey) (needs bool) {
-	n.relatives(l, func(t *needLine, branch wal.LSN) bool {
+	n.relatives(l, func(t *needLine, branch, upTo wal.LSN) bool {
 		_, _, was := t.Get(branch, k)
-		e := t.own(nil, k, wal.MaxLSN).first()
+		e := t.own(nil, k, upTo).first()
 		needs = needs || t.readable && k.ns != layers.NamespaceUploads && was && (e.kind == layers.KindValue || e.kind == layers.KindDelta || e.lsn > branch)
 		return !needs
 	})
@@ -442,8 +493,8 @@ func (n *needs) mergeNeeds(l *needLine, k pointKey) (needs bool) {
 
 // mergeMayNeed reports whether an ancestor may have anything of k.
 func (n *needs) mergeMayNeed(l *needLine, k pointKey) (needs bool) {
-	n.relatives(l, func(t *needLine, _ wal.LSN) bool {
-		needs = needs || k.ns != layers.NamespaceUploads && len(t.own(nil, k, wal.MaxLSN)) > 0
+	n.relatives(l, func(t *needLine, _, upTo wal.LSN) bool {
+		needs = needs || k.ns != layers.NamespaceUploads && len(t.find(k, upTo)) > 0 // copies too: they may be newer than what both have in common
 		_, ok := n.lowest[physical{id: t.id, key: k}]
 		needs = needs || ok
 		return !needs
@@ -657,7 +708,7 @@ func (n *needs) onTheWayToPins() (map[layers.TimelineID]bool, error) {
 		if b == nil || n.byID[b.line.id] == nil {
 			continue // nobody can ask for the snapshot any more
 		}
-		if err := walk(b.line, p.Timeline); err != nil {
+		if err := walk(b.at(p.LSN), p.Timeline); err != nil {
 			return nil, fmt.Errorf("snapshot %d: %w", p.ID, err)
 		}
 	}
@@ -779,7 +830,7 @@ func holes(live []layers.ValueRange, size int64) (n int64) {
 // draw shows the tree, a line per timeline.
 func (n *needs) draw() (s string) {
 	for _, l := range n.tree {
-		s += fmt.Sprintf("  %d %q: ancestor %d, reads %d at %d, dropped %v, alive %v\n", l.id, l.bucket.name, l.state.Ancestor, l.state.ReadAncestor, l.state.ReadLSN, l.dropped, l.alive)
+		s += fmt.Sprintf("  %d bucket %d %q: birth %d, ancestor %d at %d, reads %d at %d, left %d, dropped %v, alive %v, living %v, pins %v\n", l.id, l.bucket.id, l.bucket.name, l.birth, l.state.Ancestor, l.branch, l.state.ReadAncestor, l.state.ReadLSN, l.left, l.dropped, l.alive, l.living, l.pins)
 	}
 	return s
 }

@@ -120,7 +120,7 @@ func (m *Model) findValue() (name string, off int64, err error) {
 // does. For negative controls.
 func (m *Model) Promise(bucket string, at wal.LSN, ttl time.Duration) {
 	m.lookAtClocks()
-	m.oracle.lease(m.oracle.names[bucket].line, at, ttl)
+	m.oracle.lease(m.oracle.names[bucket], at, ttl)
 }
 
 // Follow lets the oracle know how far the log and the horizon have come, and

@@ -503,6 +503,9 @@ func execute(s *timeline.Store, op *Op, look func(tx *timeline.Tx) error) {
 		}
 	case OpSetSnapshot:
 		op.LSN, op.Err = s.SetSnapshot(ctx, op.Snapshot, func(timeline.SnapshotSettings) (timeline.SnapshotSettings, error) { return op.Settings, nil })
+	case OpMove:
+		res, err := s.Move(ctx, timeline.MoveOptions{Moves: op.Moves, Undo: op.Undo})
+		op.LSN, op.Infos, op.Err = res.LSN, res.Infos, err
 	case OpDeleteSnapshot:
 		op.LSN, op.Err = s.DeleteSnapshots(ctx, op.Snapshot)
 	}

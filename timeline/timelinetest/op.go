@@ -30,12 +30,14 @@ const (
 	OpProperties     OpKind = "set-properties"
 	OpSetSnapshot    OpKind = "set-snapshot"
 	OpDeleteSnapshot OpKind = "delete-snapshot"
+
+	OpMove OpKind = "move"
 )
 
 // tree reports whether the operation changes the tree of timelines.
 func (k OpKind) tree() bool {
 	switch k {
-	case OpCreate, OpFork, OpDelete, OpRename, OpSnapshot, OpSetSnapshot, OpDeleteSnapshot, OpWindow, OpUndelete, OpProperties:
+	case OpCreate, OpFork, OpDelete, OpRename, OpSnapshot, OpSetSnapshot, OpDeleteSnapshot, OpWindow, OpUndelete, OpProperties, OpMove:
 		return true
 	}
 	return false
@@ -49,7 +51,7 @@ type Op struct {
 	Names  []string          // fork; snapshot: further buckets
 	At     wal.LSN           // fork, snapshot; zero: the tip
 	Force  bool              // delete
-	Undo   time.Duration     // delete; as timeline.DeleteOptions has it
+	Undo   time.Duration     // delete, move; as timeline.DeleteOptions has it
 	Window gc.Window         // set-window
 	ID     timeline.BucketID // undelete
 	Writes []Write           // commit, update, exclusive, create, fork (each)
@@ -57,9 +59,10 @@ type Op struct {
 	Props    timeline.Properties       // create, fork (each), set-properties
 	Settings timeline.SnapshotSettings // snapshot, set-snapshot
 	Snapshot timeline.SnapshotID       // set-snapshot, delete-snapshot
+	Moves    []timeline.Move           // move
 
 	LSN   wal.LSN
-	Infos []timeline.Info     // create, fork, undelete
+	Infos []timeline.Info     // create, fork, undelete, move
 	Snaps []timeline.Snapshot // snapshot
 	Err   error
 
@@ -67,7 +70,7 @@ type Op struct {
 	asked bool
 	want  error
 	due   wal.LSN // then, as the Oracle has it
-	// undo is until when a deletion whose outcome was unknown can be undone.
+	// undo is until when a deletion or move whose outcome was unknown can be undone.
 	undo wal.LSN
 	// observed is what an update or exclusive read before it wrote.
 	observed []observation
@@ -115,6 +118,9 @@ func (op *Op) String() string {
 	}
 	if op.Kind == OpWindow {
 		fmt.Fprintf(&s, " window %v", time.Duration(op.Window))
+	}
+	for _, m := range op.Moves {
+		fmt.Fprintf(&s, " %q to %q at %d", m.Bucket, m.Source, m.At)
 	}
 	if op.Kind == OpUndelete {
 		fmt.Fprintf(&s, " bucket %d", op.ID)

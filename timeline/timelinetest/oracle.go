@@ -34,6 +34,8 @@ type line struct {
 	birth    wal.LSN
 	ancestor *line
 	branch   wal.LSN
+	seen     wal.LSN // of its bucket's source
+	left     wal.LSN // a move led its bucket to another one; zero: it is the last
 	depth    int
 	bucket   *bucket
 	life
@@ -63,7 +65,8 @@ type rangeDelete struct {
 type bucket struct {
 	id      timeline.BucketID
 	name    string
-	line    *line
+	line    *line   // the last one
+	earlier []*line // that moves have left, oldest first
 	created wal.LSN
 	deleted bool
 	source  *bucket
@@ -200,6 +203,22 @@ func (l *line) empty() bool {
 		len(l.Scan(wal.MaxLSN, layers.NamespaceVersions, "", "")) == 0
 }
 
+// at returns the timeline that the bucket led to at an LSN; the first one before.
+func (b *bucket) at(lsn wal.LSN) *line {
+	for _, l := range b.earlier {
+		if lsn < l.left {
+			return l
+		}
+	}
+	return b.line
+}
+
+// resolve returns the timeline that has what the bucket was at an LSN, and as of when.
+func (b *bucket) resolve(at wal.LSN) (*line, wal.LSN) { return b.at(at).resolve(at) }
+
+// root returns the LSN at which the oldest timeline began that the bucket comes from.
+func (b *bucket) root() wal.LSN { return b.at(0).root() }
+
 // Expect returns the error that op must meet if it is the next in the order,
 // nil for success.
 func (o *Oracle) Expect(op *Op) error {
@@ -220,6 +239,8 @@ func (o *Oracle) Expect(op *Op) error {
 		return o.expectSnapshotChange(op)
 	case OpUndelete:
 		return o.expectUndelete(op)
+	case OpMove:
+		return o.expectMove(op)
 	}
 	if b == nil {
 		return timeline.ErrNoSuchBucket
@@ -243,7 +264,7 @@ func (o *Oracle) Expect(op *Op) error {
 }
 
 func (o *Oracle) expectFork(b *bucket, op *Op) error {
-	if err := o.expectAt(b.line, op.At); err != nil {
+	if err := o.expectAt(b, op.At); err != nil {
 		return err
 	}
 	seen := make(map[string]bool)
@@ -298,8 +319,13 @@ func (o *Oracle) Apply(op *Op) error {
 	case OpProperties:
 		b.props = op.Props
 	case OpWindow:
-		b.line.floor = b.line.cutoff(o.horizon)
-		b.line.window = op.Window
+		for _, l := range append(slices.Clone(b.earlier), b.line) {
+			if !l.dropped {
+				l.floor, l.window = l.cutoff(o.horizon), op.Window
+			}
+		}
+	case OpMove:
+		err = o.move(op)
 	case OpUndelete:
 		err = o.undelete(op)
 	default:
@@ -336,11 +362,11 @@ func (o *Oracle) fork(src *bucket, op *Op) error {
 	}
 	a, branch := src.line, op.LSN-1
 	if op.At != 0 {
-		a, branch = src.line.resolve(op.At)
+		a, branch = src.resolve(op.At)
 	}
 	var errs []error
 	for i, name := range op.Names {
-		l := &line{birth: op.LSN, ancestor: a, branch: branch, depth: a.depth + 1, life: life{window: src.line.window}}
+		l := &line{birth: op.LSN, ancestor: a, branch: branch, seen: branch, depth: a.depth + 1, life: life{window: src.line.window}}
 		errs = append(errs, o.add(name, l, src, &op.Infos[i], op))
 	}
 	return errors.Join(errs...)
@@ -377,7 +403,7 @@ func (l *line) write(op *Op) {
 func (o *Oracle) checkInfo(b *bucket, got *timeline.Info, fresh bool) error {
 	want := timeline.Info{Name: b.name, Bucket: b.id, Timeline: b.line.id, Created: b.created, Ancestor: b.line.ancestorID(), Depth: b.line.depth, HasForks: b.forks > 0, Properties: b.props}
 	if b.source != nil {
-		want.SourceBucket, want.BranchLSN = b.source.id, b.line.branch
+		want.SourceBucket, want.BranchLSN = b.source.id, b.line.seen
 		if !b.source.deleted {
 			want.SourceName = b.source.name
 		}

@@ -120,7 +120,7 @@ func (r *replay) between(i int) error {
 func (r *replay) repeat(was *Op) error {
 	op := Op{
 		Kind: was.Kind, Bucket: was.Bucket, To: was.To, Names: was.Names, At: was.At, Force: was.Force,
-		Undo: was.Undo, Window: was.Window, ID: was.ID, Props: was.Props, Settings: was.Settings, Snapshot: was.Snapshot,
+		Undo: was.Undo, Window: was.Window, ID: was.ID, Props: was.Props, Settings: was.Settings, Snapshot: was.Snapshot, Moves: was.Moves,
 		Writes: slices.Clone(was.Writes),
 	}
 	for i := range op.Writes {

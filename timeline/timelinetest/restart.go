@@ -234,6 +234,14 @@ func (m *Model) resolve(op *Op) error {
 			}
 		}
 	}
+	if op.Kind == OpMove {
+		b := m.oracle.names[op.Moves[0].Bucket]
+		for _, t := range m.store.TreeLines() {
+			if b != nil && t.ID == b.line.id {
+				op.undo = t.Undo
+			}
+		}
+	}
 	m.count.Add("indeterminate commit is present")
 	op.LSN, op.Err, op.Infos = visible, nil, nil
 	if err := learn(m.store, op); err != nil {
@@ -256,6 +264,13 @@ func learn(s *timeline.Store, op *Op) error {
 		info, err := s.Bucket(op.Bucket, 0)
 		if err != nil || info.Bucket != op.ID {
 			return fmt.Errorf("%s took place, but only in part: %+v: %w", op, info, err)
+		}
+		op.Infos = append(op.Infos, info)
+	}
+	for _, mv := range op.Moves {
+		info, err := s.Bucket(mv.Bucket, 0)
+		if err != nil {
+			return fmt.Errorf("%s took place, but only in part: bucket %q is %+v: %w", op, mv.Bucket, info, err)
 		}
 		op.Infos = append(op.Infos, info)
 	}

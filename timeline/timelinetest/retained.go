@@ -78,6 +78,15 @@ func meets(err, want error) bool {
 
 // cutoff returns the oldest LSN that the window keeps, by a horizon.
 func (l *line) cutoff(h wal.LSN) wal.LSN {
+	c := l.windowCutoff(h)
+	if l.left != 0 && !l.dropped {
+		c = min(c, l.left-1)
+	}
+	return c
+}
+
+// windowCutoff is cutoff of a timeline that no move has left.
+func (l *line) windowCutoff(h wal.LSN) wal.LSN {
 	w := wal.LSN(l.window)
 	if l.window == gc.Forever || w >= h || h-w < l.floor {
 		return l.floor
@@ -96,9 +105,13 @@ func (o *Oracle) pinned(l *line, lsn wal.LSN) bool {
 	return ok && until >= o.now
 }
 
-// readable says what a read of l at an LSN must meet, by a horizon: nil,
+// readable says what a read of b at an LSN must meet, by a horizon: nil,
 // timeline.ErrNoSuchBucket, errBelow or errUnsure.
-func (o *Oracle) readable(l *line, at, h wal.LSN) error {
+func (o *Oracle) readable(b *bucket, at, h wal.LSN) error {
+	l := b.at(at)
+	if l.purged && l.left != 0 {
+		return errBelow
+	}
 	unsure := false
 	for ; l != nil && at < l.birth; l = l.ancestor {
 		at = min(at, l.branch)
@@ -115,12 +128,12 @@ func (o *Oracle) readable(l *line, at, h wal.LSN) error {
 	return errBelow
 }
 
-// expectAt says what an operation on the past of l must meet; zero: its tip.
-func (o *Oracle) expectAt(l *line, at wal.LSN) error {
+// expectAt says what an operation on the past of b must meet; zero: its tip.
+func (o *Oracle) expectAt(b *bucket, at wal.LSN) error {
 	if at == 0 {
 		return nil
 	}
-	err := o.readable(l, at, o.horizon)
+	err := o.readable(b, at, o.horizon)
 	if o.loose && err == errBelow {
 		return errUnsure
 	}
@@ -200,9 +213,9 @@ func (o *Oracle) undelete(op *Op) error {
 }
 
 // lease notes a lease that was granted.
-func (o *Oracle) lease(l *line, at wal.LSN, ttl time.Duration) {
-	from := l
-	l, at = l.resolve(at)
+func (o *Oracle) lease(b *bucket, at wal.LSN, ttl time.Duration) {
+	from := b.at(at)
+	l, at := from.resolve(at)
 	if w := (wayKey{from, l}); from != l {
 		o.ways[w] = max(o.ways[w], o.now+wal.LSN(ttl))
 	}
@@ -238,7 +251,7 @@ func (o *Oracle) Observe(s *timeline.Store) error {
 	o.observeSnapshots(s)
 	for id, l := range o.timelines {
 		t := tree[id]
-		if b := l.bucket; o.expired(b, o.latest) && (t == nil || t.Deleted != 0) {
+		if b := l.bucket; l.left == 0 && o.expired(b, o.latest) && (t == nil || t.Deleted != 0) {
 			var undo wal.LSN
 			if t != nil {
 				undo = t.Undo
@@ -247,15 +260,18 @@ func (o *Oracle) Observe(s *timeline.Store) error {
 				return err
 			}
 		}
+	}
+	for id, l := range o.timelines {
+		t := tree[id]
 		if t == nil {
-			if !l.bucket.deleted {
+			if l.left == 0 && !l.bucket.deleted {
 				return fmt.Errorf("timeline %d of %q is not in the tree", id, l.bucket.name)
 			}
-			if !l.dropped && l.undo > o.latest {
-				return fmt.Errorf("timeline %d is not in the tree, it can be undeleted until %d", id, l.undo)
+			if !l.dropped && !o.over(l, o.latest) {
+				return fmt.Errorf("timeline %d is not in the tree, it can be read until %d", id, l.undo)
 			}
 			l.dropped, l.purged = true, true
-			o.forgetSnapshots(l.bucket)
+			o.forgetSnapshotsOf(l)
 			continue
 		}
 		if err := o.observe(l, t); err != nil {
@@ -263,6 +279,26 @@ func (o *Oracle) Observe(s *timeline.Store) error {
 		}
 	}
 	return nil
+}
+
+// over reports whether an unbound timeline may be dropped at a store time: its undo time
+// is over, and if a move has left it, its window does not reach it, or its bucket is gone.
+func (o *Oracle) over(l *line, due wal.LSN) bool {
+	b := l.bucket
+	switch {
+	case l.left == 0:
+		return l.undo <= due
+	case b.deleted && (b.line.dropped || b.line.undo <= due):
+		return true
+	}
+	return l.undo <= due && l.windowCutoff(o.horizon) >= l.left
+}
+
+// forgetSnapshotsOf lets the snapshots of a bucket go when its last timeline was dropped.
+func (o *Oracle) forgetSnapshotsOf(l *line) {
+	if l.left == 0 {
+		o.forgetSnapshots(l.bucket)
+	}
 }
 
 func (o *Oracle) observe(l *line, t *timeline.TreeLine) error {
@@ -277,15 +313,15 @@ func (o *Oracle) observe(l *line, t *timeline.TreeLine) error {
 		return fmt.Errorf("want birth %d, depth %d, ancestor %d at %d", l.birth, l.depth, ancestor, l.branch)
 	case t.Window != l.window || t.Floor != l.floor:
 		return fmt.Errorf("want window %d, floor %d", l.window, l.floor)
-	case (t.Deleted != 0) != l.bucket.deleted:
-		return fmt.Errorf("deleted: %v", l.bucket.deleted)
+	case l.left == 0 && (t.Deleted != 0) != l.bucket.deleted, l.left != 0 && t.Deleted != l.left:
+		return fmt.Errorf("deleted: %v, left at %d", l.bucket.deleted, l.left)
 	case t.Dropped == 0 && (l.dropped || t.Undo != l.undo):
 		return fmt.Errorf("dropped: %v, undo until %d", l.dropped, l.undo)
-	case t.Dropped != 0 && !l.dropped && l.undo > o.latest:
+	case t.Dropped != 0 && !l.dropped && !o.over(l, o.latest):
 		return fmt.Errorf("dropped before its undo time was over, %d", l.undo)
 	}
 	if l.dropped = t.Dropped != 0; l.dropped {
-		o.forgetSnapshots(l.bucket)
+		o.forgetSnapshotsOf(l)
 	}
 	return o.checkReads(l, t)
 }

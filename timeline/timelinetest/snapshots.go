@@ -25,7 +25,7 @@ func (o *Oracle) expectSnapshot(op *Op) error {
 			return timeline.ErrSnapshotExists
 		}
 		seen[b] = true
-		if err := o.expectAt(b.line, op.At); err != nil {
+		if err := o.expectAt(b, op.At); err != nil {
 			return err
 		}
 	}
@@ -76,7 +76,7 @@ func (o *Oracle) snapshot(op *Op) error {
 		b := o.names[name]
 		l, at := b.line, op.LSN
 		if op.At != 0 {
-			l, at = b.line.resolve(op.At)
+			l, at = b.resolve(op.At)
 		}
 		got := op.Snaps[i]
 		want := timeline.Snapshot{ID: got.ID, Bucket: b.id, Timeline: l.id, LSN: at, Created: op.LSN, SnapshotSettings: op.Settings}

@@ -28,6 +28,7 @@ var choices = []choice{
 	{3, (*Model).stepCreate, false},
 	{8, (*Model).stepFork, false},
 	{2, (*Model).stepRename, false},
+	{5, (*Model).stepMove, false},
 	{2, (*Model).stepProperties, false},
 	{3, (*Model).stepDelete, false},
 	{3, (*Model).stepSnapshot, false},

@@ -21,8 +21,8 @@ func (m *Model) stepLease() error {
 		at = m.checker().SomeLSN(name)
 	}
 	ttl := time.Duration(m.rng.IntN(100)) * time.Millisecond
-	l := m.oracle.names[name].line
-	want := m.oracle.expectAt(l, at)
+	b := m.oracle.names[name]
+	want := m.oracle.expectAt(b, at)
 	err := m.store.Lease(name, at, ttl)
 	m.note("lease %q at %d for %v: %v", name, at, ttl, err)
 	if !meets(err, want) {
@@ -30,7 +30,7 @@ func (m *Model) stepLease() error {
 	}
 	if err == nil {
 		m.count.Add("lease")
-		m.oracle.lease(l, at, ttl)
+		m.oracle.lease(b, at, ttl)
 	} else {
 		m.count.Add("lease refused")
 	}
@@ -89,7 +89,7 @@ func (m *Model) stepHoldView() error {
 		}
 		return err
 	}
-	l, lsn := m.oracle.names[name].line.resolve(at)
+	l, lsn := m.oracle.names[name].resolve(at)
 	m.note("hold view of %q at %d", name, at)
 	m.held = append(m.held, heldView{v, l, lsn, m.step + 5 + m.rng.IntN(60)})
 	return nil

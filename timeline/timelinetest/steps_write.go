@@ -148,8 +148,8 @@ func (m *Model) pickStored() (_ []layers.Extent, want Content, release func(), e
 	if !ok {
 		return nil, nil, nil, nil
 	}
-	l, at := m.oracle.names[name].line, m.checker().RetainedLSN(name)
-	from, lsn := l.resolve(at)
+	at := m.checker().RetainedLSN(name)
+	from, lsn := m.oracle.names[name].resolve(at)
 	ns := layers.NamespaceObjects
 	found := from.Scan(lsn, ns, "", "")
 	if len(found) == 0 {
