@@ -157,6 +157,8 @@ type DeleteOptions struct {
 	// Undo is how long the bucket can be undeleted. Zero: Options.UndoTime for a
 	// root, not at all for a fork. Negative: not at all.
 	Undo time.Duration
+
+	expired wal.LSN // the bucket must have expired by then; zero: it need not
 }
 
 // DeleteBucket takes the bucket's name away. Forks of it live on. What only the
@@ -188,6 +190,8 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) 
 			err = ErrSnapshotHeld
 		case bk.propertiesAt(wal.MaxLSN).Protected:
 			err = ErrProtected
+		case o.expired != 0 && (bk.expires() == 0 || bk.expires() > o.expired):
+			err = errNotExpired
 		}
 		if err != nil {
 			s.treeMu.Unlock()

@@ -59,8 +59,26 @@ const maxExpiriesEach = 1000
 // expireSome deletes some of the buckets that have expired, as DeleteBucket with Force
 // does, and of the snapshots, and returns how many.
 func (s *Store) expireSome(ctx context.Context) (int, error) {
-	s.treeMu.Lock()
+	s.expiring.mu.Lock()
+	defer s.expiring.mu.Unlock()
 	now := s.due()
+	admitted, err := s.admitExpiries(now)
+	if err != nil {
+		return 0, err
+	}
+	n, err := s.expireAdmitted(ctx, now, admitted)
+	admitted.letGo()
+	for _, b := range admitted.busy {
+		if err == nil {
+			err = s.expireAlone(ctx, b, now)
+		}
+	}
+	return n + len(admitted.busy), err
+}
+
+// expireAdmitted deletes in one commit what has expired, of the buckets those that may go.
+func (s *Store) expireAdmitted(ctx context.Context, now wal.LSN, admitted *admittedExpiries) (int, error) {
+	s.treeMu.Lock()
 	var ops, buckets []treeOp
 	s.tree.mu.RLock()
 	s.tree.mu.expiries.Scan(func(e expiry) bool {
@@ -72,7 +90,7 @@ func (s *Store) expireSome(ctx context.Context) (int, error) {
 		case e.snapshot != 0:
 			ops = append(ops, treeOp{tag: opDeleteSnapshot, snapshot: e.snapshot, bucket: e.bucket})
 			return true
-		case s.tree.heldSnapshotsLocked(e.bucket) > 0: // it ends when they are let go
+		case s.tree.heldSnapshotsLocked(e.bucket) > 0, !admitted.has(b): // it ends when they are let go
 			return true
 		}
 		buckets = append(buckets, treeOp{tag: opDelete, bucket: b.id, timeline: b.last().id, lsn: s.undoUntil(b, 0), name: *b.name.Load()})

@@ -126,3 +126,66 @@ func TestNothingExpiresForAnHourAfterALongGap(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A bucket that may not expire stays, whoever else expires with it, and goes when it may.
+// One that is being written to is waited for.
+func TestExpiryRefused(t *testing.T) {
+	clock, ctx := &handClock{}, t.Context()
+	refuse := map[string]bool{"b": true, "busy": true}
+	s, err := Open(Options{
+		FS: storefs.NewMem(), Dir: "data", CollectEvery: -1, HorizonEvery: time.Hour, Now: clock.now, Uptime: clock.uptime,
+		RefuseExpiry: func(v *View, now wal.LSN) error {
+			if refuse[v.Info().Name] {
+				return errors.New("locked")
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, name := range []string{"a", "b", "c", "busy"} {
+		if _, err := s.CreateBucket(ctx, NewBucket{Name: name, Properties: Properties{Expires: clock.in(time.Minute)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there := func(want string) {
+		t.Helper()
+		if err := s.expire(ctx); err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, i := range s.Buckets("", "", 0) {
+			got += i.Name + " "
+		}
+		if got != want {
+			t.Errorf("buckets are %q, want %q", got, want)
+		}
+	}
+	clock.pass(2 * time.Minute)
+	there("b busy ")
+	delete(refuse, "b")
+	there("b busy ") // not asked again so soon
+	clock.pass(refusedFor + time.Second)
+	there("busy ")
+	delete(refuse, "busy")
+	clock.pass(refusedFor + time.Second)
+	n := s.tree.sequencedName("busy").last()
+	n.gate.RLock()
+	done := make(chan error)
+	go func() { done <- s.expire(ctx) }()
+	for n.gate.TryRLock() { // until the expiry waits for the gate
+		n.gate.RUnlock()
+		select {
+		case err := <-done:
+			t.Fatalf("expired under somebody's gate: %v", err)
+		default:
+		}
+	}
+	n.gate.RUnlock()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	there("")
+}

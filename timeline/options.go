@@ -51,6 +51,9 @@ type Options struct {
 	// UndoTime is how long a deleted root can be undeleted. Negative: not at
 	// all. Default 24 h.
 	UndoTime time.Duration
+	// RefuseExpiry, if set, looks at what a bucket holds before it expires, at now by the
+	// store clock; an error keeps the bucket, which is looked at again a minute later.
+	RefuseExpiry func(v *View, now wal.LSN) error
 	// CollectEvery is the shortest time between two background collections of
 	// garbage. Default 1 s; negative: none in the background.
 	CollectEvery time.Duration

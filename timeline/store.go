@@ -59,6 +59,8 @@ type Store struct {
 	collectMu sync.Mutex
 	collector collector
 
+	expiring expiring
+
 	// dropMu is held while a Version is published that lacks records which the one
 	// before has; around mu.
 	dropMu sync.Mutex

@@ -199,3 +199,35 @@ func TestLockConfig(t *testing.T) {
 	_, err = h.SetRetention(h.ctx, "home", "k", 0, Retention{}, true)
 	wantErr(t, err, ErrNoSuchKey)
 }
+
+// A bucket that has expired stays while it has a locked version of its own; a fork that only
+// inherited it goes.
+func TestLockedVersionsOutliveTheirBucket(t *testing.T) {
+	h := start(t, func(o *timeline.Options) { o.RefuseExpiry, o.CollectEvery = RefuseExpiry, -1 })
+	if _, err := h.CreateBucketWith(h.ctx, "vault", &Settings{Versioning: Enabled, Lock: &LockConfig{}}, Attributes{}); err != nil {
+		t.Fatal(err)
+	}
+	e := h.put("vault", "k", []byte("x"))
+	if _, err := h.SetLegalHold(h.ctx, "vault", "k", e.ID(), HoldOn); err != nil {
+		t.Fatal(err)
+	}
+	h.delete("vault", DeleteKey{Key: "k"})
+	if _, err := h.Fork(h.ctx, "vault", 0, []string{"fork"}); err != nil {
+		t.Fatal(err)
+	}
+	h.bucket("plain")
+	for _, name := range []string{"vault", "fork", "plain"} {
+		if _, err := h.store.SetExpiry(h.ctx, name, h.store.Now()-1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := h.store.CollectFull(h.ctx); err != nil {
+		t.Fatal(err)
+	}
+	for name, there := range map[string]bool{"vault": true, "fork": false, "plain": false, "home": true} {
+		if _, err := h.Bucket(name, 0); (err == nil) != there {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	h.wantBody("vault", "k", e.ID(), "x")
+}

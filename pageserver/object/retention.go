@@ -2,6 +2,7 @@ package object
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -128,7 +129,26 @@ func (s *Service) CheckUnlocked(v *timeline.View, since wal.LSN) error {
 	if err != nil || set.Lock == nil {
 		return err
 	}
-	now := s.now()
+	return checkAllUnlocked(v, since, s.now())
+}
+
+// RefuseExpiry is timeline.Options.RefuseExpiry: a bucket stays as long as it has locked versions
+// that it did not inherit. Errors: ErrLocked, ErrCorrupt, those of a read.
+func RefuseExpiry(v *timeline.View, now wal.LSN) error {
+	rec, err := v.Get(layers.NamespaceConfig, settingsKey)
+	if errors.Is(err, timeline.ErrNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	set, err := decodeSettings(rec.Meta, rec.LSN)
+	if err != nil || set.Lock == nil {
+		return err
+	}
+	return checkAllUnlocked(v, v.Info().BranchLSN, now.Time())
+}
+
+func checkAllUnlocked(v *timeline.View, since wal.LSN, now time.Time) error {
 	for _, ns := range []layers.Namespace{layers.NamespaceObjects, layers.NamespaceVersions} {
 		if err := checkUnlocked(v.Scan(ns, nil, nil), since, now); err != nil {
 			return err
