@@ -4,23 +4,52 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/valyala/fasthttp"
 )
 
 // appendCanonical appends the canonical request: method, path, query, signed
-// headers, their names, payload hash.
-func appendCanonical(dst []byte, h *fasthttp.RequestHeader, t *Target, sig *signature, path []byte, hash string, presigned bool) []byte {
+// headers, their names, payload hash. latin1 takes the values of headers for Latin-1.
+func appendCanonical(
+	dst []byte, h *fasthttp.RequestHeader, t *Target, sig *signature, path []byte, hash string, presigned, latin1 bool,
+) []byte {
 	dst = append(append(dst, h.Method()...), '\n')
 	dst = append(append(dst, path...), '\n')
 	dst = append(appendCanonicalQuery(dst, t.Params, presigned), '\n')
 	for name := range strings.SplitSeq(sig.headers, ";") {
 		dst = append(append(dst, name...), ':')
-		dst = append(appendCanonicalValues(dst, h, name), '\n')
+		at := len(dst)
+		dst = appendCanonicalValues(dst, h, name)
+		if latin1 {
+			dst = append(dst[:at], latin1ToUTF8(dst[at:])...)
+		}
+		dst = append(dst, '\n')
 	}
 	dst = append(dst, '\n')
 	dst = append(append(dst, sig.headers...), '\n')
 	return append(dst, hash...)
+}
+
+// latin1ToUTF8 returns the characters of p, of which each byte is one, in UTF-8.
+func latin1ToUTF8(p []byte) []byte {
+	out := make([]byte, 0, len(p))
+	for _, c := range p {
+		out = utf8.AppendRune(out, rune(c))
+	}
+	return out
+}
+
+// signsBytesAbove reports whether a signed header has a value that is not ASCII.
+func signsBytesAbove(h *fasthttp.RequestHeader, sig *signature) bool {
+	for name := range strings.SplitSeq(sig.headers, ";") {
+		for _, value := range h.PeekAll(name) {
+			if slices.ContainsFunc(value, func(c byte) bool { return c >= utf8.RuneSelf }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // appendCanonicalQuery appends the parameters, encoded and in order; without

@@ -295,11 +295,14 @@ func (v *Verifier) check(h *fasthttp.RequestHeader, t *Target, sig *signature, p
 	}
 	signingKey := v.cache.get(&key, p.scope)
 	w.path = AppendEscaped(w.path[:0], t.Path, true)
-	if w.signs(h, t, sig, p, hash, &signingKey, &claimed) {
+	proved := func() error {
 		v.cache.put(&key, p.scope, signingKey)
 		p.proved(&key, algorithm, p.scope.service)
 		p.signingKey = signingKey
 		return nil
+	}
+	if w.signs(h, t, sig, p, hash, &signingKey, &claimed, false) {
+		return proved()
 	}
 	refusal := &Error{
 		Code: ErrChunkSignature.Code, Message: ErrChunkSignature.Message,
@@ -310,16 +313,17 @@ func (v *Verifier) check(h *fasthttp.RequestHeader, t *Target, sig *signature, p
 			{"CanonicalRequest", string(w.canonical)},
 		},
 	}
+	// Some clients send headers in Latin-1, as HTTP has it, and sign their characters in UTF-8.
+	if signsBytesAbove(h, sig) && w.signs(h, t, sig, p, hash, &signingKey, &claimed, true) {
+		return proved()
+	}
 	if bytes.Equal(w.path, t.RawPath) {
 		return refusal
 	}
 	// Some clients sign the path as they sent it.
 	w.path = append(w.path[:0], t.RawPath...)
-	if w.signs(h, t, sig, p, hash, &signingKey, &claimed) {
-		v.cache.put(&key, p.scope, signingKey)
-		p.proved(&key, algorithm, p.scope.service)
-		p.signingKey = signingKey
-		return nil
+	if w.signs(h, t, sig, p, hash, &signingKey, &claimed, false) {
+		return proved()
 	}
 	return refusal
 }
@@ -353,9 +357,9 @@ func (p *Proof) proved(k *Key, version, service string) {
 }
 
 // signs reports whether the signature claimed is that of the request with the
-// path w.path. It leaves the canonical request and what is signed in w.
-func (w *work) signs(h *fasthttp.RequestHeader, t *Target, sig *signature, p *Proof, hash string, key, claimed *[sha256.Size]byte) bool {
-	w.canonical = appendCanonical(w.canonical[:0], h, t, sig, w.path, hash, p.Presigned)
+// path w.path; latin1 takes the values of headers for Latin-1. It leaves the canonical request and what is signed in w.
+func (w *work) signs(h *fasthttp.RequestHeader, t *Target, sig *signature, p *Proof, hash string, key, claimed *[sha256.Size]byte, latin1 bool) bool {
+	w.canonical = appendCanonical(w.canonical[:0], h, t, sig, w.path, hash, p.Presigned, latin1)
 	w.toSign = appendStringToSign(w.toSign[:0], p.date, p.scope, w.canonical)
 	sum := mac(key[:], w.toSign)
 	return subtle.ConstantTimeCompare(sum[:], claimed[:]) == 1

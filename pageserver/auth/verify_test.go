@@ -106,6 +106,25 @@ func TestRawPathSigned(t *testing.T) {
 	wantCode(t, err, "SignatureDoesNotMatch")
 }
 
+// A client that sends a header in Latin-1 signs its characters in UTF-8; what it did not
+// sign so is refused.
+func TestLatin1Signed(t *testing.T) {
+	sdk := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
+	creds := aws.Credentials{AccessKeyID: exampleKey.ID, SecretAccessKey: exampleKey.Secret}
+	u := &url.URL{Scheme: "http", Host: "127.0.0.1", Path: "/b/a"}
+	r := &http.Request{Method: "GET", URL: u, Host: u.Host, Header: http.Header{"X-Amz-Content-Sha256": {emptySHA256}, "X-Amz-Meta-A": {"café"}}}
+	if err := sdk.SignHTTP(context.Background(), creds, r, emptySHA256, "s3", "us-east-1", exampleTime); err != nil {
+		t.Fatal(err)
+	}
+	for sent, ok := range map[string]bool{"café": true, "caf\xe9": true, "caf\xe8": false, "cafe": false, "caf\xc3\x83\xc2\xa9": false} {
+		r.Header.Set("X-Amz-Meta-A", sent)
+		h, target := parse(t, wire(r))
+		if _, err := exampleVerifier(exampleTime).Verify(h, target); (err == nil) != ok {
+			t.Errorf("%q: %v", sent, err)
+		}
+	}
+}
+
 // minio-go sends chunk signatures and trailers; its bytes decode.
 func TestMinioStreams(t *testing.T) {
 	body := bytes.Repeat([]byte("stemma "), 30_000)

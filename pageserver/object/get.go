@@ -52,7 +52,7 @@ func (s *Service) read(ctx context.Context, bucket, key string, in *GetInput, bo
 			return nil, fmt.Errorf("read %q: %w", key, err)
 		}
 	}
-	if err := s.checkRead(&in.Cond, e, rec.Body); err != nil {
+	if err := in.Cond.checkRead(e); err != nil {
 		return nil, notModified(err, e, v.LSN())
 	}
 	o := &Object{Entry: *e, Length: e.Size, At: v.LSN()}
@@ -173,34 +173,6 @@ func (s *Service) selectBytes(o *Object, in *GetInput, ext []layers.Extent) erro
 	return nil
 }
 
-// checkRead is Conditions.checkRead that takes the tag of a part for that of the
-// object: a read of a part gives the part's, and whoever reads on compares with it.
-func (s *Service) checkRead(cond *Conditions, e *Entry, body layers.Body) error {
-	failed := cond.checkRead(e)
-	if failed != ErrPreconditionFailed || cond.IfMatch == "" || e.PartsCount == 0 {
-		return failed
-	}
-	var ext []layers.Extent
-	var err error
-	if e.parts.tail > 0 {
-		if ext, err = s.values.LoadExtents(body, nil); err != nil {
-			return err
-		}
-	}
-	parts, err := s.loadParts(e, ext)
-	if err != nil {
-		return err
-	}
-	for i := range parts {
-		if matchTags(cond.IfMatch, ETag{Sum: parts[i].MD5}, false) {
-			rest := *cond
-			rest.IfMatch, rest.IfUnmodifiedSince = "", time.Time{} // which the tag makes moot
-			return rest.checkRead(e)
-		}
-	}
-	return failed
-}
-
 // rangeHolds evaluates If-Range: whether a range may be served, of what the caller has
 // the rest of; else it gets all. A date must be the very second, a tag strong.
 func (in *GetInput) rangeHolds(e *Entry) bool {
@@ -213,8 +185,8 @@ func (in *GetInput) rangeHolds(e *Entry) bool {
 	return in.IfRange != "*" && matchTags(in.IfRange, e.ETag, false)
 }
 
-// selectPart serves the part with a number, under the tag of that part; an object
-// without parts is its own part 1. S3 counts parts as they lie, whatever numbers
+// selectPart serves the part with a number, under the tag of the object; one without parts
+// is its own part 1. S3 counts parts as they lie, whatever numbers
 // they were uploaded with.
 func (o *Object) selectPart(number int, parts []PartInfo) error {
 	if parts == nil {
@@ -225,9 +197,6 @@ func (o *Object) selectPart(number int, parts []PartInfo) error {
 	}
 	for i := range number - 1 {
 		o.Offset += parts[i].Size
-	}
-	if o.PartsCount > 0 {
-		o.ETag = ETag{Sum: parts[number-1].MD5}
 	}
 	o.Length = parts[number-1].Size
 	o.Partial = o.Length > 0

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/valyala/fasthttp"
 
@@ -152,8 +153,28 @@ func (r *request) setEntry(e *object.Entry) {
 		r.set("x-amz-tagging-count", itoa(len(e.Tags)))
 	}
 	for _, f := range e.UserMeta {
-		r.set(metaPrefix+f.Key, f.Value)
+		r.set(metaPrefix+f.Key, headerText(f.Value))
 	}
+}
+
+// headerText returns a value as the fields of HTTP have it: in Latin-1 if that has all of its
+// characters, as most clients read it; else as it is.
+func headerText(s string) string {
+	ascii := true
+	for i := range len(s) {
+		ascii = ascii && s[i] < utf8.RuneSelf
+	}
+	if ascii || !utf8.ValidString(s) {
+		return s
+	}
+	out := make([]byte, 0, len(s))
+	for _, c := range s {
+		if c > 0xff {
+			return s
+		}
+		out = append(out, byte(c))
+	}
+	return string(out)
 }
 
 // overrides are the response-* parameters of GET and HEAD, and their headers.

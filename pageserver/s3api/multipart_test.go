@@ -77,19 +77,17 @@ func TestMultipart(t *testing.T) {
 	if !strings.HasSuffix(element(a.body, "ETag"), `-3&quot;`) || element(a.body, "Location") == "" || lsnOf(a) == "" {
 		t.Fatalf("%s", a.body)
 	}
+	whole3 := strings.ReplaceAll(element(a.body, "ETag"), "&quot;", `"`)
 	g := s.want(200, call{method: "GET", path: "/b-1/big"})
 	if g.body != whole || g.header.Get("Content-Type") != "text/x" || g.header.Get("x-amz-meta-a") != "1" {
 		t.Fatalf("%d bytes, %v", len(g.body), g.header)
 	}
 	g = s.want(206, call{method: "GET", path: "/b-1/big?partNumber=3", headers: []string{"x-amz-checksum-mode", "ENABLED"}})
-	if len(g.body) != 1000 || g.header.Get("x-amz-mp-parts-count") != "3" || g.header.Get("ETag") != tags[9] {
+	if len(g.body) != 1000 || g.header.Get("x-amz-mp-parts-count") != "3" || g.header.Get("ETag") != whole3 {
 		t.Fatalf("%v", g.header)
 	}
-	// The tag of a part stands for the object that it is a part of.
-	s.want(206, call{method: "GET", path: "/b-1/big", headers: []string{"Range", "bytes=0-9", "If-Match", tags[1]}})
-	s.want(206, call{method: "GET", path: "/b-1/big?partNumber=2", headers: []string{"If-Match", tags[1], "If-Unmodified-Since", "Thu, 01 Jan 2015 00:00:00 GMT"}})
-	s.refused(412, "PreconditionFailed", call{method: "GET", path: "/b-1/big?partNumber=2", headers: []string{"If-Match", `"00000000000000000000000000000000"`}})
-	s.want(304, call{method: "GET", path: "/b-1/big", headers: []string{"If-Match", tags[1], "If-Modified-Since", "Thu, 01 Jan 2099 00:00:00 GMT"}})
+	s.want(206, call{method: "GET", path: "/b-1/big?partNumber=2", headers: []string{"If-Match", whole3}})
+	s.refused(412, "PreconditionFailed", call{method: "GET", path: "/b-1/big?partNumber=2", headers: []string{"If-Match", tags[5]}})
 	s.refused(404, "NoSuchUpload", call{method: "GET", path: path})
 
 	g = s.want(200, call{method: "GET", path: "/b-1/big?attributes", headers: []string{"x-amz-object-attributes", "ETag,ObjectSize,ObjectParts,StorageClass,Checksum", "x-amz-max-parts", "2"}})
