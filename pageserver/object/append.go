@@ -20,7 +20,9 @@ import (
 // others is ErrAppendChanges, except for a content type. A checksum of the whole
 // is kept if it is a full-object CRC.
 //
-// Errors: those of Put, ErrAppendEncrypted, ErrWriteOffset, ErrAppendChanges, ErrTooManyParts,
+// What is appended to an encrypted object is encrypted under its data key.
+//
+// Errors: those of Put, ErrAppendClear, ErrKeyRequired, ErrWrongKey, ErrWriteOffset, ErrAppendChanges, ErrTooManyParts,
 // ErrConflict.
 func (s *Service) Append(ctx context.Context, bucket, key string, offset uint64, in *PutInput) (*Entry, error) {
 	src, err := s.openSource(ctx, bucket, key, &GetInput{CustomerKey: in.CustomerKey})
@@ -74,8 +76,8 @@ type appending struct {
 // check refuses what is wrong before the body is read.
 func (a *appending) check(ctx context.Context, bucket string, offset uint64) error {
 	old := a.src.entry
-	if old.crypt != nil || a.in.SSE.Kind != NoSSE {
-		return ErrAppendEncrypted
+	if err := a.checkSSE(ctx, bucket); err != nil {
+		return err
 	}
 	if offset != old.Size {
 		return fmt.Errorf("at %d of %d bytes: %w", offset, old.Size, ErrWriteOffset)
@@ -100,20 +102,91 @@ func (a *appending) check(ctx context.Context, bucket string, offset uint64) err
 	return a.s.CheckWrite(ctx, bucket, a.key, &a.in.Cond)
 }
 
+// checkSSE refuses to encrypt otherwise than the object is, and to store in the clear what
+// the bucket encrypts.
+func (a *appending) checkSSE(ctx context.Context, bucket string) error {
+	old, want := a.src.entry.crypt, a.in.SSE
+	if want.Kind == NoSSE && old == nil {
+		var err error
+		if want, err = a.s.defaultSSE(ctx, bucket); err == nil && want.Kind != NoSSE {
+			err = ErrAppendClear
+		}
+		return err
+	}
+	if want.Kind == NoSSE {
+		return nil
+	}
+	if old == nil || want.Kind != old.Kind || want.Context != "" && want.Context != old.Context {
+		return ErrAppendChanges
+	}
+	if want.Kind == SSEKMS && want.KeyID != "" {
+		if id, err := a.s.kmsKey(want.KeyID); err != nil || id != old.KeyID {
+			return errors.Join(err, ErrAppendChanges)
+		}
+	}
+	return nil
+}
+
+// whole reports whether the object has no bytes and no parts yet.
+func (a *appending) whole() bool { return a.src.entry.Size == 0 && a.src.entry.PartsCount == 0 }
+
+// crypt returns the encryption of the object as it becomes, and as which part of it the piece
+// is sealed; nil if it is not encrypted.
+func (a *appending) crypt() (*crypt, int, error) {
+	old := a.src.entry
+	switch {
+	case old.crypt == nil:
+		return nil, 0, nil
+	case a.whole(): // the piece is all of it, and no key encrypts two bodies
+		c, err := a.s.newCrypt(old.crypt.SSE, a.in.CustomerKey)
+		return c, 0, err
+	}
+	c, err := a.s.sealKey(old.crypt.key, old.crypt.SSE, a.in.CustomerKey)
+	if err != nil {
+		return nil, 0, err
+	}
+	c.bodyFirst = old.crypt.bodyFirst || old.PartsCount == 0
+	if err := a.s.load(a.src); err != nil {
+		return nil, 0, err
+	}
+	parts, err := a.s.loadParts(old, a.src.ext)
+	if err != nil {
+		return nil, 0, err
+	}
+	number := 2
+	if len(parts) > 0 {
+		number = parts[len(parts)-1].Number + 1
+	}
+	if number > MaxPartNumber { // what is sealed is bound to its number
+		return nil, 0, fmt.Errorf("part %d: %w", number, ErrTooManyParts)
+	}
+	return c, number, nil
+}
+
 func (a *appending) run(ctx context.Context, sc *scratch, bucket string) (*Entry, error) {
 	old := a.src.entry
 	algorithm := CRC64NVME
 	if sum := &old.Checksum; sum.Algorithm.fullObject() && !sum.Composite {
 		algorithm = sum.Algorithm
 	}
-	r, err := a.s.receive(ctx, sc, &a.stored, &incoming{
-		body: a.in.Body, size: a.in.Size, maximum: a.s.o.MaxPutBytes, md5: a.in.ContentMD5, expect: &a.in.Checksum,
-		algorithm: algorithm, inlineBelow: a.s.o.MaxInlineBytes,
-	})
+	crypt, part, err := a.crypt()
 	if err != nil {
 		return nil, err
 	}
+	in := incoming{
+		body: a.in.Body, size: a.in.Size, maximum: a.s.o.MaxPutBytes, md5: a.in.ContentMD5, expect: &a.in.Checksum,
+		algorithm: algorithm, inlineBelow: a.s.o.MaxInlineBytes, crypt: crypt, part: part,
+	}
+	if part != 0 {
+		in.inlineBelow = 0 // only a whole body is sealed inline
+	}
+	r, err := a.s.receive(ctx, sc, &a.stored, &in)
+	if err != nil {
+		return nil, err
+	}
+	r.md5 = crypt.tag(r.md5)
 	e := *old
+	e.crypt = crypt
 	e.uploadID, e.LSN, e.made, e.renamed, e.Versioned, e.Lock = uploadID{}, 0, 0, renameToken{}, false, a.in.Lock
 	e.Size += r.size
 	if e.Checksum.Algorithm == algorithm && !e.Checksum.Composite {
@@ -154,13 +227,22 @@ func (a *appending) join(ctx context.Context, e *Entry, r *received) (layers.Bod
 	}
 	table := e.setParts(parts)
 	var ext []layers.Extent
-	if uint64(len(inlineOld)+len(inlineNew)) == e.Size && e.Size < uint64(a.s.o.MaxInlineBytes) && table == nil {
+	stored := old.Size
+	if old.crypt != nil {
+		stored = length(a.src.ext) - old.parts.tail
+		if a.whole() { // there is nothing in what is sealed
+			inlineOld, stored = nil, 0
+		}
+		if inlineNew != nil && table == nil && r.ext == nil {
+			return r.body, nil
+		}
+	} else if uint64(len(inlineOld)+len(inlineNew)) == e.Size && e.Size < uint64(a.s.o.MaxInlineBytes) && table == nil {
 		return layers.AppendInlineBody(nil, slices.Concat(inlineOld, inlineNew)), nil
 	}
 	for _, piece := range []struct {
 		inline []byte
 		ext    []layers.Extent
-	}{{inlineOld, slice(a.src.ext, 0, old.Size)}, {inlineNew, r.ext}, {table, nil}} {
+	}{{inlineOld, slice(a.src.ext, 0, stored)}, {inlineNew, r.ext}, {table, nil}} {
 		if len(piece.inline) > 0 {
 			if piece.ext, err = a.s.writeValue(ctx, &a.stored, piece.inline); err != nil {
 				return nil, err

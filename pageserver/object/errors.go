@@ -118,8 +118,8 @@ var (
 	ErrNoSuchKMSKey = errors.New("object: no such KMS key")
 	// ErrKMSKeyRequired: InvalidArgument; SSE-KMS without a key, and none is the default.
 	ErrKMSKeyRequired = errors.New("object: SSE-KMS needs the id of a key")
-	// ErrAppendEncrypted: NotImplemented; nothing can be appended to what is encrypted.
-	ErrAppendEncrypted = errors.New("object: append to an encrypted object")
+	// ErrAppendClear: InvalidRequest; an object that is not encrypted, in a bucket that encrypts.
+	ErrAppendClear = errors.New("object: append to an object in the clear where the bucket encrypts")
 	// ErrNoMasterKey: NotImplemented; the server has no master key to encrypt under.
 	ErrNoMasterKey = errors.New("object: no master key")
 	// ErrBadStrategy: InvalidArgument; a merge strategy that there is not, or for no keys.

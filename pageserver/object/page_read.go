@@ -326,10 +326,10 @@ func (s *Service) Clone(ctx context.Context, bucket, key string, in *CloneInput)
 	e := *src.entry
 	e.uploadID, e.LSN, e.made, e.renamed, e.Versioned, e.Lock = uploadID{}, 0, 0, renameToken{}, false, Lock{}
 	e.Checksum, e.PartsCount, e.Parts, e.parts = Checksum{}, 0, nil, partTable{}
-	if set, err := s.Settings(ctx, bucket, 0); err != nil {
+	if want, err := s.defaultSSE(ctx, bucket); err != nil {
 		return nil, err
-	} else if e.crypt != nil || set.Encryption != nil {
-		return nil, fmt.Errorf("clone: encrypted objects and buckets: %w", ErrNotInPlace)
+	} else if e.crypt != nil || want.Kind != NoSSE {
+		return nil, fmt.Errorf("clone: encrypted objects, and buckets that encrypt: %w", ErrNotInPlace)
 	}
 	if !src.paged() {
 		err = s.clonePlain(ctx, src, &e, in.Off, n)

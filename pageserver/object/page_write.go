@@ -176,13 +176,13 @@ func (w *pageWrite) open() (*pageBase, error) {
 		return nil, err
 	}
 	e := w.entry
+	if e.crypt != nil || w.s.defaultOf(w.set).Kind != NoSSE {
+		return nil, fmt.Errorf("encrypted objects, and buckets that encrypt: %w", ErrNotInPlace)
+	}
 	e.made = 0 // the bytes are new, so the version is
 	w.file = &e.pages
 	if e.pages.paged() {
 		return nil, nil
-	}
-	if e.crypt != nil || w.set.Encryption != nil {
-		return nil, fmt.Errorf("encrypted objects and buckets: %w", ErrNotInPlace)
 	}
 	n := w.in.PageBytes
 	if n == 0 {

@@ -76,6 +76,9 @@ func (s *Service) newSealedReader(e *Entry, b layers.Body, ext []layers.Extent, 
 		for i := range parts {
 			streams[i] = sealedStream{part: parts[i].Number, size: parts[i].Size}
 		}
+		if e.crypt.bodyFirst {
+			streams[0].part = 0
+		}
 	}
 	have := length(ext)
 	u, err := newUnsealer(e.crypt.key, streams, off, n, func(off, n uint64) (io.ReadCloser, error) {

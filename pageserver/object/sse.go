@@ -65,6 +65,9 @@ type crypt struct {
 	// id is random and bound to the data key, so that a copy can keep both.
 	id     [16]byte
 	sealed []byte // the data key
+	// bodyFirst says that the first part is sealed as a body of its own is, since it was one
+	// before something was appended to it.
+	bodyFirst bool
 	// locked are the fields of the meta that are encrypted; nil once they were opened.
 	locked []byte
 	key    *dataKey // nil: not opened
@@ -74,7 +77,8 @@ type crypt struct {
 
 const (
 	cryptBucketKey  = 1 << 0
-	cryptFlagsKnown = cryptBucketKey
+	cryptBodyFirst  = 1 << 1
+	cryptFlagsKnown = cryptBucketKey | cryptBodyFirst
 )
 
 // append appends the record: kind, flags, id, sealed data key; with SSE-KMS key id and context.
@@ -82,6 +86,9 @@ func (c *crypt) append(dst []byte) []byte {
 	flags := byte(0)
 	if c.BucketKey {
 		flags |= cryptBucketKey
+	}
+	if c.bodyFirst {
+		flags |= cryptBodyFirst
 	}
 	dst = append(append(dst, byte(c.Kind), flags), c.id[:]...)
 	dst = append(binary.AppendUvarint(dst, uint64(len(c.sealed))), c.sealed...)
@@ -98,6 +105,7 @@ func decodeCrypt(p []byte) (*crypt, error) {
 		return nil, corrupt("encryption record of %d bytes", len(p))
 	}
 	c.Kind, c.BucketKey = SSEKind(p[0]), p[1]&cryptBucketKey != 0
+	c.bodyFirst = p[1]&cryptBodyFirst != 0
 	if c.Kind == NoSSE || c.Kind >= numSSEKinds || p[1]&^cryptFlagsKnown != 0 || c.BucketKey && c.Kind != SSEKMS {
 		return nil, corrupt("encryption record begins with % x", p[:2])
 	}

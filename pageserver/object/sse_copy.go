@@ -25,13 +25,18 @@ func (s *Service) defaultSSE(ctx context.Context, bucket string) (SSE, error) {
 	if err != nil {
 		return SSE{}, err
 	}
-	if set.Encryption != nil {
-		return set.Encryption.sse(), nil
+	return s.defaultOf(set), nil
+}
+
+// defaultOf is defaultSSE of a bucket with settings.
+func (s *Service) defaultOf(set *Settings) SSE {
+	switch {
+	case set.Encryption != nil:
+		return set.Encryption.sse()
+	case s.o.EncryptAll:
+		return SSE{Kind: SSES3}
 	}
-	if s.o.EncryptAll {
-		return SSE{Kind: SSES3}, nil
-	}
-	return SSE{}, nil
+	return SSE{}
 }
 
 // copyCrypt returns the encryption of a copy, and whether the body can stay as it is.
@@ -71,8 +76,11 @@ func (s *Service) copyCrypt(ctx context.Context, bucket string, in *CopyInput, s
 	if !stays {
 		key = newDataKey()
 	}
-	c, err = s.sealKey(key, want, in.CustomerKey)
-	return c, stays, err
+	if c, err = s.sealKey(key, want, in.CustomerKey); err != nil {
+		return nil, false, err
+	}
+	c.bodyFirst = stays && src.bodyFirst
+	return c, stays, nil
 }
 
 // copyBody settles the encryption, the checksum and the body of a copy e of src.
