@@ -334,7 +334,15 @@ func (v *Verifier) key(h *fasthttp.RequestHeader, t *Target, id string) (Key, er
 	if header := h.Peek("X-Amz-Security-Token"); len(header) > 0 {
 		token, has = string(header), true
 	}
-	if has {
+	if has && token == "" {
+		return Key{}, ErrToken
+	}
+	return v.keyOf(id, token)
+}
+
+// keyOf finds a key; with a session token, if that is not empty, it is the token's.
+func (v *Verifier) keyOf(id, token string) (Key, error) {
+	if token != "" {
 		return v.keys.Session(id, token)
 	}
 	key, ok := v.keys.Key(id)

@@ -474,9 +474,13 @@ func (r *request) newAccess() (object.Access, error) {
 	if b.set.Ownership == object.BucketOwnerPreferred && r.amz("x-amz-acl") == "bucket-owner-full-control" {
 		return object.Access{}, nil
 	}
-	// Whoever writes in another's name does not make that public, unless it may anyway.
-	if acl.Public() && !r.may(&need{action: "s3:PutObjectAcl", bucket: b, key: r.key, entry: &object.Entry{Access: a}}) {
-		return object.Access{}, errDenied
+	// Whoever writes in another's name does not make that public, unless it may anyway, or
+	// an ACL lets everybody do so.
+	if acl.Public() {
+		byACL := r.proof.Caller.ID != b.owner && r.mayByACL(&need{bucket: b, acl: object.PermWrite}, b.owner)
+		if !byACL && !r.may(&need{action: "s3:PutObjectAcl", bucket: b, key: r.key, entry: &object.Entry{Access: a}}) {
+			return object.Access{}, errDenied
+		}
 	}
 	a.ACL = acl
 	return a, checkPublicACL(b.set, acl)

@@ -108,6 +108,7 @@ func init() { // not in the declaration: what is checked leads back to the opera
 		"RestoreObject":       looked{"s3:RestoreObject", "s3:RestoreObject", 0, false},
 
 		"PutObject":               writing{},
+		"PostObject":              exists{},  // takeForm knows the key
 		"CopyObject":              writing{}, // copyObject checks the source
 		"CreateMultipartUpload":   writing{},
 		"UploadPart":              onObject{"s3:PutObject", object.PermWrite},

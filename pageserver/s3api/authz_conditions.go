@@ -181,6 +181,8 @@ func (r *request) authType() string {
 	switch {
 	case r.proof.Version == "":
 		return ""
+	case r.op == postOperation:
+		return "POST"
 	case r.proof.Presigned:
 		return "REST-QUERY-STRING"
 	}

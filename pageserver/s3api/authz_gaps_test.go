@@ -47,10 +47,12 @@ func TestPublicInTheNameOfAnother(t *testing.T) {
 	n.want(200, member.as(call{method: "PUT", path: "/home/k", body: "x", headers: []string{"x-amz-acl", "private"}}))
 	allow(`["s3:PutObject","s3:PutObjectAcl"]`)
 	n.want(200, member.as(public))
-	// So may nobody where everybody may write.
-	n.want(200, n.main.as(call{method: "PUT", path: "/home?acl", headers: []string{"x-amz-acl", "public-read-write"}}))
+	// Nor may nobody, unless an ACL lets everybody write.
+	n.setPolicy("home", statement("Allow", everybody, `"s3:PutObject"`, homeKeys, ""))
 	n.refused(403, "AccessDenied", anon(public))
 	n.want(200, anon(call{method: "PUT", path: "/home/k", body: "x"}))
+	n.want(200, n.main.as(call{method: "PUT", path: "/home?acl", headers: []string{"x-amz-acl", "public-read-write"}}))
+	n.want(200, anon(public))
 }
 
 // An ACL that lets write lets nobody remove versions, nor does one request for many

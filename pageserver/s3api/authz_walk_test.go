@@ -64,6 +64,9 @@ func walkCall(rt *route, method string) call {
 		c.headers = []string{"Content-MD5", md5Of(c.body)}
 	case "PutObjectTagging":
 		c.body = "<Tagging><TagSet></TagSet></Tagging>"
+	case "PostObject":
+		c.body = "--b\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n--b\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\nmine\r\n--b--\r\n"
+		c.headers = []string{"Content-Type", "multipart/form-data; boundary=b"}
 	case "BundleObjects":
 		c.body = `{"keys": ["k"]}`
 		c.headers = []string{"X-Tigris-Bundle-Format", "tar"}

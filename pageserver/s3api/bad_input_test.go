@@ -112,7 +112,7 @@ func TestBadInput(t *testing.T) {
 		{"delete of another time", 412, "PreconditionFailed", call{method: "DELETE", path: "/b-1/k", headers: []string{"x-amz-if-match-last-modified-time", "Thu, 01 Jan 2015 00:00:00 GMT"}}},
 		{"delete of no time", 400, "InvalidArgument", call{method: "DELETE", path: "/b-1/k", headers: []string{"x-amz-if-match-last-modified-time", "noon"}}},
 		{"put with a condition of deletes", 501, "NotImplemented", call{method: "PUT", path: "/b-1/k", headers: []string{"x-amz-if-match-size", "4"}}},
-		{"form upload", 501, "NotImplemented", call{method: "POST", path: "/b-1", body: "x"}},
+		{"form upload", 412, "PreconditionFailed", call{method: "POST", path: "/b-1", body: "x"}},
 		{"post to an object", 501, "NotImplemented", call{method: "POST", path: "/b-1/k", body: "x"}},
 		{"post to the service", 501, "NotImplemented", call{method: "POST", path: "/?Action=CreateUser", body: "x"}},
 		{"patch", 400, "InvalidArgument", call{method: "PATCH", path: "/b-1", body: "{}"}},

@@ -25,7 +25,20 @@ func (r *request) contentMD5() ([]byte, error) {
 	if len(values) == 0 {
 		return nil, nil
 	}
-	sum, err := base64.StdEncoding.Strict().DecodeString(string(values[0]))
+	return decodeMD5(string(values[0]))
+}
+
+// parseMD5 is contentMD5 of a field of a form, which may be empty.
+func parseMD5(text string) ([]byte, error) {
+	if text == "" {
+		return nil, nil
+	}
+	return decodeMD5(text)
+}
+
+// decodeMD5 decodes an MD5 in base64. Error: object.ErrInvalidDigest.
+func decodeMD5(text string) ([]byte, error) {
+	sum, err := base64.StdEncoding.Strict().DecodeString(text)
 	if err != nil || len(sum) != md5.Size {
 		return nil, object.ErrInvalidDigest
 	}

@@ -111,6 +111,11 @@ var codes = map[string]struct {
 	"NoSuchObjectLockConfiguration":           {404, "The specified object does not have a ObjectLock configuration"},
 	"ObjectLockConfigurationNotFoundError":    {404, "Object Lock configuration does not exist for this bucket"},
 
+	// Of forms.
+	"InvalidPolicyDocument":        {400, "The content of the form does not meet the conditions specified in the policy document."},
+	"MalformedPOSTRequest":         {400, "The body of your POST request is not well-formed multipart/form-data."},
+	"MaxPostPreDataLengthExceeded": {400, "Your POST request fields preceding the upload file were too large."},
+
 	// Of users, policies and ACLs.
 	"ExpiredToken":                         {400, "The provided token has expired."},
 	"InvalidBucketAclWithObjectOwnership":  {400, "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"},

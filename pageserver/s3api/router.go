@@ -59,6 +59,7 @@ var routes = []route{
 		tigris: []string{"enable-snapshot", "fork-source-bucket", "fork-source-bucket-snapshot", "snapshot-version"}}},
 	{"DELETE", bucketLevel, "", "", &operation{name: "DeleteBucket", handle: deleteBucket, tigris: []string{"force-delete"}}},
 	{"POST", bucketLevel, "delete", "", &operation{name: "DeleteObjects", handle: deleteObjects, params: []string{"delete"}}},
+	{"POST", bucketLevel, "", "", postOperation},
 
 	{"GET", objectLevel, "uploadId", "", &operation{name: "ListParts", handle: listParts,
 		params: []string{"uploadId", "max-parts", "part-number-marker", "encoding-type"}}},
@@ -189,7 +190,7 @@ var (
 )
 
 // takesACL are the operations that headers can give an ACL.
-var takesACL = makeSet("CreateBucket", "PutBucketAcl", "PutObject", "CopyObject", "CreateMultipartUpload", "PutObjectAcl")
+var takesACL = makeSet("CreateBucket", "PutBucketAcl", "PutObject", "PostObject", "CopyObject", "CreateMultipartUpload", "PutObjectAcl")
 
 // collectAmz gathers the x-amz-* headers. Clients that presign move some of them
 // to the query. Error: InvalidArgument for what could not have been a header.
