@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"stemma/pageserver/auth"
+	"stemma/pageserver/iam"
 	"stemma/pageserver/identity"
 	"stemma/pageserver/keyring"
 	"stemma/pageserver/object"
@@ -195,7 +196,7 @@ func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 	}
 	set.RegisterMetricsWriter(s.writeAccessMetrics)
 	api := s.o.S3
-	api.Access, api.Accounts = s.access, users
+	api.Access, api.Accounts, api.IAM = s.access, users, iam.New(users, s.o.Now)
 	api.Objects, api.Verifier, api.Logger, api.Metrics = s.objects, verifier, s.log, set
 	if s.s3, err = s3api.New(api); err != nil {
 		return err

@@ -2,6 +2,7 @@ package s3api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -186,6 +187,7 @@ type call struct {
 	hash         string   // x-amz-content-sha256; default: of the body
 	unsigned     bool
 	as           auth.Key            // who signs; default: rootKey
+	service      string              // that it is signed for; default: s3
 	change       func(*http.Request) // after signing
 	at           time.Time           // of the signature; default: now
 }
@@ -207,8 +209,7 @@ func (s *testServer) request(c call) *http.Request {
 		r.Header.Add(c.headers[i], c.headers[i+1])
 	}
 	if c.hash == "" {
-		sum := sha256.Sum256([]byte(c.body))
-		c.hash = hex.EncodeToString(sum[:])
+		c.hash = hashOf(c.body)
 	}
 	if !c.unsigned {
 		if c.at.IsZero() {
@@ -220,7 +221,7 @@ func (s *testServer) request(c call) *http.Request {
 			c.as = rootKey
 		}
 		creds := aws.Credentials{AccessKeyID: c.as.ID, SecretAccessKey: c.as.Secret}
-		if err := signer.SignHTTP(context.Background(), creds, r, c.hash, "s3", "us-east-1", c.at); err != nil {
+		if err := signer.SignHTTP(context.Background(), creds, r, c.hash, cmp.Or(c.service, "s3"), "us-east-1", c.at); err != nil {
 			s.t.Fatal(err)
 		}
 	}
@@ -232,14 +233,24 @@ func (s *testServer) request(c call) *http.Request {
 
 func (s *testServer) do(c call) *answer {
 	s.t.Helper()
-	res, err := s.http.Do(s.request(c))
+	return s.send(s.request(c))
+}
+
+func hashOf(body string) string {
+	sum := sha256.Sum256([]byte(body))
+	return hex.EncodeToString(sum[:])
+}
+
+func (s *testServer) send(r *http.Request) *answer {
+	s.t.Helper()
+	res, err := s.http.Do(r)
 	if err != nil {
-		s.t.Fatalf("%s %s: %v", c.method, c.path, err)
+		s.t.Fatalf("%s %s: %v", r.Method, r.URL, err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
-		s.t.Fatalf("%s %s: read answer: %v", c.method, c.path, err)
+		s.t.Fatalf("%s %s: read answer: %v", r.Method, r.URL, err)
 	}
 	return &answer{res.StatusCode, res.Header, string(body)}
 }

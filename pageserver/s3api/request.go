@@ -89,7 +89,7 @@ func (s *Server) begin(ctx *fasthttp.RequestCtx) *request {
 	if op, err := r.route(); refusal == nil {
 		r.op, refusal = op, err
 	}
-	if r.op == preflightOperation {
+	if r.op == preflightOperation || r.op == queryOperation {
 		r.refusal = refusal
 		return r
 	}

@@ -142,6 +142,9 @@ func (r *request) route() (*operation, error) {
 	if method == "OPTIONS" && at != serviceLevel {
 		return preflightOperation, nil // its parameters are those of the request that it asks about
 	}
+	if method == "POST" && at == serviceLevel {
+		return queryOperation, nil // its parameters are those of actions
+	}
 	known := routeTable[routeClass{method, at}]
 	for i := range known {
 		rt := &known[i]

@@ -19,6 +19,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"stemma/pageserver/auth"
+	"stemma/pageserver/iam"
 	"stemma/pageserver/object"
 )
 
@@ -34,6 +35,8 @@ type Options struct {
 	Metrics *metrics.Set
 	// Accounts are those that own buckets and objects, and that ACLs can name. Default: the root's alone.
 	Accounts Accounts
+	// IAM serves what is sent to the service itself. Default: NotImplemented.
+	IAM *iam.API
 	// Access records requests. Default: nobody does.
 	Access Access
 	// Domains are the host names below which buckets are host names. Default

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"stemma/pageserver/auth"
+	"stemma/pageserver/iam"
 	"stemma/pageserver/identity"
 	"stemma/pageserver/keyring"
 )
@@ -41,7 +42,7 @@ func newTenants(t *testing.T) *tenants {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o.Accounts, o.Verifier = n.users, auth.NewVerifier(n.users, time.Now)
+		o.Accounts, o.Verifier, o.IAM = n.users, auth.NewVerifier(n.users, time.Now), iam.New(n.users, time.Now)
 	})
 	n.main, n.alt, n.tenant = n.owner("main"), n.owner("alt"), n.owner("tenant")
 	n.nobody = n.newSDK(func(o *s3.Options) { o.Credentials = nil })
