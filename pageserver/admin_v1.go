@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/valyala/fasthttp"
 
@@ -226,6 +227,9 @@ func (a *admin) read(ctx *fasthttp.RequestCtx) (*adminRequest, error) {
 
 // decode decodes the body: one JSON value without unknown fields.
 func (r *adminRequest) decode(v any) error {
+	if !utf8.Valid(r.body) { // which the decoder would change silently
+		return &AdminError{"BadRequest", "body: it is not UTF-8"}
+	}
 	d := json.NewDecoder(bytes.NewReader(r.body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
@@ -262,6 +266,10 @@ func (a *admin) worded(err error) *AdminError {
 	var denied *auth.Error
 	if errors.As(err, &denied) {
 		return &AdminError{denied.Code, denied.Message}
+	}
+	var rule *object.RuleError
+	if errors.As(err, &rule) {
+		return invalid(rule.Message)
 	}
 	var malformed *policy.Error
 	if errors.As(err, &malformed) {

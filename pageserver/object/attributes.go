@@ -78,6 +78,9 @@ func decodeAttributes(p []byte) (Attributes, error) {
 	if err := d.Decode(&a); err != nil {
 		return a, fmt.Errorf("attributes: %w: %w", err, ErrCorrupt)
 	}
+	if len(a.Labels) == 0 {
+		a.Labels = nil
+	}
 	return a, nil
 }
 
