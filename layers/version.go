@@ -223,8 +223,8 @@ func (v *Version) Get(chain []Hop, ns Namespace, user []byte) (_ Record, hop int
 // tombstone over the key comes as a record of that key alone (End is the next
 // key), behind a point record of the same LSN. What visit gets may be kept. A
 // record of a history layer is visited if it was visible at the hop's LSN or just
-// below a record that is visited: what lies behind a tombstone that was collected
-// is not.
+// below a record that is visited, and at that one if it is a delta: what lies behind a
+// tombstone that was collected is not.
 //
 // Errors: ErrCorrupt, those of the disk.
 func (v *Version) Walk(chain []Hop, ns Namespace, user []byte, visit func(r *Record, hop int) (more bool)) error {

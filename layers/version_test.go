@@ -289,14 +289,14 @@ func (vt *versionTest) scatter(rng *rand.Rand, points, stones []Record) *Version
 }
 
 // walk is what Walk must visit of one hop: from the top, always the newest record
-// that is visible just below the last one.
+// that is visible just below the last one, and at a delta itself.
 func (vt *versionTest) walk(h Hop, ns Namespace, user []byte) (got []Record) {
 	key := MakeKey(h.Timeline, ns, user)
-	below, belowStone := h.UpTo, h.UpTo
+	below, alive, belowStone := h.UpTo, h.UpTo, h.UpTo
 	for {
 		var best Record
 		for _, r := range vt.points {
-			if r.Key.Compare(key) == 0 && r.LSN <= below && (r.Death == 0 || r.Death > below) && r.LSN > best.LSN {
+			if r.Key.Compare(key) == 0 && r.LSN <= below && (r.Death == 0 || r.Death > alive) && r.LSN > best.LSN {
 				best = r
 			}
 		}
@@ -304,10 +304,12 @@ func (vt *versionTest) walk(h Hop, ns Namespace, user []byte) (got []Record) {
 		switch {
 		case best.LSN > 0 && best.LSN >= cover:
 			got = append(got, best)
-			below = best.LSN - 1
+			if below, alive = best.LSN-1, best.LSN-1; best.Kind == KindDelta {
+				alive = best.LSN
+			}
 		case cover > 0:
 			got = append(got, Record{Key: key, LSN: cover, Kind: KindRangeTombstone, End: append(slices.Clone(key), 0)})
-			below, belowStone = cover-1, cover-1
+			below, alive, belowStone = cover-1, cover-1, cover-1
 		default:
 			return got
 		}
