@@ -171,8 +171,8 @@ func (m *Model) followCollection() error {
 // is left, and all of that.
 func (m *Model) CollectFull() error {
 	m.dropHeld()
-	if err := m.Collect(gc.Full); err != nil || m.disk.Crashed() != nil || m.faults || m.store.Err() != nil {
-		return err
+	if err := m.Collect(gc.Full); err != nil || m.disk.Crashed() != nil || m.faults || m.store.Err() != nil || m.collecting {
+		return err // it may have been given up: collecting
 	}
 	if err := m.checker().Exact(false); err != nil {
 		return err
