@@ -73,7 +73,7 @@ func (v *Verifier) verifyQueryV2(h *fasthttp.RequestHeader, t *Target) (*Proof, 
 		return nil, &Error{Code: "AccessDenied", Message: "Invalid date (should be seconds since epoch): " + clip(expires)}
 	}
 	now := v.now()
-	if seconds < now.Unix() {
+	if seconds <= now.Unix() {
 		return nil, &Error{Code: "AccessDenied", Message: "Request has expired", Fields: []Field{
 			{"Expires", time.Unix(max(seconds, 0), 0).UTC().Format(expirationFmt)},
 			{"ServerTime", now.UTC().Format(expirationFmt)},

@@ -354,3 +354,25 @@ func TestOwnersOfBuckets(t *testing.T) {
 	n.refused(400, "InvalidTargetBucketForLogging", n.main.as(call{method: "PUT", path: "/main-0?logging",
 		body: "<BucketLoggingStatus><LoggingEnabled><TargetBucket>alt-0</TargetBucket><TargetPrefix/></LoggingEnabled></BucketLoggingStatus>"}))
 }
+
+// The ACL of a bucket can take from its owner to list and to write, but not to say who may.
+func TestOwnerRevokesItself(t *testing.T) {
+	n := newTenants(t)
+	n.want(200, n.main.as(call{method: "PUT", path: "/home"}))
+	n.want(200, n.main.as(call{method: "PUT", path: "/home/k", body: "x"}))
+	none := "<AccessControlPolicy><Owner><ID>" + n.main.ID + "</ID></Owner><AccessControlList></AccessControlList></AccessControlPolicy>"
+	n.want(200, n.main.as(call{method: "PUT", path: "/home?acl", body: none}))
+	for _, c := range []call{
+		{method: "PUT", path: "/home/l", body: "x"}, {method: "DELETE", path: "/home/k"}, {method: "GET", path: "/home"}, {method: "POST", path: "/home/l?uploads"},
+	} {
+		n.refused(403, "AccessDenied", n.main.as(c))
+	}
+	n.want(200, n.main.as(call{method: "GET", path: "/home/k"}))
+	n.want(200, call{method: "PUT", path: "/home/l", body: "x"}) // the root
+	n.want(200, n.main.as(call{method: "GET", path: "/home?acl"}))
+	n.want(200, n.main.as(call{method: "PUT", path: "/home?acl", headers: []string{"x-amz-grant-write", "id=" + n.main.ID}}))
+	n.want(200, n.main.as(call{method: "PUT", path: "/home/l", body: "x"}))
+	n.refused(403, "AccessDenied", n.main.as(call{method: "GET", path: "/home"}))
+	n.want(200, n.main.as(call{method: "PUT", path: "/home?acl", headers: []string{"x-amz-acl", "private"}}))
+	n.want(200, n.main.as(call{method: "GET", path: "/home"}))
+}

@@ -109,6 +109,9 @@ func (r *request) may(n *need) bool {
 	if mine == policy.Deny {
 		return false
 	}
+	if mine == policy.Allow && c.ID == owner && !c.Principal.Delegated && n.revoked() {
+		mine = policy.None // who has the account is one like others to the ACL
+	}
 	// The policy speaks of the bucket by the name that it had.
 	doc := n.bucket.set.Policy
 	granted := policy.None
@@ -128,6 +131,16 @@ func (r *request) may(n *need) bool {
 		return true
 	}
 	return allowed && (granted == policy.Allow || r.mayByACL(n, owner))
+}
+
+// revoked reports whether the ACL of the bucket takes from its owner what ACLs can give:
+// one that was put and does not grant it.
+func (n *need) revoked() bool {
+	set := n.bucket.set
+	if n.entry != nil || set.ACL == nil || !set.ACLsEnabled() || n.acl != object.PermRead && n.acl != object.PermWrite {
+		return false
+	}
+	return !set.ACL.Grants(object.ACLCaller{ID: n.bucket.owner, Owner: true}, n.acl)
 }
 
 // policyActions are what the owner of a bucket may do whatever the policy denies, so that
