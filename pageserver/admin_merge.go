@@ -103,16 +103,20 @@ func merging(run func(a *admin, ctx context.Context, target string, in *MergeReq
 		if err != nil {
 			return nil, wordedMerge(err)
 		}
-		out := &MergeAnswer{
-			LSN: rep.LSN, SourceLSN: rep.SourceLSN, BaseLSN: rep.BaseLSN, Committed: rep.Committed, Put: rep.Put, Deleted: rep.Deleted,
-			Same: rep.Same, Conflicts: rep.Conflicts, Kept: rep.Kept, Open: rep.Open, Next: rep.Next, Entries: []MergeChange{},
-		}
-		for i := range rep.Entries {
-			e := &rep.Entries[i]
-			out.Entries = append(out.Entries, MergeChange{Key: e.Key, Action: e.Action, Conflict: e.Conflict, Source: diffVersion(e.Source), Target: diffVersion(e.Target)})
-		}
-		return out, nil
+		return mergeAnswer(rep), nil
 	}
+}
+
+func mergeAnswer(rep *object.MergeReport) *MergeAnswer {
+	out := &MergeAnswer{
+		LSN: rep.LSN, SourceLSN: rep.SourceLSN, BaseLSN: rep.BaseLSN, Committed: rep.Committed, Put: rep.Put, Deleted: rep.Deleted,
+		Same: rep.Same, Conflicts: rep.Conflicts, Kept: rep.Kept, Open: rep.Open, Next: rep.Next, Entries: []MergeChange{},
+	}
+	for i := range rep.Entries {
+		e := &rep.Entries[i]
+		out.Entries = append(out.Entries, MergeChange{Key: e.Key, Action: e.Action, Conflict: e.Conflict, Source: diffVersion(e.Source), Target: diffVersion(e.Target)})
+	}
+	return out
 }
 
 func mergeInto(a *admin, ctx context.Context, target string, in *MergeRequest) (*object.MergeReport, error) {

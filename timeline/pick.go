@@ -75,7 +75,9 @@ type RevertOptions struct {
 	// without any conflict.
 	From, To wal.LSN
 	// Ranges are the keys that are reverted, in every namespace of the rules; nil: all.
-	Ranges           []layers.UserRange
+	Ranges []layers.UserRange
+	// Deleted reverts deletions only: keys that have nothing at To.
+	Deleted          bool
 	IfUnchangedSince wal.LSN
 	Rules            MergeRules
 	DryRun           bool
@@ -120,7 +122,7 @@ func (s *Store) revert(ctx context.Context, o *RevertOptions) (res MergeResult, 
 		}
 		for _, ns := range p.rules.Namespaces {
 			for _, r := range ranges {
-				stream := &inverse{d: s.Diff(ctx, undone, from, ns, r.Lower, r.Upper)}
+				stream := &inverse{d: s.Diff(ctx, undone, from, ns, r.Lower, r.Upper), deleted: o.Deleted}
 				if err := firstError(p.run(ns, stream), stream.close()); err != nil {
 					return err
 				}
@@ -135,17 +137,19 @@ func (s *Store) revert(ctx context.Context, o *RevertOptions) (res MergeResult, 
 
 // inverse walks the way back from one point to an earlier one.
 type inverse struct {
-	d   *Diff
-	cur change
+	d       *Diff
+	deleted bool // only keys that have nothing at the later point
+	cur     change
 }
 
 func (i *inverse) next() (*change, error) {
-	if !i.d.Next() {
-		return nil, i.d.Err()
+	for i.d.Next() {
+		if x := i.d.Difference(); x.A == nil || !i.deleted {
+			i.cur = change{key: x.Key, theirs: x.B, exact: true, was: x.A}
+			return &i.cur, nil
+		}
 	}
-	x := i.d.Difference()
-	i.cur = change{key: x.Key, theirs: x.B, exact: true, was: x.A}
-	return &i.cur, nil
+	return nil, i.d.Err()
 }
 
 func (i *inverse) close() error { return i.d.Close() }

@@ -148,6 +148,15 @@ func (s *Store) checkReadable(h, visible wal.LSN, n *node, lsn wal.LSN) error {
 // LSN returns what the view reads at.
 func (v *View) LSN() wal.LSN { return v.lsn }
 
+// Moved returns the LSN of the move since which the bucket leads to what is read; zero
+// when none led there.
+func (v *View) Moved() wal.LSN {
+	if b := v.bucket.at(v.lsn); b.since != (*v.bucket.bindings.Load())[0].since {
+		return b.since
+	}
+	return 0
+}
+
 // Info describes the bucket.
 func (v *View) Info() Info { return v.store.info(v.bucket, v.node) }
 

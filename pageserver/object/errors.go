@@ -15,6 +15,8 @@ import (
 var (
 	// ErrNoSuchKey: NoSuchKey.
 	ErrNoSuchKey = errors.New("object: no such key")
+	// ErrNoSource: InvalidRequest; the bucket is no fork, or what it was forked from has been deleted.
+	ErrNoSource = errors.New("object: bucket has no source")
 	// ErrNoSuchUpload: NoSuchUpload. The upload never was, was aborted or was completed.
 	ErrNoSuchUpload = errors.New("object: no such upload")
 	// ErrPreconditionFailed: PreconditionFailed, 412.

@@ -33,7 +33,8 @@ type History struct {
 const MaxHistoryEntries = 1000
 
 // History returns what was written to a key, and when, as far back as every moment can be read: up to most
-// commits at or below before (zero: the tip). A fork's goes on in what it was forked from.
+// commits at or below before (zero: the tip). A fork's goes on in what it was forked from. A restore, or another
+// move of the bucket, is an entry where it made something else of the key.
 //
 // Errors: ErrKeyTooLong, timeline.ErrNoSuchBucket, ErrFuture, *BelowHorizonError, ErrCorrupt, layers.ErrCorrupt.
 func (s *Service) History(ctx context.Context, bucket, key string, before wal.LSN, most int) (*History, error) {
@@ -45,10 +46,10 @@ func (s *Service) History(ctx context.Context, bucket, key string, before wal.LS
 	}
 	h := &History{}
 	for at, first := before, true; ; first = false {
-		e, err := s.historyAt(ctx, bucket, []byte(key), at)
+		e, cut, err := s.historyStep(ctx, bucket, []byte(key), at)
 		var gone *timeline.BelowHorizonError
 		switch {
-		case !first && errors.As(err, &gone):
+		case cut, !first && errors.As(err, &gone):
 			h.Cut = true
 			return h, nil
 		case !first && errors.Is(err, timeline.ErrNoSuchBucket), err == nil && e == nil: // before it was made; nothing was written
@@ -66,13 +67,55 @@ func (s *Service) History(ctx context.Context, bucket, key string, before wal.LS
 	}
 }
 
-// historyAt returns the newest commit at or below an LSN that wrote a key; nil: none did.
-func (s *Service) historyAt(ctx context.Context, bucket string, key []byte, at wal.LSN) (e *HistoryEntry, err error) {
+// historyStep returns the newest commit at or below an LSN that made something else of a key: one
+// that wrote it, or a move of the bucket; nil: there is none, or cut, it is not known any more.
+func (s *Service) historyStep(ctx context.Context, bucket string, key []byte, at wal.LSN) (e *HistoryEntry, cut bool, err error) {
+	for {
+		e, moved, err := s.historyAt(ctx, bucket, key, at)
+		if err != nil || moved == 0 || e != nil && e.LSN >= moved {
+			return e, false, err
+		}
+		was, _, err := s.historyAt(ctx, bucket, key, moved-1)
+		var gone *timeline.BelowHorizonError
+		switch {
+		case errors.As(err, &gone):
+			return e, e == nil, nil
+		case err != nil:
+			return nil, false, err
+		case e.same(was): // the move has changed nothing
+			at = moved - 1
+			continue
+		}
+		if e == nil {
+			e = &HistoryEntry{Deleted: true}
+		}
+		e.LSN = moved
+		return e, false, nil
+	}
+}
+
+// same reports whether the key has the same by both.
+func (e *HistoryEntry) same(o *HistoryEntry) bool {
+	if e == nil || e.Deleted || o == nil || o.Deleted {
+		return (e == nil || e.Deleted) && (o == nil || o.Deleted)
+	}
+	return e.LSN == o.LSN
+}
+
+// historyAt returns the newest commit at or below an LSN that wrote a key, nil: none did; and the
+// move since which the bucket leads to where that was found, zero: none.
+func (s *Service) historyAt(ctx context.Context, bucket string, key []byte, at wal.LSN) (e *HistoryEntry, moved wal.LSN, err error) {
 	v, err := s.store.View(ctx, bucket, at)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	defer v.Close()
+	e, err = s.newestWrite(v, key)
+	return e, v.Moved(), err
+}
+
+// newestWrite returns the newest commit that wrote a key, as a view sees it; nil: none did.
+func (s *Service) newestWrite(v *timeline.View, key []byte) (e *HistoryEntry, err error) {
 	c := v.Changes(layers.NamespaceObjects, key, append(key[:len(key):len(key)], 0), 0)
 	defer func() { err = errors.Join(err, c.Close()) }()
 	if !c.First() {

@@ -152,6 +152,7 @@ type RevertInput struct {
 	// is the tip.
 	From, To       wal.LSN
 	Keys, Prefixes []string // none: all
+	Deleted        bool     // only objects that are not there at To
 	Strategy       MergeStrategy
 	Overrides      []MergeOverride
 	IfTargetLSN    wal.LSN
@@ -172,7 +173,7 @@ func (s *Service) Revert(ctx context.Context, in *RevertInput) (*MergeReport, er
 	}
 	defer m.holds.letGo()
 	return m.done(s.store.Revert(ctx, timeline.RevertOptions{
-		Target: in.Bucket, From: in.From, To: in.To, Ranges: ranges, IfUnchangedSince: in.IfTargetLSN,
+		Target: in.Bucket, From: in.From, To: in.To, Ranges: ranges, Deleted: in.Deleted, IfUnchangedSince: in.IfTargetLSN,
 		Rules: m.rules(), DryRun: in.DryRun, Visit: m.visit,
 	}))
 }

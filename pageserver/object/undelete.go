@@ -1,0 +1,124 @@
+package object
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"stemma/layers"
+	"stemma/timeline"
+	"stemma/wal"
+)
+
+// Undeleted is an object that Undelete brought back, or would.
+type Undeleted struct {
+	Key string
+	// LSN is that of the commit which had made what is there again; At the last moment at which it was there.
+	LSN, At wal.LSN
+	Size    uint64
+	ETag    ETag
+}
+
+// UndeleteReport says what Undelete did, or would do.
+type UndeleteReport struct {
+	LSN       wal.LSN // of the commit; without one, the LSN at which the bucket was looked at
+	Committed bool
+	Objects   []Undeleted // in the order of the keys that were asked for; without those that are there, or never were
+}
+
+// MaxUndelete is the most keys that one call brings back.
+const MaxUndelete = 1000
+
+// Undelete brings back objects that have been deleted, each as it was before, in one commit: a new version where the
+// bucket keeps versions. One that is there stays as it is, as does one that nobody can tell any more what it was.
+//
+// Errors: ErrKeyTooLong, ErrTooManyKeys, timeline.ErrNoSuchBucket, ErrNotInPlace of an object that was written in
+// place, ErrCorrupt, layers.ErrCorrupt, and those of a commit.
+func (s *Service) Undelete(ctx context.Context, bucket string, keys []string, dry bool) (*UndeleteReport, error) {
+	if len(keys) > MaxUndelete {
+		return nil, fmt.Errorf("undelete %d keys, at most %d: %w", len(keys), MaxUndelete, ErrTooManyKeys)
+	}
+	m, err := s.newMerger(MergeSourceWins, nil, 0, dry)
+	if err != nil {
+		return nil, err
+	}
+	defer m.holds.letGo()
+	report := &UndeleteReport{LSN: s.store.Visible()}
+	var records []layers.Record
+	var locks []timeline.Lock
+	seen := make(map[string]bool, len(keys))
+	for _, key := range keys {
+		if err := checkKey(key); err != nil {
+			return nil, err
+		}
+		if seen[key] {
+			continue
+		}
+		seen[key] = true
+		u, rec, err := s.lastLife(ctx, bucket, key, &m.holds)
+		if err != nil {
+			return nil, fmt.Errorf("undelete %q: %w", key, err)
+		}
+		if u != nil {
+			report.Objects, records = append(report.Objects, *u), append(records, rec)
+			locks = append(locks, timeline.Lock{NS: layers.NamespaceObjects, Key: []byte(key), Exclusive: true})
+		}
+	}
+	if dry || len(records) == 0 {
+		return report, nil
+	}
+	var back []Undeleted
+	lsn, err := s.store.Update(ctx, bucket, locks, func(tx *timeline.Tx) error {
+		tx.Reset()
+		back = back[:0]
+		for i := range records {
+			key := locks[i].Key
+			if f, err := getObject(tx, key); f != nil || err != nil {
+				if err != nil {
+					return err
+				}
+				continue // somebody put it meanwhile
+			}
+			if err := m.take(tx, &timeline.MergeEntry{NS: layers.NamespaceObjects, Key: key, Theirs: &records[i], Action: timeline.MergePut}); err != nil {
+				return err
+			}
+			back = append(back, report.Objects[i])
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	report.LSN, report.Objects, report.Committed = lsn, back, len(back) > 0
+	return report, nil
+}
+
+// lastLife returns what a key was before it was deleted, with its record, whose body it holds; nil: it is
+// there, or nobody knows.
+func (s *Service) lastLife(ctx context.Context, bucket, key string, h *holds) (*Undeleted, layers.Record, error) {
+	for at, first := wal.LSN(0), true; ; first = false {
+		e, cut, err := s.historyStep(ctx, bucket, []byte(key), at)
+		var gone *timeline.BelowHorizonError
+		switch {
+		case cut, !first && (errors.As(err, &gone) || errors.Is(err, timeline.ErrNoSuchBucket)), err == nil && (e == nil || first && !e.Deleted):
+			return nil, layers.Record{}, nil
+		case err != nil:
+			return nil, layers.Record{}, err
+		case e.Deleted:
+			if at = e.LSN - 1; at == 0 {
+				return nil, layers.Record{}, nil
+			}
+			continue
+		}
+		v, err := s.store.View(ctx, bucket, at)
+		if err != nil {
+			return nil, layers.Record{}, err
+		}
+		defer v.Close()
+		rec, err := v.Get(layers.NamespaceObjects, []byte(key))
+		if err == nil {
+			err = h.add(s, rec.Body)
+		}
+		return &Undeleted{Key: key, LSN: e.LSN, At: at, Size: e.Size, ETag: e.ETag}, rec, err
+	}
+}
