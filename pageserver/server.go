@@ -2,6 +2,7 @@ package pageserver
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,6 +36,8 @@ type Options struct {
 	Listen string
 	// AdminListen is the address of health, metrics and administration. Default 127.0.0.1:9001.
 	AdminListen string
+	// TLS encrypts the connections of both listeners. Nil: they are in the clear.
+	TLS *tls.Config
 	// AbortUploadsAfter is how long after its beginning a multipart upload that was
 	// not completed is aborted. Zero: never.
 	AbortUploadsAfter time.Duration
@@ -55,7 +58,7 @@ type Options struct {
 	Store timeline.Options
 	// Object tunes the objects; Keys of it are set by Start.
 	Object object.Options
-	// S3 tunes the S3 listener; Objects, Verifier, Logger and Metrics of it are set by Start.
+	// S3 tunes the S3 listener; Objects, Verifier, Logger, Metrics and TLS of it are set by Start.
 	S3 s3api.Options
 	// Now is the wall clock. Default time.Now.
 	Now func() time.Time
@@ -142,6 +145,9 @@ func Start(o Options) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("listen for admin: %w", err), s3Listener.Close())
 	}
 	s.s3Addr, s.adminAddr = s3Listener.Addr(), adminListener.Addr()
+	if o.TLS != nil {
+		adminListener = tls.NewListener(adminListener, o.TLS)
+	}
 	set := metrics.NewSet()
 	s.keys = newLateKeys(s.o.RootKey)
 	verifier := auth.NewVerifier(s.keys, s.o.Now)
@@ -152,7 +158,7 @@ func Start(o Options) (*Server, error) {
 	}
 	s.run("s3", func() error { return s.s3.Serve(s3Listener) })
 	s.state.Store(nil)
-	s.log.Info("serving", "s3", s.s3Addr.String(), "admin", s.adminAddr.String(), "data", o.Dir)
+	s.log.Info("serving", "s3", s.s3Addr.String(), "admin", s.adminAddr.String(), "data", o.Dir, "tls", o.TLS != nil)
 	return s, nil
 }
 
@@ -197,6 +203,7 @@ func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 	set.RegisterMetricsWriter(s.writeAccessMetrics)
 	api := s.o.S3
 	api.Access, api.Accounts, api.IAM = s.access, users, iam.New(users, s.o.Now)
+	api.TLS = s.o.TLS
 	api.Objects, api.Verifier, api.Logger, api.Metrics = s.objects, verifier, s.log, set
 	if s.s3, err = s3api.New(api); err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -38,11 +39,24 @@ const (
 )
 
 // credentialFlags say as whom a client command talks to a server.
-type credentialFlags struct{ region, data string }
+type credentialFlags struct {
+	region, data, caFile string
+
+	once    sync.Once
+	through *http.Transport
+	err     error
+}
 
 func (f *credentialFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.region, "region", defaultRegion, "region to sign requests for")
+	cmd.Flags().StringVar(&f.caFile, "ca-file", os.Getenv("AWS_CA_BUNDLE"), "file of certificates, PEM, that vouch for the server besides the system's; AWS_CA_BUNDLE counts too")
 	cmd.Flags().StringVar(&f.data, "data", defaultData, "data directory whose generated root keys are used when the environment has none")
+}
+
+// transport returns the connections of the command, the same each time.
+func (f *credentialFlags) transport() (*http.Transport, error) {
+	f.once.Do(func() { f.through, f.err = transport(f.caFile) })
+	return f.through, f.err
 }
 
 // keys returns the caller's keys: from the environment (STEMMA_ROOT_*,
@@ -74,7 +88,12 @@ func (f *credentialFlags) send(ctx context.Context, method string, u *url.URL, h
 	req.Header = header
 	sum := sha256.Sum256(body)
 	req.Header.Set("X-Amz-Content-Sha256", hex.EncodeToString(sum[:]))
-	res, err := http.DefaultClient.Do(signer.SignV4(*req, k.ID, k.Secret, "", f.region))
+	through, err := f.transport()
+	if err != nil {
+		return 0, nil, err
+	}
+	client := http.Client{Transport: through}
+	res, err := client.Do(signer.SignV4(*req, k.ID, k.Secret, "", f.region))
 	if err != nil {
 		return 0, nil, err
 	}
@@ -102,7 +121,7 @@ func (f *clientFlags) add(cmd *cobra.Command) {
 func parseEndpoint(flag, value string) (*url.URL, error) {
 	u, err := url.Parse(value)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || strings.Trim(u.Path, "/") != "" {
-		return nil, usagef("--%s %q: want http://host:port", flag, value)
+		return nil, usagef("--%s %q: want http://host:port or https://host:port", flag, value)
 	}
 	return u, nil
 }
@@ -117,7 +136,12 @@ func (f *clientFlags) s3() (*minio.Core, error) {
 	if err != nil {
 		return nil, err
 	}
+	through, err := f.who.transport()
+	if err != nil {
+		return nil, err
+	}
 	return minio.NewCore(u.Host, &minio.Options{
+		Transport:    through,
 		Creds:        credentials.NewStaticV4(k.ID, k.Secret, ""),
 		Secure:       u.Scheme == "https",
 		Region:       f.who.region,

@@ -44,6 +44,7 @@ type serveFlags struct {
 	bucketLogsEvery           time.Duration
 	masterKeyFile             string
 	encryption                encryptionFlags
+	tls                       tlsFlags
 
 	cacheBytes, memlayerBytes                    byteSize
 	walSegmentBytes, walFlushBytes, walStopBytes byteSize
@@ -82,6 +83,7 @@ func newServe() *cobra.Command {
 	fl.StringVar(&f.window, "window", "24h", "how far back new root buckets can be read at every moment: a duration, or forever")
 	fl.DurationVar(&f.undoTime, "undo-time", 24*time.Hour, "how long a deleted root bucket can be undeleted; 0: not at all")
 	f.encryption.add(fl)
+	f.tls.add(fl)
 	fl.StringVar(&f.masterKeyFile, "master-key-file", "", "file of the keys that seal secrets, unless "+masterKeyVar+" holds them (default: "+masterKeyFile+" in the data directory)")
 	fl.IntVar(&f.backgroundShare, "background-share", 50, "percent of one processor's time that compaction and collection may take")
 	fl.Var(&f.cacheBytes, "cache-bytes", "block cache")
@@ -99,6 +101,9 @@ func (f *serveFlags) validate() error {
 		if _, err := net.ResolveTCPAddr("tcp", a.addr); err != nil {
 			return usagef("--%s %q: %w", a.flag, a.addr, err)
 		}
+	}
+	if err := f.tls.validate(); err != nil {
+		return err
 	}
 	if _, err := pageserver.ParseWindow(f.window); err != nil {
 		return usagef("--window: %w", err)
@@ -156,6 +161,9 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 		AccessLog: f.accessLogOptions(), LogsEvery: f.bucketLogsEvery,
 	}
 	if err := f.encryption.apply(&o); err != nil {
+		return err
+	}
+	if err := f.tls.apply(&o, log); err != nil {
 		return err
 	}
 	if o.Store.Window, err = pageserver.ParseWindow(f.window); err != nil {

@@ -47,7 +47,7 @@ func (c *conditions) global(name string) []string {
 	case "sourceip":
 		return one(r.ctx.RemoteIP().String())
 	case "securetransport":
-		return one(strconv.FormatBool(r.ctx.IsTLS()))
+		return one(strconv.FormatBool(r.secure()))
 	case "referer":
 		return one(r.peek("Referer"))
 	case "useragent":

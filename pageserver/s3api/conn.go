@@ -1,6 +1,9 @@
 package s3api
 
 import (
+	"crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -19,6 +22,9 @@ type listener struct {
 	net.Listener
 	writeTimeout   time.Duration
 	sent, received *metrics.Counter // bytes
+	// tls encrypts the connections, unless it is nil. Handshakes end in time.
+	tls              *tls.Config
+	handshakeTimeout time.Duration
 
 	mu struct {
 		sync.Mutex
@@ -40,6 +46,14 @@ func (l *listener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	c := &conn{Conn: nc, l: l}
+	if l.tls != nil {
+		// Handshakes read within the time for a header; here is the time that they may write in.
+		if err := nc.SetWriteDeadline(time.Now().Add(l.handshakeTimeout)); err != nil {
+			nc.Close()
+			return nil, fmt.Errorf("accept: %w", err)
+		}
+		c.Conn, c.secure = tls.Server(nc, l.tls), true
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.mu.closed {
@@ -83,7 +97,23 @@ func (c *conn) Write(p []byte) (int, error) {
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.l.received.Add(n)
+	if c.secure && err != nil {
+		c.refusePlain(err)
+	}
 	return n, err
+}
+
+// refusePlain tells a client that speaks HTTP where TLS is spoken.
+func (c *conn) refusePlain(err error) {
+	var e tls.RecordHeaderError
+	if !errors.As(err, &e) || e.Conn == nil {
+		return
+	}
+	switch string(e.RecordHeader[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO", "DELET", "PATCH":
+		const message = "Client sent an HTTP request to an HTTPS server.\n"
+		_, _ = fmt.Fprintf(e.Conn, "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s", len(message), message)
+	}
 }
 
 // Close implements net.Conn.

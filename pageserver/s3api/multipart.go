@@ -252,7 +252,11 @@ func (r *request) completeParts() ([]object.CompletePart, error) {
 
 // location returns the URL of the object, as the client addressed it.
 func (r *request) location() string {
-	return "http://" + string(r.header().Host()) + string(r.target.RawPath)
+	scheme := "http://"
+	if r.secure() {
+		scheme = "https://"
+	}
+	return scheme + string(r.header().Host()) + string(r.target.RawPath)
 }
 
 func abortUpload(ctx context.Context, r *request) error {

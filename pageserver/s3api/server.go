@@ -3,6 +3,7 @@ package s3api
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -45,6 +46,8 @@ type Options struct {
 	// Region is what GetBucketLocation answers. Default us-east-1, which S3 spells as nothing.
 	Region string
 
+	// TLS encrypts the connections. Nil: they are in the clear.
+	TLS *tls.Config
 	// RequireTLSForSSEC refuses customers' keys on connections that are not encrypted.
 	RequireTLSForSSEC bool
 
@@ -160,6 +163,7 @@ func New(o Options) (*Server, error) {
 // Serve answers the connections that ln accepts until Shutdown.
 func (s *Server) Serve(ln net.Listener) error {
 	l := newListener(ln, s.o.ProgressTimeout, &s.metrics)
+	l.tls, l.handshakeTimeout = s.o.TLS, s.o.HeaderTimeout
 	s.mu.Lock()
 	down := s.mu.down
 	s.mu.listeners = append(s.mu.listeners, l)
