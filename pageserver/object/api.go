@@ -284,7 +284,7 @@ type CompletePart struct {
 
 // CompleteInput says what an upload becomes.
 type CompleteInput struct {
-	Parts []CompletePart // ascending by number
+	Parts []CompletePart // ascending by number; of some with the same number the last counts
 	Cond  Conditions     // of the object, as for Put
 	// Checksum is what that of the object must be; zero: not given.
 	Checksum Checksum

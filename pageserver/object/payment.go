@@ -5,15 +5,17 @@ type RequestPayment struct {
 	Payer string `xml:"Payer"` // BucketOwner or Requester
 }
 
-// Check refuses what S3 refuses, and that requesters pay: there is nobody to bill. Errors: *RuleError.
+// Check refuses what S3 refuses. Errors: *RuleError.
 func (p *RequestPayment) Check() error {
-	switch p.Payer {
-	case "BucketOwner":
-		return nil
-	case "Requester":
-		return &RuleError{"NotImplemented", "Requesters cannot be made to pay"}
+	if p.Payer != "BucketOwner" && p.Payer != "Requester" {
+		return malformed
 	}
-	return malformed
+	return nil
+}
+
+// RequesterPays reports whether whoever is not the owner must say that he pays.
+func (set *Settings) RequesterPays() bool {
+	return set.Payment != nil && set.Payment.Payer == "Requester"
 }
 
 // Acceleration is the state of transfer acceleration, as S3's document has it.

@@ -28,7 +28,9 @@ func (s *Service) CompleteUpload(ctx context.Context, bucket, key, id string, in
 	if err := in.check(); err != nil {
 		return nil, err
 	}
-	c := completion{s: s, o: &o, in: in, key: []byte(key)}
+	last := *in
+	last.Parts = lastOfEach(in.Parts)
+	c := completion{s: s, o: &o, in: &last, key: []byte(key)}
 	defer c.letGo()
 	// Exclusively, for versions and conditions look at what is there.
 	locks := []timeline.Lock{
@@ -45,6 +47,26 @@ func (s *Service) CompleteUpload(ctx context.Context, bucket, key, id string, in
 	return c.entry, nil
 }
 
+// lastOfEach returns parts with the last of those that have the same number: a client that
+// sent a part twice may name both, and the one that is there came last.
+func lastOfEach(parts []CompletePart) []CompletePart {
+	for i := 1; i < len(parts); i++ {
+		if parts[i].Number != parts[i-1].Number {
+			continue
+		}
+		last := slices.Clone(parts[:i])
+		for _, p := range parts[i:] {
+			if k := len(last) - 1; last[k].Number == p.Number {
+				last[k] = p
+			} else {
+				last = append(last, p)
+			}
+		}
+		return last
+	}
+	return parts
+}
+
 // check refuses a list of parts that no upload could have.
 func (in *CompleteInput) check() error {
 	if len(in.Parts) == 0 || len(in.Parts) > MaxPartNumber {
@@ -55,7 +77,7 @@ func (in *CompleteInput) check() error {
 		if n < 1 || n > MaxPartNumber {
 			return fmt.Errorf("part %d: %w", n, ErrPartNumber)
 		}
-		if i > 0 && n <= in.Parts[i-1].Number {
+		if i > 0 && n < in.Parts[i-1].Number {
 			return fmt.Errorf("part %d after %d: %w", n, in.Parts[i-1].Number, ErrInvalidPartOrder)
 		}
 	}

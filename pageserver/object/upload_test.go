@@ -235,20 +235,20 @@ func TestUploadRefused(t *testing.T) {
 		in   CompleteInput
 		want error
 	}{
-		"nothing":         {CompleteInput{}, ErrMalformedParts},
-		"too many":        {CompleteInput{Parts: make([]CompletePart, 10001)}, ErrMalformedParts},
-		"number":          {CompleteInput{Parts: []CompletePart{{Number: 0}}}, ErrPartNumber},
-		"order":           {CompleteInput{Parts: []CompletePart{part(p2), part(p1)}}, ErrInvalidPartOrder},
-		"twice":           {CompleteInput{Parts: []CompletePart{part(p1), part(p1)}}, ErrInvalidPartOrder},
-		"missing":         {CompleteInput{Parts: []CompletePart{part(p1), {Number: 9, ETag: p1.ETag.String()}}}, ErrInvalidPart},
-		"tag":             {CompleteInput{Parts: []CompletePart{wrongTag}}, ErrInvalidPart},
-		"no tag":          {CompleteInput{Parts: []CompletePart{{Number: 1}}}, ErrInvalidPart},
-		"checksum":        {CompleteInput{Parts: []CompletePart{wrongSum}}, ErrInvalidPart},
-		"small":           {CompleteInput{Parts: []CompletePart{part(p1), part(p2), part(p3)}}, ErrEntityTooSmall},
-		"size":            {CompleteInput{Parts: []CompletePart{part(p1)}, Size: 7}, ErrObjectSize},
-		"whole":           {CompleteInput{Parts: []CompletePart{part(p1)}, Checksum: Checksum{Algorithm: CRC32}}, ErrBadDigest},
-		"other algorithm": {CompleteInput{Parts: []CompletePart{part(p1)}, Checksum: Checksum{Algorithm: SHA1}}, ErrChecksumType},
-		"if match":        {CompleteInput{Parts: []CompletePart{part(p1)}, Cond: Conditions{IfMatch: "x"}}, ErrNoSuchKey},
+		"nothing":          {CompleteInput{}, ErrMalformedParts},
+		"too many":         {CompleteInput{Parts: make([]CompletePart, 10001)}, ErrMalformedParts},
+		"number":           {CompleteInput{Parts: []CompletePart{{Number: 0}}}, ErrPartNumber},
+		"order":            {CompleteInput{Parts: []CompletePart{part(p2), part(p1)}}, ErrInvalidPartOrder},
+		"twice, the other": {CompleteInput{Parts: []CompletePart{part(p1), {Number: 1, ETag: p2.ETag.String()}}}, ErrInvalidPart},
+		"missing":          {CompleteInput{Parts: []CompletePart{part(p1), {Number: 9, ETag: p1.ETag.String()}}}, ErrInvalidPart},
+		"tag":              {CompleteInput{Parts: []CompletePart{wrongTag}}, ErrInvalidPart},
+		"no tag":           {CompleteInput{Parts: []CompletePart{{Number: 1}}}, ErrInvalidPart},
+		"checksum":         {CompleteInput{Parts: []CompletePart{wrongSum}}, ErrInvalidPart},
+		"small":            {CompleteInput{Parts: []CompletePart{part(p1), part(p2), part(p3)}}, ErrEntityTooSmall},
+		"size":             {CompleteInput{Parts: []CompletePart{part(p1)}, Size: 7}, ErrObjectSize},
+		"whole":            {CompleteInput{Parts: []CompletePart{part(p1)}, Checksum: Checksum{Algorithm: CRC32}}, ErrBadDigest},
+		"other algorithm":  {CompleteInput{Parts: []CompletePart{part(p1)}, Checksum: Checksum{Algorithm: SHA1}}, ErrChecksumType},
+		"if match":         {CompleteInput{Parts: []CompletePart{part(p1)}, Cond: Conditions{IfMatch: "x"}}, ErrNoSuchKey},
 	} {
 		if c.in.Size == 0 {
 			c.in.Size = -1
@@ -661,4 +661,26 @@ func TestAbortStaleUploads(t *testing.T) {
 	if _, err := h.AbortStaleUploads(h.ctx, "none", before); !errors.Is(err, timeline.ErrNoSuchBucket) {
 		t.Error(err)
 	}
+}
+
+// Of a part that is named twice the last mention counts, whatever the first one said.
+func TestPartNamedTwice(t *testing.T) {
+	h := start(t)
+	u := h.upload("home", "k", UploadInput{})
+	first := h.part(u, 1, []byte("first"), Expect{})
+	second := h.part(u, 1, []byte("second"), Expect{})
+	third := h.part(u, 2, []byte("third"), Expect{})
+	_, err := h.complete(u, CompleteInput{Parts: []CompletePart{
+		{Number: 1, ETag: second.ETag.String()}, {Number: 1, ETag: first.ETag.String()},
+	}})
+	wantErr(t, err, ErrInvalidPart)
+	h.o.MinPartBytes = 1
+	parts := []CompletePart{
+		{Number: 1, ETag: first.ETag.String()}, {Number: 1, ETag: second.ETag.String()}, {Number: 2, ETag: third.ETag.String()}, {Number: 2, ETag: third.ETag.String()},
+	}
+	e, err := h.complete(u, CompleteInput{Parts: parts})
+	if err != nil || e.PartsCount != 2 || len(parts) != 4 {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	h.want("home", "k", 0, []byte("secondthird"))
 }

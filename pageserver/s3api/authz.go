@@ -103,6 +103,12 @@ func (r *request) may(n *need) bool {
 	if !inScope(c.Scope, uint64(n.bucket.info.Bucket), n.action) {
 		return false
 	}
+	if n.bucket.set.RequesterPays() && c.ID != n.bucket.owner {
+		if c.Anonymous() || r.amz("x-amz-request-payer") != "requester" {
+			return false
+		}
+		r.set("x-amz-request-charged", "requester")
+	}
 	q := &policy.Request{Principal: c.Principal, Action: n.action, Resource: n.resourceARN(n.bucket.info.Name), Context: &conditions{r: r, need: n}}
 	owner := n.owner()
 	mine, allowed := byIdentity(c, q, owner)

@@ -3,6 +3,7 @@ package s3api
 import (
 	"context"
 	"encoding/xml"
+	"errors"
 	"strconv"
 
 	"stemma/pageserver/object"
@@ -208,6 +209,9 @@ func completeUpload(ctx context.Context, r *request) error {
 		return err
 	}
 	e, err := r.srv.objects.CompleteUpload(ctx, r.bucket, r.key, id, &in)
+	if errors.Is(err, object.ErrKeyRequired) {
+		return invalidArgument(sseCustomer+"algorithm", "", "Requests specifying Server Side Encryption with Customer provided keys must provide a valid encryption algorithm.")
+	}
 	if err != nil {
 		return err
 	}

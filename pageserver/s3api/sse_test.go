@@ -150,7 +150,7 @@ func TestSSEMultipartThroughSDK(t *testing.T) {
 		{ETag: one.ETag, PartNumber: aws.Int32(1), ChecksumCRC32: one.ChecksumCRC32}, {ETag: two.ETag, PartNumber: aws.Int32(2), ChecksumCRC32: two.ChecksumCRC32},
 	}}}
 	_, err = s.sdk.CompleteMultipartUpload(ctx, done)
-	wantStatus(t, "complete without a key", err, 400, "InvalidRequest")
+	wantStatus(t, "complete without a key", err, 400, "InvalidArgument")
 	done.SSECustomerAlgorithm, done.SSECustomerKey, done.SSECustomerKeyMD5 = k.algorithm, k.key, k.sum
 	if _, err = s.sdk.CompleteMultipartUpload(ctx, done); err != nil {
 		t.Fatal(err)
