@@ -36,7 +36,9 @@ type Options struct {
 	Listen string
 	// AdminListen is the address of health, metrics and administration. Default 127.0.0.1:9001.
 	AdminListen string
-	// TLS encrypts the connections of both listeners. Nil: they are in the clear.
+	// WebsiteListen is the address of buckets as websites. Empty: there is none.
+	WebsiteListen string
+	// TLS encrypts the connections of all listeners. Nil: they are in the clear.
 	TLS *tls.Config
 	// AbortUploadsAfter is how long after its beginning a multipart upload that was
 	// not completed is aborted. Zero: never.
@@ -118,9 +120,10 @@ type Server struct {
 	jobs      *jobs // what works on the store besides s3
 
 	s3Addr, adminAddr net.Addr
+	websiteAddr       net.Addr // nil: there are none
 
 	state   atomic.Pointer[string] // why the server is not ready; nil when it is
-	serving sync.WaitGroup         // the two listeners
+	serving sync.WaitGroup         // the listeners
 
 	failOnce sync.Once
 	failed   chan struct{}
@@ -144,6 +147,13 @@ func Start(o Options) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen for admin: %w", err), s3Listener.Close())
 	}
+	var websites net.Listener
+	if o.WebsiteListen != "" {
+		if websites, err = net.Listen("tcp", o.WebsiteListen); err != nil {
+			return nil, errors.Join(fmt.Errorf("listen for websites: %w", err), s3Listener.Close(), adminListener.Close())
+		}
+		s.websiteAddr = websites.Addr()
+	}
 	s.s3Addr, s.adminAddr = s3Listener.Addr(), adminListener.Addr()
 	if o.TLS != nil {
 		adminListener = tls.NewListener(adminListener, o.TLS)
@@ -154,9 +164,16 @@ func Start(o Options) (*Server, error) {
 	s.admin = newAdmin(s, adminListener, set, verifier)
 	s.run("admin", s.admin.serve)
 	if err := s.open(set, verifier); err != nil {
+		if websites != nil {
+			err = errors.Join(err, websites.Close())
+		}
 		return nil, errors.Join(err, s3Listener.Close(), s.close())
 	}
 	s.run("s3", func() error { return s.s3.Serve(s3Listener) })
+	if websites != nil {
+		s.run("websites", func() error { return s.s3.ServeWebsites(websites) })
+		s.log.Info("serving websites", "websites", s.websiteAddr.String())
+	}
 	s.state.Store(nil)
 	s.log.Info("serving", "s3", s.s3Addr.String(), "admin", s.adminAddr.String(), "data", o.Dir, "tls", o.TLS != nil)
 	return s, nil
@@ -258,6 +275,9 @@ func (s *Server) Addr() net.Addr { return s.s3Addr }
 
 // AdminAddr returns the address of health, metrics and administration.
 func (s *Server) AdminAddr() net.Addr { return s.adminAddr }
+
+// WebsiteAddr returns the address of buckets as websites; nil: there is none.
+func (s *Server) WebsiteAddr() net.Addr { return s.websiteAddr }
 
 // ReopenLogs has the access log opened again, after it was moved away.
 func (s *Server) ReopenLogs() { s.access.reopen() }

@@ -29,6 +29,8 @@ const (
 // serveFlags are the flags of stemma serve.
 type serveFlags struct {
 	data, listen, adminListen string
+	websiteListen             string
+	websiteDomains            []string
 	region                    string
 	domains                   []string
 	logLevel                  slog.Level
@@ -70,6 +72,8 @@ func newServe() *cobra.Command {
 	fl.StringVar(&f.data, "data", defaultData, "data directory")
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:9000", "address of S3")
 	fl.StringVar(&f.adminListen, "admin-listen", defaultAdminListen, "address of health, metrics and administration")
+	fl.StringVar(&f.websiteListen, "website-listen", "", "address of buckets as websites, such as 127.0.0.1:9002; empty: there are none")
+	fl.StringSliceVar(&f.websiteDomains, "website-domain", nil, "host names below which websites are named by their bucket (default those of --domain); any other host name is that of a bucket")
 	fl.StringVar(&f.region, "region", defaultRegion, "region that GetBucketLocation answers; requests may name any")
 	fl.StringSliceVar(&f.domains, "domain", nil, "host names below which buckets are host names (default localhost, s3.localhost)")
 	fl.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "least level that is logged: debug, info, warn, error")
@@ -97,7 +101,7 @@ func newServe() *cobra.Command {
 
 // validate refuses what is wrong before anything is touched.
 func (f *serveFlags) validate() error {
-	for _, a := range []struct{ flag, addr string }{{"listen", f.listen}, {"admin-listen", f.adminListen}} {
+	for _, a := range []struct{ flag, addr string }{{"listen", f.listen}, {"admin-listen", f.adminListen}, {"website-listen", f.websiteListen}} {
 		if _, err := net.ResolveTCPAddr("tcp", a.addr); err != nil {
 			return usagef("--%s %q: %w", a.flag, a.addr, err)
 		}
@@ -156,7 +160,7 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 	}
 	log := f.logger(stderr)
 	o := pageserver.Options{
-		Dir: f.data, RootKey: key, MasterKeys: ring, Listen: f.listen, AdminListen: f.adminListen, Logger: log, BallastBytes: int64(f.ballastBytes),
+		Dir: f.data, RootKey: key, MasterKeys: ring, Listen: f.listen, AdminListen: f.adminListen, WebsiteListen: f.websiteListen, Logger: log, BallastBytes: int64(f.ballastBytes),
 		AbortUploadsAfter: f.abortUploadsAfter, LifecycleDay: f.lifecycleDay,
 		AccessLog: f.accessLogOptions(), LogsEvery: f.bucketLogsEvery,
 	}
@@ -181,7 +185,7 @@ func (f *serveFlags) serve(ctx context.Context, stderr io.Writer) error {
 	o.Store.WALSegmentBytes = int64(f.walSegmentBytes)
 	o.Store.WALFlushBytes = int64(f.walFlushBytes)
 	o.Store.WALStopBytes = int64(f.walStopBytes)
-	o.S3.Domains, o.S3.Region = f.domains, f.region
+	o.S3.Domains, o.S3.WebsiteDomains, o.S3.Region = f.domains, f.websiteDomains, f.region
 	if err := testHooks(&o.Store, os.LookupEnv, log); err != nil {
 		return err
 	}

@@ -166,5 +166,8 @@ func (r *request) loggedOperation(method string) string {
 		}
 		break
 	}
+	if r.website {
+		return "WEBSITE." + method + "." + resource
+	}
 	return "REST." + method + "." + resource
 }

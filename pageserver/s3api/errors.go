@@ -340,6 +340,10 @@ func (r *request) writeError(err error) {
 	}
 	r.setMarker(err, status)
 	resp.SetStatusCode(status)
+	if r.website {
+		r.sendErrorPage(e, status)
+		return
+	}
 	if r.wantsJSON() && !r.ctx.IsHead() {
 		// Strings alone: it cannot fail.
 		_ = r.sendJSON(errorJSON{e.code, e.text(), string(r.target.RawPath), r.id})

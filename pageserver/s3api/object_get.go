@@ -21,6 +21,11 @@ func getObject(ctx context.Context, r *request) error {
 	if err != nil {
 		return r.notFound(err)
 	}
+	return r.sendObject(o, in)
+}
+
+// sendObject answers GET with an object.
+func (r *request) sendObject(o *object.Object, in *object.GetInput) error {
 	if err := r.setObject(o, in); err != nil {
 		o.Body.Close()
 		return err
@@ -52,6 +57,11 @@ func headObject(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
+	return r.sendHead(o, in)
+}
+
+// sendHead answers HEAD with an object.
+func (r *request) sendHead(o *object.Object, in *object.GetInput) error {
 	if err := r.setObject(o, in); err != nil {
 		return err
 	}

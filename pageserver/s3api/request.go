@@ -46,6 +46,10 @@ type request struct {
 	// streaming says that the answer's body is still to be written when the
 	// handler returns; the stream's Close ends the request.
 	streaming bool
+	// website says that a bucket is served as a website.
+	website bool
+	// errorDocument is why that of a website could not be sent.
+	errorDocument *apiError
 }
 
 // header is shorthand for the request's headers.
@@ -130,10 +134,7 @@ func (r *request) locate() {
 // bucketOfHost returns the bucket that a host names below one of the domains;
 // empty when the host is a domain itself, or none of theirs.
 func bucketOfHost(host string, domains []string) string {
-	host = strings.ToLower(host)
-	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
-		host = host[:i]
-	}
+	host = hostName(host)
 	best := ""
 	for _, d := range domains {
 		if host == d {
@@ -149,6 +150,9 @@ func bucketOfHost(host string, domains []string) string {
 
 // serve runs the operation.
 func (r *request) serve() error {
+	if r.website {
+		return r.serveWebsite(r.srv.base)
+	}
 	if r.op.long {
 		return r.hideMissing(r.op.handle(r.srv.base, r), r.bucket, r.key)
 	}

@@ -46,6 +46,8 @@ type Options struct {
 	// Region is what GetBucketLocation answers. Default us-east-1, which S3 spells as nothing.
 	Region string
 
+	// WebsiteDomains are the host names below which ServeWebsites takes names for buckets. Default Domains.
+	WebsiteDomains []string
 	// TLS encrypts the connections. Nil: they are in the clear.
 	TLS *tls.Config
 	// RequireTLSForSSEC refuses customers' keys on connections that are not encrypted.
@@ -87,6 +89,9 @@ func (o *Options) setDefaults() error {
 	if o.Accounts == nil {
 		o.Accounts = rootOnly{}
 	}
+	if o.WebsiteDomains == nil {
+		o.WebsiteDomains = o.Domains
+	}
 	if o.Region == "" {
 		o.Region = defaultRegion
 	}
@@ -115,7 +120,9 @@ type Server struct {
 	objects *object.Service
 	log     *slog.Logger
 	http    fasthttp.Server
-	metrics requestMetrics
+	// websites is http for buckets as websites.
+	websites fasthttp.Server
+	metrics  requestMetrics
 
 	hostID   string // x-amz-id-2
 	idSeed   uint64
@@ -145,23 +152,31 @@ func New(o Options) (*Server, error) {
 	rand.Read(seed[:]) // never fails
 	s.idSeed = binary.LittleEndian.Uint64(seed[:])
 	s.hostID = base64.StdEncoding.EncodeToString(seed[8:])
-	s.http = fasthttp.Server{
-		Name:           "Stemma",
-		Handler:        s.handle,
-		ErrorHandler:   s.handleBroken,
-		ExpectHandler:  s.expect,
-		Logger:         connectionLog{o.Logger},
-		Concurrency:    o.MaxConnections,
-		ReadBufferSize: maxHeaderBytes, WriteBufferSize: 16 << 10,
-		ReadTimeout: o.HeaderTimeout, IdleTimeout: o.IdleTimeout,
-		StreamRequestBody: true, DisablePreParseMultipartForm: true,
-		NoDefaultContentType: true, CloseOnShutdown: true, SecureErrorLogMessage: true,
-	}
+	s.initHTTP(&s.http)
+	s.http.ExpectHandler = s.expect
+	s.initHTTP(&s.websites)
+	s.websites.Handler = s.handleWebsite
 	return s, nil
 }
 
+func (s *Server) initHTTP(h *fasthttp.Server) {
+	*h = fasthttp.Server{
+		Name:           "Stemma",
+		Handler:        s.handle,
+		ErrorHandler:   s.handleBroken,
+		Logger:         connectionLog{s.o.Logger},
+		Concurrency:    s.o.MaxConnections,
+		ReadBufferSize: maxHeaderBytes, WriteBufferSize: 16 << 10,
+		ReadTimeout: s.o.HeaderTimeout, IdleTimeout: s.o.IdleTimeout,
+		StreamRequestBody: true, DisablePreParseMultipartForm: true,
+		NoDefaultContentType: true, CloseOnShutdown: true, SecureErrorLogMessage: true,
+	}
+}
+
 // Serve answers the connections that ln accepts until Shutdown.
-func (s *Server) Serve(ln net.Listener) error {
+func (s *Server) Serve(ln net.Listener) error { return s.serveOn(&s.http, ln, "S3") }
+
+func (s *Server) serveOn(h *fasthttp.Server, ln net.Listener, what string) error {
 	l := newListener(ln, s.o.ProgressTimeout, &s.metrics)
 	l.tls, l.handshakeTimeout = s.o.TLS, s.o.HeaderTimeout
 	s.mu.Lock()
@@ -171,8 +186,8 @@ func (s *Server) Serve(ln net.Listener) error {
 	if down {
 		return ln.Close()
 	}
-	if err := s.http.Serve(l); err != nil {
-		return fmt.Errorf("serve S3 on %v: %w", ln.Addr(), err)
+	if err := h.Serve(l); err != nil {
+		return fmt.Errorf("serve %s on %v: %w", what, ln.Addr(), err)
 	}
 	return nil
 }
@@ -184,7 +199,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.mu.down = true
 	s.mu.Unlock()
-	err := s.http.ShutdownWithContext(ctx)
+	err := errors.Join(s.http.ShutdownWithContext(ctx), s.websites.ShutdownWithContext(ctx))
 	s.cancel()
 	s.mu.Lock()
 	for _, l := range s.mu.listeners {
