@@ -231,7 +231,6 @@ func (n *needs) readAll() {
 				n.upload(l, k)
 				continue
 			}
-			n.readLoosely(l, k)
 			through := false
 			for _, at := range n.readsOf(l, k) {
 				s := l.find(k, at)
@@ -249,12 +248,14 @@ func (n *needs) readAll() {
 			if p := n.byID[l.state.ReadAncestor]; through && p != nil {
 				p.reads[k] = append(p.reads[k], l.state.ReadLSN)
 			}
+			n.readLoosely(l, k)
 		}
 	}
 }
 
 // readLoosely finds tombstones that are met only where others, which hide
-// nothing, are gone: those of a range before a rollup copied what they had hidden.
+// nothing, are gone, with values that only they hid: those of a range before a rollup
+// copied what they had hidden. What of l is needed is known.
 func (n *needs) readLoosely(l *needLine, k pointKey) {
 	l.rolled(func(from *line, upTo wal.LSN) bool {
 		for _, e := range from.own(nil, k, upTo) {
@@ -272,7 +273,7 @@ func (n *needs) readLoosely(l *needLine, k pointKey) {
 			if e.kind == layers.KindTombstone {
 				n.met[physical{l.id, k, e.lsn}] = true
 			}
-			ends = e.kind == layers.KindValue
+			ends = e.kind == layers.KindValue && n.values[physical{l.id, k, e.lsn}]
 		}
 		through = through || !ends
 	}
@@ -480,12 +481,12 @@ func (n *needs) relatives(l *needLine, visit func(t *needLine, branch, upTo wal.
 }
 
 // mergeNeeds reports whether an ancestor that l can be merged into had a value of k
-// where l branched, and something else since.
+// where l branched, and has one now: its tombstone might go.
 func (n *needs) mergeNeeds(l *needLine, k pointKey) (needs bool) {
 	n.relatives(l, func(t *needLine, branch, upTo wal.LSN) bool {
 		_, _, was := t.Get(branch, k)
 		e := t.own(nil, k, upTo).first()
-		needs = needs || t.readable && k.ns != layers.NamespaceUploads && was && (e.kind == layers.KindValue || e.kind == layers.KindDelta || e.lsn > branch)
+		needs = needs || t.readable && k.ns != layers.NamespaceUploads && was && (e.kind == layers.KindValue || e.kind == layers.KindDelta)
 		return !needs
 	})
 	return needs
