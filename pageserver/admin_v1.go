@@ -95,6 +95,7 @@ type adminRoute struct {
 
 var adminRoutes = []adminRoute{
 	{"POST", []string{"gc"}, []string{"mode"}, true, (*admin).collect},
+	{"POST", []string{"encryption", "reseal"}, nil, true, (*admin).reseal},
 	{"GET", []string{"usage"}, []string{"bucket"}, true, (*admin).usage},
 	{"GET", []string{"buckets", "{}", "retention"}, nil, false, (*admin).retention},
 	{"PUT", []string{"buckets", "{}", "retention"}, nil, false, (*admin).setRetention},

@@ -83,7 +83,7 @@ func newRoot() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newServe(), newVersion(), newBucket(), newFork(), newLs(), newCat(), newGet(), newUsage(), newGC(), newBackground(),
+	root.AddCommand(newServe(), newVersion(), newBucket(), newFork(), newLs(), newCat(), newGet(), newUsage(), newGC(), newBackground(), newReseal(),
 		newProfile(), newNBD(), newBench(), tools.Command())
 	root.AddCommand(newUser(), newKey(), newPolicy())
 	documentEnv(root)
