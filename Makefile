@@ -32,10 +32,10 @@ run: build ## build and serve ./stemma-data on 127.0.0.1:9000
 	./bin/stemma serve $(ARGS)
 
 # The race detector needs cgo, which Go turns off where there is no C compiler.
-RACE := $(if $(filter 1,$(shell $(GO) env CGO_ENABLED)),-race)
-
-test: ## all tests, with the race detector where there is a C compiler
-	$(GO) test $(RACE) -timeout 20m ./...
+test: ## all tests, and what is short or concurrent once more with the race detector where there is a C compiler
+	$(GO) test -timeout 20m ./...
+	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ]; then set -x; $(GO) test -race -short -timeout 20m ./...; \
+	else echo "no C compiler, no race detector"; fi
 
 allocs: ## what the hot paths may allocate, which the race detector would hide
 	$(GO) test -count=1 -run 'Allocations$$' ./...

@@ -20,6 +20,7 @@ func (h *harness) append(key string, offset int, body []byte) (*Entry, error) {
 // What is appended follows what was there, whatever the sizes, and the object says
 // of itself what an upload of the same parts would say.
 func TestAppend(t *testing.T) {
+	skipLong(t)
 	h := start(t)
 	sizes := []int{0, 10, 5, 40 << 10, 1, 32 << 10, 300 << 10, 7, 7, 7, 7, 7, 7, 7, 7}
 	var whole []byte

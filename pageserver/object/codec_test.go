@@ -227,6 +227,7 @@ func TestListingDecodesWithoutAllocation(t *testing.T) {
 }
 
 func TestPartsTable(t *testing.T) {
+	skipLong(t)
 	for _, c := range []struct {
 		parts int
 		gap   int

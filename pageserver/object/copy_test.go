@@ -21,6 +21,7 @@ func (h *harness) copy(bucket, key string, in CopyInput) *CopyResult {
 // A copy has the body, tag and checksum of its source, at any LSN of any
 // bucket, and moves no large body.
 func TestCopy(t *testing.T) {
+	skipLong(t)
 	h := start(t)
 	h.bucket("away")
 	for _, n := range []int{0, 100, 5000, 1 << 20} {

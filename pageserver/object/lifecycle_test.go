@@ -283,6 +283,7 @@ func TestLifecycleAbortsUploads(t *testing.T) {
 
 // A bucket of several pages is walked to its end, and what was put again in time stays.
 func TestLifecycleWalksPages(t *testing.T) {
+	skipLong(t)
 	h := start(t)
 	for i := range lifecyclePage + 10 {
 		h.putTagged("home", fmt.Sprintf("%04d", i), 1)

@@ -66,6 +66,7 @@ func oddKey(rng *rand.Rand) string {
 // Every page of every listing is what the naive one gives, whatever the
 // prefix, the delimiter and the size of pages.
 func TestListOracle(t *testing.T) {
+	skipLong(t)
 	seed := seeds.For(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	h := start(t, small)

@@ -311,7 +311,11 @@ func TestModel(t *testing.T) {
 			deck = append(deck, s.run)
 		}
 	}
-	for range 2500 {
+	n := 2500
+	if testing.Short() {
+		n = 500
+	}
+	for range n {
 		deck[m.rng.IntN(len(deck))]()
 	}
 	var names []string

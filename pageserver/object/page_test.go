@@ -70,6 +70,7 @@ func randomOps(rng *rand.Rand, size int) (ops []PageOp) {
 // Random changes of one object, with every page size, read back whole and in ranges,
 // at the tip and at the commits before, through flushes and a restart.
 func TestWritePages(t *testing.T) {
+	skipLong(t)
 	for _, pageBytes := range []int{4 << 10, 16 << 10, 64 << 10, 1 << 20} {
 		for _, begin := range []int{-1, 0, 100, 40 << 10, 700 << 10} {
 			t.Run(fmt.Sprintf("%d/%d", pageBytes, begin), func(t *testing.T) {
@@ -222,6 +223,7 @@ func (h *harness) noOrphans(bucket string) {
 // Whatever replaces or removes an object that is written in place removes its pages:
 // in each state of versioning, for the version that goes and no other.
 func TestPagesGoWithTheirObject(t *testing.T) {
+	skipLong(t)
 	for _, versioning := range []Versioning{Unversioned, Enabled, Suspended} {
 		t.Run(fmt.Sprint(versioning), func(t *testing.T) {
 			h := start(t)

@@ -52,6 +52,7 @@ func unseal(k *dataKey, sealed []byte, streams []sealedStream, off, n int) ([]by
 }
 
 func TestSealedStreams(t *testing.T) {
+	skipLong(t)
 	const b = plainBlockBytes
 	for _, sizes := range [][]int{
 		{0}, {1}, {b - 17}, {b - 16}, {b - 15}, {b - 1}, {b}, {b + 1}, {2*b - 16}, {4 * b}, {4*b + 1}, {5 * b}, {9*b + 7},

@@ -26,6 +26,15 @@ import (
 // partBytes is the least size of a part in tests.
 const partBytes = 80 << 10
 
+// skipLong skips, in short mode, what takes long and is about nothing concurrent: make
+// test runs it without the race detector alone.
+func skipLong(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("long")
+	}
+}
+
 // watch fails the test when the store has something to say.
 type watch struct {
 	slog.Handler
@@ -450,6 +459,7 @@ func TestReadAfterDelete(t *testing.T) {
 }
 
 func TestDelete(t *testing.T) {
+	skipLong(t)
 	h := start(t)
 	before := h.Store().Visible()
 	res, err := h.Delete(h.ctx, "home", DeleteKey{Key: "nothing"})
@@ -571,6 +581,7 @@ func TestBuckets(t *testing.T) {
 
 // A disk that fails under a streamed body makes the put fail, no more.
 func TestValueFault(t *testing.T) {
+	skipLong(t)
 	mem := storefs.NewMem()
 	fs := &failingFS{FS: mem}
 	h := open(t, fs)

@@ -16,6 +16,7 @@ func (h *harness) appendSealed(key string, offset int, p []byte, want SSE, custo
 // What is appended to an encrypted object is read with it, in ranges, by parts, from a
 // copy and in a fork; whatever the first piece was.
 func TestAppendEncrypted(t *testing.T) {
+	skipLong(t)
 	h := start(t)
 	for _, c := range kinds[1:] {
 		for _, first := range []int{0, 10, 40 << 10, 200 << 10} {

@@ -313,6 +313,7 @@ func (h *harness) encryptedUpload(key string, want SSE, customer *CustomerKey, a
 }
 
 func TestEncryptedUploads(t *testing.T) {
+	skipLong(t)
 	h := start(t, small)
 	sizes := map[string][]int{
 		"one": {100}, "few": {partBytes, 2*plainBlockBytes - 16, partBytes + 1, 0}, "many": make([]int, 40),
@@ -443,6 +444,7 @@ func TestCopyEncrypted(t *testing.T) {
 }
 
 func TestCopyPartsEncrypted(t *testing.T) {
+	skipLong(t)
 	h := start(t)
 	for _, src := range kinds {
 		body := random(3, partBytes+500)
@@ -603,6 +605,7 @@ func TestEncryptedBodyTampered(t *testing.T) {
 
 // Conditions compare with the ETag that people see.
 func TestConditionsOfEncrypted(t *testing.T) {
+	skipLong(t)
 	h := start(t)
 	for _, k := range kinds {
 		e := h.putSealed("k", random(1, 100), k.want, k.key)

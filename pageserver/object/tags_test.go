@@ -10,6 +10,7 @@ import (
 
 // Tags change, and the version that has them stays: its id, its time, its body.
 func TestSetTagsKeepsTheVersion(t *testing.T) {
+	skipLong(t)
 	h := start(t)
 	for _, size := range []int{0, 10, 100_000} {
 		body := strings.Repeat("x", size)

@@ -54,6 +54,7 @@ func checksumOf(a Algorithm, p []byte) Checksum {
 // A whole upload, for every algorithm and type: what is stored is what S3
 // would have computed.
 func TestUpload(t *testing.T) {
+	skipLong(t)
 	h := start(t)
 	bodies := [][]byte{random(1, partBytes), random(2, partBytes+3), random(3, 100)}
 	whole := slices.Concat(bodies...)
@@ -310,6 +311,7 @@ func TestPartWithOwnChecksum(t *testing.T) {
 // Parts are made of ranges of objects without moving a byte; long lists of
 // extents and of parts go where they do not weigh on listings.
 func TestCopyPart(t *testing.T) {
+	skipLong(t)
 	h := start(t)
 	src := random(9, partBytes+100_000)
 	e := h.put("home", "src", src)
@@ -423,6 +425,7 @@ func TestLongPartsTable(t *testing.T) {
 
 // The largest upload there can be fits one commit, and its parts go with it.
 func TestTenThousandParts(t *testing.T) {
+	skipLong(t)
 	h := start(t)
 	h.put("home", "src", random(9, partBytes))
 	u := h.upload("home", "k", UploadInput{})
@@ -543,6 +546,7 @@ type naiveUpload struct{ key, id string }
 
 // Pages of uploads are what the slow way gives.
 func TestListUploadsOracle(t *testing.T) {
+	skipLong(t)
 	seed := seeds.For(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	h := start(t)
@@ -636,6 +640,7 @@ func (h *harness) checkUploads(open []naiveUpload, in ListUploadsInput) {
 // Only what was begun before the time goes, over several pages, and a second
 // time there is nothing to do.
 func TestAbortStaleUploads(t *testing.T) {
+	skipLong(t)
 	h := start(t)
 	begin := func(n int, prefix string) {
 		t.Helper()
