@@ -370,7 +370,15 @@ func (m *Model) do(op *Op, look func(tx *timeline.Tx) error) error {
 	switch {
 	case op.Err == nil:
 		m.count.Add(string(op.Kind))
+		if op.Kind == OpMerge {
+			if err := m.merged(op); err != nil || !op.Committed {
+				return err
+			}
+		}
 		return m.succeeded(op)
+	case op.Kind == OpMerge && op.expected.allows(op, op.Err):
+		m.count.Add("merge refused")
+		return m.unchanged(op.How)
 	case want != nil && meets(op.Err, want):
 		m.count.Add(fmt.Sprintf("%s: %v", op.Kind, want))
 		return nil
@@ -416,6 +424,9 @@ func (m *Model) succeeded(op *Op) error {
 // tookPlace counts what op did.
 func (m *Model) tookPlace(op *Op) {
 	m.history = append(m.history, op)
+	if op.Kind == OpMerge {
+		return
+	}
 	for i := range op.Writes {
 		w := &op.Writes[i]
 		if w.Kind == layers.KindDelta {
@@ -506,6 +517,8 @@ func execute(s *timeline.Store, op *Op, look func(tx *timeline.Tx) error) {
 	case OpMove:
 		res, err := s.Move(ctx, timeline.MoveOptions{Moves: op.Moves, Undo: op.Undo})
 		op.LSN, op.Infos, op.Err = res.LSN, res.Infos, err
+	case OpMerge:
+		runMerge(s, op)
 	case OpDeleteSnapshot:
 		op.LSN, op.Err = s.DeleteSnapshots(ctx, op.Snapshot)
 	}

@@ -31,7 +31,8 @@ const (
 	OpSetSnapshot    OpKind = "set-snapshot"
 	OpDeleteSnapshot OpKind = "delete-snapshot"
 
-	OpMove OpKind = "move"
+	OpMove  OpKind = "move"
+	OpMerge OpKind = "merge"
 )
 
 // tree reports whether the operation changes the tree of timelines.
@@ -47,7 +48,7 @@ func (k OpKind) tree() bool {
 type Op struct {
 	Kind   OpKind
 	Bucket string
-	To     string            // rename
+	To     string            // rename; merge: the source
 	Names  []string          // fork; snapshot: further buckets
 	At     wal.LSN           // fork, snapshot; zero: the tip
 	Force  bool              // delete
@@ -60,11 +61,17 @@ type Op struct {
 	Settings timeline.SnapshotSettings // snapshot, set-snapshot
 	Snapshot timeline.SnapshotID       // set-snapshot, delete-snapshot
 	Moves    []timeline.Move           // move
+	How      string                    // merge: which sort
+	Side     timeline.Side             // merge: who wins
+	Range    [2]string                 // pick, revert; an empty end is none
 
 	LSN   wal.LSN
 	Infos []timeline.Info     // create, fork, undelete, move
 	Snaps []timeline.Snapshot // snapshot
 	Err   error
+
+	Committed bool // of a merge
+	expected  *mergeExpectation
 
 	// asked says that want is what it must meet, by the moment it was made.
 	asked bool
@@ -106,6 +113,9 @@ func (op *Op) String() string {
 	}
 	if len(op.Names) > 0 {
 		fmt.Fprintf(&s, " into %q", op.Names)
+	}
+	if op.Kind == OpMerge {
+		fmt.Fprintf(&s, " (%s, side %d, range %.20q)", op.How, op.Side, op.Range)
 	}
 	if op.At != 0 {
 		fmt.Fprintf(&s, " at %d", op.At)

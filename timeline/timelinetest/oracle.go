@@ -35,6 +35,7 @@ type line struct {
 	ancestor *line
 	branch   wal.LSN
 	seen     wal.LSN // of its bucket's source
+	merged   bool    // a merge or rebase wrote to it
 	left     wal.LSN // a move led its bucket to another one; zero: it is the last
 	depth    int
 	bucket   *bucket
@@ -241,6 +242,8 @@ func (o *Oracle) Expect(op *Op) error {
 		return o.expectUndelete(op)
 	case OpMove:
 		return o.expectMove(op)
+	case OpMerge:
+		return nil // see expected
 	}
 	if b == nil {
 		return timeline.ErrNoSuchBucket
@@ -326,6 +329,8 @@ func (o *Oracle) Apply(op *Op) error {
 		}
 	case OpMove:
 		err = o.move(op)
+	case OpMerge:
+		err = o.merge(op)
 	case OpUndelete:
 		err = o.undelete(op)
 	default:

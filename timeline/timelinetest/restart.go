@@ -257,6 +257,9 @@ func (m *Model) resolve(op *Op) error {
 // learn asks the store what an operation that took place has made.
 func learn(s *timeline.Store, op *Op) error {
 	names := op.Names
+	if op.Kind == OpMerge {
+		return learnMerge(s, op)
+	}
 	if op.Kind == OpSnapshot {
 		names = nil
 	}

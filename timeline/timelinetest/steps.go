@@ -29,6 +29,7 @@ var choices = []choice{
 	{8, (*Model).stepFork, false},
 	{2, (*Model).stepRename, false},
 	{5, (*Model).stepMove, false},
+	{5, (*Model).stepMerge, true},
 	{2, (*Model).stepProperties, false},
 	{3, (*Model).stepDelete, false},
 	{3, (*Model).stepSnapshot, false},
