@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -205,25 +206,36 @@ func (s *Store) prepareMove(ctx context.Context, o *MoveOptions, i int, m *movin
 			return err
 		}
 	}
-	if m.first, err = s.configurationOf(ctx, m.now, m.then); err == nil && o.Configure != nil {
+	if m.first, err = configurationOf(m.now, m.then); err == nil && o.Configure != nil {
 		err = o.Configure(i, m.now, m.then, m.first)
 	}
 	return firstError(err, m.first.check(s.opts.maxCommitBytes()))
 }
 
-// configurationOf returns what a branch of then needs to have the configuration of now.
-func (s *Store) configurationOf(ctx context.Context, now, then *View) (*Batch, error) {
-	b := &Batch{}
-	d := s.Diff(ctx, then, now, layers.NamespaceConfig, nil, nil)
-	for d.Next() {
-		x := d.Difference()
-		if x.B == nil {
-			b.Delete(layers.NamespaceConfig, bytes.Clone(x.Key))
-		} else {
-			b.Put(layers.NamespaceConfig, bytes.Clone(x.Key), x.B.Meta, x.B.Body)
+// configurationOf returns what a branch of then needs to have the configuration of now. It
+// looks at all of both, which is little.
+func configurationOf(now, then *View) (*Batch, error) {
+	b, was := &Batch{}, make(map[string]wal.LSN)
+	each := func(v *View, visit func(r *layers.Record)) error {
+		scan := v.Scan(layers.NamespaceConfig, nil, nil)
+		for ok := scan.First(); ok; ok = scan.Next() {
+			visit(scan.Record())
 		}
+		return firstError(scan.Err(), scan.Close())
 	}
-	if err := firstError(d.Err(), d.Close()); err != nil {
+	err := firstError(
+		each(then, func(r *layers.Record) { was[string(r.Key.User())] = r.LSN }),
+		each(now, func(r *layers.Record) {
+			key := r.Key.User()
+			if was[string(key)] != r.LSN {
+				b.Put(layers.NamespaceConfig, bytes.Clone(key), bytes.Clone(r.Meta), bytes.Clone(r.Body))
+			}
+			delete(was, string(key))
+		}))
+	for _, key := range slices.Sorted(maps.Keys(was)) {
+		b.Delete(layers.NamespaceConfig, []byte(key))
+	}
+	if err != nil {
 		return b, fmt.Errorf("compare configurations: %w", err)
 	}
 	return b, nil

@@ -248,7 +248,29 @@ func (k *retainer) nothingIn(hops []layers.Hop, branches []wal.LSN, r *layers.Re
 		found = counts(in, branches, hop)
 		return !found
 	})
-	return !found && err == nil, err
+	if found || err != nil || branches == nil {
+		return !found && err == nil, err
+	}
+	return k.neverIn(hops, r)
+}
+
+// neverIn reports whether no hop has a value of a key, not even one that has ended. What
+// ended it may have gone, as nobody fell through to it past the tombstone: then a
+// difference with somebody who reads the old value finds the tombstone alone.
+func (k *retainer) neverIn(hops []layers.Hop, r *layers.Record) (bool, error) {
+	user := r.Key.User()
+	upper := append(user[:len(user):len(user)], 0)
+	for _, h := range hops {
+		it := k.version.NewHistory(h.Timeline, r.Key.Namespace(), user, upper, 1, h.UpTo)
+		found := false
+		for ok := it.First(); ok && !found; ok = it.Next() {
+			found = counts(it.Record(), nil, 0)
+		}
+		if err := firstError(it.Err(), it.Close()); found || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // counts reports whether a record of a hop keeps a tombstone; see nothingIn.
