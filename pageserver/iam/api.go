@@ -3,6 +3,7 @@ package iam
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -31,6 +32,10 @@ type Request struct {
 	Caller *auth.Caller
 	KeyID  string // with which it was signed
 	ID     string // for the answer
+	// JSON says that the client wants that rather than XML.
+	JSON bool
+	// Buckets are those that keys are held to.
+	Buckets Buckets
 	// Conditions has the values of condition keys.
 	Conditions policy.Context
 }
@@ -69,22 +74,37 @@ const (
 
 // action is one action of a service.
 type action struct {
-	service   string // as actions in policies begin
 	namespace string
 	// params are those that it knows; one that ends in a dot begins a list.
 	params []string
-	// run does it and returns the content of the element ActionResult, nil for none.
-	run func(*API, context.Context, *Request) (any, error)
+	// run does it and returns the content of the element ActionResult, nil for none; or
+	// the whole answer, if that is JSON.
+	run  func(*API, context.Context, *Request) (any, error)
+	json bool
 }
 
-// Serve does what a request asks for and returns a document of XML. Error: *Error, or
-// that of a commit.
-func (a *API) Serve(ctx context.Context, r *Request) ([]byte, error) {
-	name := r.Params.Get("Action")
+// Serve does what a request asks for and returns a document, and whether that is JSON,
+// and not XML. Error: *Error, or that of a commit.
+func (a *API) Serve(ctx context.Context, r *Request) (answer []byte, isJSON bool, err error) {
+	name := r.actionName()
 	act, ok := actions[name]
 	if !ok {
-		return nil, refuse(http.StatusBadRequest, "InvalidAction", "The action %s is not valid for this endpoint.", clip(name))
+		return nil, false, refuse(http.StatusBadRequest, "InvalidAction", "The action %s is not valid for this endpoint.", clip(r.Params.Get("Action")))
 	}
+	result, err := a.serve(ctx, r, name, &act)
+	if err != nil {
+		return nil, false, worded(err)
+	}
+	if act.json {
+		answer, err = json.Marshal(result)
+		return answer, true, err
+	}
+	answer, err = document(act.namespace, name, r.ID, result)
+	return answer, false, err
+}
+
+// serve checks the parameters and does the action.
+func (a *API) serve(ctx context.Context, r *Request, name string, act *action) (any, error) {
 	for p, values := range r.Params {
 		if p != "Action" && p != "Version" && !knows(act.params, p) {
 			return nil, refuse(http.StatusBadRequest, "InvalidParameterValue", "The parameter %s is not supported by %s", clip(p), name)
@@ -96,11 +116,7 @@ func (a *API) Serve(ctx context.Context, r *Request) ([]byte, error) {
 	if r.Caller.Anonymous() {
 		return nil, refuse(http.StatusForbidden, "MissingAuthenticationToken", "Request is missing Authentication Token")
 	}
-	result, err := act.run(a, ctx, r)
-	if err != nil {
-		return nil, worded(err)
-	}
-	return document(act.namespace, name, r.ID, result)
+	return act.run(a, ctx, r)
 }
 
 func knows(params []string, name string) bool {

@@ -12,9 +12,9 @@ import (
 )
 
 var actions = map[string]action{
-	"AssumeRole":        {"sts", stsNamespace, []string{"RoleArn", "RoleSessionName", "DurationSeconds", "Policy", "ExternalId"}, (*API).assumeRole},
-	"GetSessionToken":   {"sts", stsNamespace, []string{"DurationSeconds"}, (*API).getSessionToken},
-	"GetCallerIdentity": {"sts", stsNamespace, nil, (*API).getCallerIdentity},
+	"AssumeRole":        {namespace: stsNamespace, run: (*API).assumeRole, params: []string{"RoleArn", "RoleSessionName", "DurationSeconds", "Policy", "ExternalId"}},
+	"GetSessionToken":   {namespace: stsNamespace, run: (*API).getSessionToken, params: []string{"DurationSeconds"}},
+	"GetCallerIdentity": {namespace: stsNamespace, run: (*API).getCallerIdentity},
 }
 
 // Lengths of sessions, in seconds.

@@ -12,6 +12,7 @@ import (
 
 	"stemma/pageserver/auth"
 	"stemma/pageserver/iam"
+	"stemma/pageserver/object"
 )
 
 // queryOperation is an action of STS or IAM, which clients send to the service itself.
@@ -26,9 +27,11 @@ func serveQuery(ctx context.Context, r *request) error {
 	if r.srv.o.IAM == nil {
 		return &apiError{code: "NotImplemented"}
 	}
-	answer, err := r.query(ctx)
+	answer, isJSON, err := r.query(ctx)
 	h := &r.ctx.Response.Header
-	h.SetContentType("text/xml")
+	if h.SetContentType("text/xml"); isJSON {
+		h.SetContentType("application/json")
+	}
 	if err == nil {
 		r.ctx.Response.SetBody(answer)
 		return nil
@@ -46,33 +49,36 @@ func serveQuery(ctx context.Context, r *request) error {
 	}
 	r.errorCode = refusal.Code
 	r.ctx.SetStatusCode(refusal.Status)
+	if r.wantsJSON() {
+		return r.sendJSON(errorJSON{refusal.Code, refusal.Message, string(r.target.RawPath), r.id})
+	}
 	r.ctx.Response.SetBody(iam.ErrorDocument(refusal, r.id))
 	return nil
 }
 
 // query verifies and serves the action.
-func (r *request) query(ctx context.Context) ([]byte, error) {
+func (r *request) query(ctx context.Context) (answer []byte, isJSON bool, err error) {
 	p, err := r.queryBody()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	params, err := r.queryParams(p)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	r.proof, err = r.srv.o.Verifier.Verify(r.header(), &r.target)
 	if errors.Is(err, auth.ErrAnonymous) {
 		r.proof, err = auth.Anonymous(r.header())
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	sum := sha256.Sum256(p)
 	if r.proof.Version != "" && (r.proof.Payload.Form != auth.Literal || r.proof.Payload.SHA256 != sum) {
-		return nil, auth.ErrContentHash
+		return nil, false, auth.ErrContentHash
 	}
 	return r.srv.o.IAM.Serve(ctx, &iam.Request{
-		Params: params, Caller: r.proof.Caller, KeyID: r.proof.Key.ID, ID: r.id, Conditions: &conditions{r: r, need: &need{}},
+		Params: params, Caller: r.proof.Caller, KeyID: r.proof.Key.ID, ID: r.id, JSON: r.wantsJSON(), Buckets: &bucketIDs{objects: r.srv.objects}, Conditions: &conditions{r: r, need: &need{}},
 	})
 }
 
@@ -119,4 +125,27 @@ func (r *request) queryParams(p []byte) (url.Values, error) {
 		}
 	}
 	return params, nil
+}
+
+// bucketIDs knows buckets by name and id. It implements iam.Buckets.
+type bucketIDs struct {
+	objects *object.Service
+	names   map[uint64]string // of all, once one was asked for
+}
+
+// ID implements iam.Buckets.
+func (b *bucketIDs) ID(name string) (uint64, bool) {
+	info, err := b.objects.Bucket(name, 0)
+	return uint64(info.Bucket), err == nil
+}
+
+// Name implements iam.Buckets.
+func (b *bucketIDs) Name(id uint64) string {
+	if b.names == nil {
+		b.names = make(map[uint64]string)
+		for _, info := range b.objects.Buckets("", "", 0) {
+			b.names[uint64(info.Bucket)] = info.Name
+		}
+	}
+	return b.names[id]
 }
