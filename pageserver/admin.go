@@ -59,7 +59,7 @@ func (a *admin) refuse(ctx *fasthttp.RequestCtx, err error) {
 
 func (a *admin) handle(ctx *fasthttp.RequestCtx) {
 	path := string(ctx.Path())
-	if len(path) >= 4 && path[:4] == "/v1/" {
+	if len(path) >= 4 && path[:4] == "/v1/" && path != openAPIPath {
 		a.handleV1(ctx)
 		return
 	}
@@ -79,6 +79,9 @@ func (a *admin) handle(ctx *fasthttp.RequestCtx) {
 			return
 		}
 		ctx.SetBodyString("ready\n")
+	case openAPIPath:
+		ctx.SetContentType("application/json")
+		ctx.Response.SetBodyRaw(openAPI)
 	case "/metrics":
 		ctx.SetContentType("text/plain; version=0.0.4; charset=utf-8")
 		a.set.WritePrometheus(ctx)
