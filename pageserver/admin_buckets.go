@@ -59,6 +59,7 @@ var nativeErrors = []struct {
 	{object.ErrNoSuchKey, "NoSuchKey", fasthttp.StatusNotFound},
 	{object.ErrPreconditionFailed, "PreconditionFailed", fasthttp.StatusPreconditionFailed},
 	{timeline.ErrTargetChanged, "PreconditionFailed", fasthttp.StatusPreconditionFailed},
+	{object.ErrReservedKey, "InvalidArgument", fasthttp.StatusBadRequest},
 	{object.ErrBadCommit, "InvalidArgument", fasthttp.StatusBadRequest},
 	{object.ErrSelfCopy, "InvalidArgument", fasthttp.StatusBadRequest},
 	{object.ErrMetadataTooLarge, "InvalidArgument", fasthttp.StatusBadRequest},

@@ -48,6 +48,7 @@ var pageErrors = []struct {
 	{object.ErrPageSize, "InvalidArgument"},
 	{object.ErrInvalidPageOp, "InvalidArgument"},
 	{object.ErrKeyTooLong, "InvalidArgument"},
+	{object.ErrReservedKey, "InvalidArgument"},
 	{object.ErrInvalidStorageClass, "InvalidArgument"},
 	{object.ErrMetadataTooLarge, "InvalidArgument"},
 	{object.ErrNotInPlace, "InvalidRequest"},

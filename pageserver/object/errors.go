@@ -76,6 +76,8 @@ var (
 	ErrTooManyKeys = errors.New("object: too many keys")
 	// ErrKeyTooLong: KeyTooLongError; also of an empty key.
 	ErrKeyTooLong = errors.New("object: key is empty or longer than 1,024 bytes")
+	// ErrReservedKey: MethodNotAllowed; the key begins with PastPrefix.
+	ErrReservedKey = errors.New("object: key begins with .snapshot/")
 	// ErrMetadataTooLarge: MetadataTooLarge.
 	ErrMetadataTooLarge = errors.New("object: metadata too large")
 	// ErrInvalidRedirect: InvalidRedirectLocation; it is neither a path nor a URL of http.

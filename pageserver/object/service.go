@@ -2,6 +2,7 @@ package object
 
 import (
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -80,9 +81,15 @@ func (s *Service) Store() *timeline.Store { return s.store }
 // now is the time by the store clock.
 func (s *Service) now() time.Time { return s.store.Now().Time() }
 
+// PastPrefix is what no key begins with: clients that can set no header read the past by it.
+const PastPrefix = ".snapshot/"
+
 func checkKey(key string) error {
 	if len(key) == 0 || len(key) > MaxKeyBytes {
 		return fmt.Errorf("key of %d bytes: %w", len(key), ErrKeyTooLong)
+	}
+	if strings.HasPrefix(key, PastPrefix) {
+		return fmt.Errorf("key %q: %w", key, ErrReservedKey)
 	}
 	return nil
 }

@@ -10,12 +10,21 @@ import (
 // at returns the LSN that a read asks for in x-stemma-at or
 // X-Tigris-Snapshot-Version; zero is the tip. Errors: InvalidArgument.
 func (r *request) at() (wal.LSN, error) {
-	return r.pointInTime("x-stemma-at", "X-Tigris-Snapshot-Version")
+	at, err := r.pointInTime("x-stemma-at", "X-Tigris-Snapshot-Version")
+	if err != nil {
+		return 0, err
+	}
+	return r.pastLSN(at, r.bucket, r.past)
 }
 
-// sourceAt is at for the source of a copy.
-func (r *request) sourceAt() (wal.LSN, error) {
-	return r.pointInTime("x-stemma-copy-source-at", "X-Tigris-Snapshot-Version")
+// sourceAt is at for the source of a copy, once copySource has found it in bucket.
+func (r *request) sourceAt(bucket string) (wal.LSN, error) {
+	at, err := r.pointInTime("x-stemma-copy-source-at", "X-Tigris-Snapshot-Version")
+	if err != nil {
+		return 0, err
+	}
+	lsn, err := r.pastLSN(at, bucket, r.sourcePast)
+	return lsn, r.hideMissing(err, bucket, "")
 }
 
 // pointInTime returns the point that any of the headers names. All that are

@@ -239,7 +239,7 @@ func (r *request) mayList(b *resource, key string) bool {
 // grant nothing there: what was public once need not be now.
 func (r *request) atPoint() bool {
 	h := r.header()
-	return len(h.Peek("x-stemma-at")) > 0 || len(h.Peek("X-Tigris-Snapshot-Version")) > 0 || len(h.Peek("x-stemma-copy-source-at")) > 0
+	return r.past != "" || r.sourcePast != "" || len(h.Peek("x-stemma-at")) > 0 || len(h.Peek("X-Tigris-Snapshot-Version")) > 0 || len(h.Peek("x-stemma-copy-source-at")) > 0
 }
 
 // missing reports whether err says that there is no such object, version or key.

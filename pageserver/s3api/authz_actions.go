@@ -254,7 +254,7 @@ func (r *request) inPast() bool {
 	if _, ok := r.target.Get("versionId"); ok {
 		return true
 	}
-	return r.op.reads && (len(r.header().PeekAll("x-stemma-at")) > 0 || len(r.header().PeekAll("X-Tigris-Snapshot-Version")) > 0)
+	return r.op.reads && (r.past != "" || len(r.header().PeekAll("x-stemma-at")) > 0 || len(r.header().PeekAll("X-Tigris-Snapshot-Version")) > 0)
 }
 
 // bypassing is needed when the request wants to disregard retention.

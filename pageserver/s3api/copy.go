@@ -31,6 +31,11 @@ func (r *request) copySource() (bucket, key string, id object.VersionID, err err
 	case !ok || bucket == "" || object.Reserved(bucket) || key == "" || !utf8.ValidString(key):
 		return bad("Invalid copy source object key")
 	}
+	if point, past, ok := splitPast(key); ok {
+		if r.sourcePast, key = point, past; key == "" {
+			return bad("The copy source is no object")
+		}
+	}
 	if versioned {
 		id, err = r.parseVersionID("versionId", version)
 	}
@@ -80,7 +85,7 @@ func copyObject(ctx context.Context, r *request) error {
 	if in.SrcBucket, in.SrcKey, in.SrcVersion, err = r.copySource(); err != nil {
 		return err
 	}
-	if in.SrcAt, err = r.sourceAt(); err != nil {
+	if in.SrcAt, err = r.sourceAt(in.SrcBucket); err != nil {
 		return err
 	}
 	if in.Replace, err = r.directive("x-amz-metadata-directive"); err != nil {

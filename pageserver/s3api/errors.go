@@ -190,6 +190,7 @@ var sentinels = []struct {
 	{object.ErrSelfCopy, "InvalidRequest", "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes."},
 	{object.ErrTooManyKeys, "MalformedXML", ""},
 	{object.ErrKeyTooLong, "KeyTooLongError", ""},
+	{object.ErrReservedKey, "MethodNotAllowed", "What begins with .snapshot/ is the past of the bucket, and cannot be written"},
 	{object.ErrMetadataTooLarge, "MetadataTooLarge", ""},
 	{object.ErrInvalidRedirect, "InvalidRedirectLocation", ""},
 	{object.ErrInvalidStorageClass, "InvalidStorageClass", ""},

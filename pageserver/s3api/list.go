@@ -76,9 +76,7 @@ func listObjects(ctx context.Context, r *request) error {
 		return err
 	}
 	marker := r.param("marker")
-	res, err := r.srv.objects.List(ctx, r.bucket, &object.ListInput{
-		At: at, Prefix: l.prefix, Delimiter: l.delimiter, After: marker, MaxKeys: l.max,
-	})
+	res, err := r.list(ctx, &l, &object.ListInput{At: at, After: marker})
 	if err != nil {
 		return err
 	}
@@ -111,9 +109,7 @@ func listObjectsV2(ctx context.Context, r *request) error {
 	}
 	token, continued := r.target.Get("continuation-token") // an empty one begins at the beginning
 	after := r.param("start-after")
-	res, err := r.srv.objects.List(ctx, r.bucket, &object.ListInput{
-		At: at, Prefix: l.prefix, Delimiter: l.delimiter, After: after, Token: token, MaxKeys: l.max,
-	})
+	res, err := r.list(ctx, &l, &object.ListInput{At: at, After: after, Token: token})
 	if err != nil {
 		return err
 	}

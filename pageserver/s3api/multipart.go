@@ -115,7 +115,7 @@ func uploadPartCopy(ctx context.Context, r *request) error {
 	if in.SrcBucket, in.SrcKey, in.SrcVersion, err = r.copySource(); err != nil {
 		return err
 	}
-	if in.SrcAt, err = r.sourceAt(); err != nil {
+	if in.SrcAt, err = r.sourceAt(in.SrcBucket); err != nil {
 		return err
 	}
 	if in.CustomerKey, err = r.customerKey(sseCustomer); err != nil {

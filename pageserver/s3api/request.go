@@ -31,6 +31,8 @@ type request struct {
 	amzFields []auth.Field
 	fewFields [4]auth.Field // where amzFields begins
 	presigned bool
+	// past is the point in time that the path or the prefix names, sourcePast that of a copy source; see enterPast.
+	past, sourcePast string
 	// known is r.bucket as authorization saw it; nil when it did not look.
 	known *resource
 	// allowEntry decides about the version that is read, nil if there is nothing to decide.
@@ -109,6 +111,9 @@ func (s *Server) begin(ctx *fasthttp.RequestCtx) *request {
 	}
 	if r.refusal = refusal; r.refusal == nil {
 		r.refusal = r.checkHeaders()
+	}
+	if r.refusal == nil {
+		r.refusal = r.enterPast()
 	}
 	if r.refusal == nil {
 		r.refusal = r.authorize()

@@ -47,6 +47,9 @@ func tigrisRename(ctx context.Context, r *request) error {
 	if id != 0 {
 		return invalidArgument("x-amz-copy-source", id.String(), "What is renamed is the current version")
 	}
+	if r.sourcePast != "" {
+		return errPastReadOnly
+	}
 	if bucket != r.bucket {
 		return invalidArgument("x-amz-copy-source", bucket, "An object is renamed within its bucket")
 	}
