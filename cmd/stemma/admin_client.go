@@ -30,7 +30,11 @@ const maxAdminAnswer = 1 << 30
 // call sends a request to the admin listener, with in as its body unless it is
 // nil, and decodes the answer into out unless that is nil. Errors: *pageserver.AdminError.
 func (f *adminFlags) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
-	u, err := parseEndpoint("admin-endpoint", f.endpoint)
+	endpoint, err := f.who.endpoint(f.endpoint, "http://"+defaultAdminListen, true)
+	if err != nil {
+		return err
+	}
+	u, err := parseEndpoint("admin-endpoint", endpoint)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,8 @@ func newBucket() *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBucketCreate(), newBucketList(), newBucketDelete(), newBucketDeleted(), newBucketUndelete(), newBucketRetention())
+	cmd.AddCommand(newBucketCreate(), newBucketList(), newBucketDelete(), newBucketDeleted(), newBucketUndelete(), newBucketRetention(),
+		newBucketShow(), newBucketSet(), newBucketRename())
 	return cmd
 }
 
@@ -64,13 +65,18 @@ func newBucketList() *cobra.Command {
 func newFork() *cobra.Command {
 	var f clientFlags
 	var at atFlag
+	var many forkFlags
 	cmd := &cobra.Command{
-		Use:   "fork SOURCE NAME",
+		Use:   "fork SOURCE [NAME...]",
 		Short: "Fork a bucket: a writable copy in constant time",
 		Long: "Fork makes bucket NAME, which holds what SOURCE holds, now or at an earlier time. Nothing is copied;\n" +
-			"what is then written to one of them is not seen in the other.",
-		Args: exactArgs("SOURCE", "NAME"),
+			"what is then written to one of them is not seen in the other. Several forks, and forks with a key, labels, an expiry or\n" +
+			"a description are made by the native API, all in one commit.",
+		Args: many.check,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if many.native(cmd, &at, args) {
+				return many.run(cmd, &f, at.value, args)
+			}
 			lsn, err := at.lsn()
 			if err != nil {
 				return err
@@ -85,5 +91,6 @@ func newFork() *cobra.Command {
 	}
 	f.add(cmd)
 	at.add(cmd, "fork the bucket as it was")
+	many.add(cmd)
 	return cmd
 }

@@ -40,7 +40,7 @@ const (
 
 // credentialFlags say as whom a client command talks to a server.
 type credentialFlags struct {
-	region, data, caFile string
+	region, data, caFile, profile string
 
 	once    sync.Once
 	through *http.Transport
@@ -51,6 +51,7 @@ func (f *credentialFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.region, "region", defaultRegion, "region to sign requests for")
 	cmd.Flags().StringVar(&f.caFile, "ca-file", os.Getenv("AWS_CA_BUNDLE"), "file of certificates, PEM, that vouch for the server besides the system's; AWS_CA_BUNDLE counts too")
 	cmd.Flags().StringVar(&f.data, "data", defaultData, "data directory whose generated root keys are used when the environment has none")
+	cmd.Flags().StringVar(&f.profile, "profile", "", "name in the file of profiles, STEMMA_PROFILES or stemma/profiles.json of the user's configuration: addresses and keys")
 }
 
 // transport returns the connections of the command, the same each time.
@@ -59,9 +60,21 @@ func (f *credentialFlags) transport() (*http.Transport, error) {
 	return f.through, f.err
 }
 
-// keys returns the caller's keys: from the environment (STEMMA_ROOT_*,
+// keys returns the caller's keys: of the profile if there is one, from the environment (STEMMA_ROOT_*,
 // MINIO_ROOT_*, AWS_*), else the generated ones of a data directory.
 func (f *credentialFlags) keys() (auth.Key, error) {
+	if f.profile != "" {
+		p, err := readProfile(f.profile)
+		if err != nil {
+			return auth.Key{}, err
+		}
+		if p.Region != "" && f.region == defaultRegion {
+			f.region = p.Region
+		}
+		if p.AccessKey != "" && p.SecretKey != "" {
+			return auth.Key{ID: p.AccessKey, Secret: p.SecretKey}, nil
+		}
+	}
 	vars := append(rootVars[:], [2]string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"})
 	k, ok, err := keysFromEnv(os.LookupEnv, vars...)
 	if ok || err != nil {
@@ -112,9 +125,19 @@ type clientFlags struct {
 }
 
 func (f *clientFlags) add(cmd *cobra.Command) {
-	endpoint := cmp.Or(os.Getenv("AWS_ENDPOINT_URL"), "http://127.0.0.1:9000")
-	cmd.Flags().StringVar(&f.endpoint, "endpoint", endpoint, "address of the server; AWS_ENDPOINT_URL counts too")
+	cmd.Flags().StringVar(&f.endpoint, "endpoint", defaultEndpoint(), "address of the server; AWS_ENDPOINT_URL counts too")
 	f.who.add(cmd)
+}
+
+func defaultEndpoint() string { return cmp.Or(os.Getenv("AWS_ENDPOINT_URL"), "http://127.0.0.1:9000") }
+
+// address returns the server's.
+func (f *clientFlags) address() (*url.URL, error) {
+	endpoint, err := f.who.endpoint(f.endpoint, defaultEndpoint(), false)
+	if err != nil {
+		return nil, err
+	}
+	return parseEndpoint("endpoint", endpoint)
 }
 
 // parseEndpoint parses the value of a flag that names a server.
@@ -128,7 +151,7 @@ func parseEndpoint(flag, value string) (*url.URL, error) {
 
 // s3 returns an S3 client that signs for the server, path-style.
 func (f *clientFlags) s3() (*minio.Core, error) {
-	u, err := parseEndpoint("endpoint", f.endpoint)
+	u, err := f.address()
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +174,7 @@ func (f *clientFlags) s3() (*minio.Core, error) {
 
 // bucketRequest sends a request to a bucket with headers that no S3 client knows.
 func (f *clientFlags) bucketRequest(ctx context.Context, method, bucket string, header http.Header) error {
-	u, err := parseEndpoint("endpoint", f.endpoint)
+	u, err := f.address()
 	if err != nil {
 		return err
 	}
@@ -181,21 +204,23 @@ func parseAt(s string, now time.Time) (wal.LSN, error) {
 	if lsn := wal.LSNFromTime(t); err == nil && lsn != 0 {
 		return lsn, nil
 	}
-	return 0, usagef("--at %q: want an LSN, an RFC 3339 time, or how long ago, such as -5m", s)
+	return 0, usagef("--at %q: want an LSN, an RFC 3339 time, how long ago, such as -5m, or the name of a snapshot", s)
 }
 
 // atFlag is the --at flag of a command.
 type atFlag struct{ value string }
 
 func (f *atFlag) add(cmd *cobra.Command, what string) {
-	cmd.Flags().StringVar(&f.value, "at", "", what+": an LSN, an RFC 3339 time, or how long ago, such as -5m")
+	cmd.Flags().StringVar(&f.value, "at", "", what+": an LSN, an RFC 3339 time, how long ago, such as -5m, or the name of a snapshot")
 }
 
 // target is what a client command reads: a bucket or part of it, now or as it was.
 type target struct {
 	client      *minio.Core
-	bucket, key string // key may be empty, or a prefix
-	at          string // LSN; "": the tip
+	bucket, key string    // key may be empty, or a prefix
+	at          string    // LSN; "": the tip
+	under       string    // what key begins with to be read as of a snapshot that has a name; may be empty
+	bar         io.Writer // gets what is fetched, too; nil: none
 }
 
 // open parses BUCKET[/KEY] and --at, and returns them with a client.
@@ -207,6 +232,11 @@ func (f *clientFlags) open(path string, at *atFlag) (target, error) {
 	t := target{client: c}
 	if t.bucket, t.key, err = splitPath(path); err != nil {
 		return target{}, err
+	}
+	if name := at.snapshot(); name != "" {
+		t.under = ".snapshot/" + name + "/"
+		t.key = t.under + t.key
+		return t, nil
 	}
 	t.at, err = at.lsn()
 	return t, err
@@ -227,8 +257,22 @@ func (t *target) fetch(ctx context.Context, key string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if t.bar != nil {
+		out = io.MultiWriter(out, t.bar)
+	}
 	_, err = io.Copy(out, body)
 	return errors.Join(err, body.Close())
+}
+
+// snapshot returns the name of a snapshot if the value can only be one, else nothing.
+func (f *atFlag) snapshot() string {
+	if f.value == "" || strings.HasPrefix(f.value, "-") || strings.Contains(f.value, "/") {
+		return ""
+	}
+	if _, err := parseAt(f.value, time.Now()); err == nil {
+		return ""
+	}
+	return f.value
 }
 
 // lsn returns the LSN in decimal, "" when --at was not given.

@@ -64,12 +64,13 @@ var testHelpers = []string{"stemma/timeline/timelinetest", "stemma/internal/seed
 // onlyIn names the packages that alone, with what lies below their folder, may
 // import a library outside of tests.
 var onlyIn = map[string][]string{
-	"github.com/cockroachdb/pebble/v2": {"stemma/timeline", "stemma/benchmarks/limits"}, // the catalog; vfs is free
-	"github.com/ncw/directio":          {"stemma/wal/storefs"},
-	"github.com/valyala/fasthttp":      {"stemma/pageserver", benchmarks},
-	"github.com/spf13/cobra":           {"stemma/cmd", "stemma/tools"},
-	"github.com/minio/minio-go/v7":     {"stemma/client", "stemma/cmd", benchmarks},
-	"github.com/aws/aws-sdk-go-v2/aws": {},
+	"github.com/cockroachdb/pebble/v2":  {"stemma/timeline", "stemma/benchmarks/limits"}, // the catalog; vfs is free
+	"github.com/ncw/directio":           {"stemma/wal/storefs"},
+	"github.com/valyala/fasthttp":       {"stemma/pageserver", benchmarks},
+	"github.com/schollz/progressbar/v3": {"stemma/cmd"},
+	"github.com/spf13/cobra":            {"stemma/cmd", "stemma/tools"},
+	"github.com/minio/minio-go/v7":      {"stemma/client", "stemma/cmd", benchmarks},
+	"github.com/aws/aws-sdk-go-v2/aws":  {},
 
 	"github.com/HdrHistogram/hdrhistogram-go": {benchmarks},
 	"gonum.org/v1/plot":                       {benchmarks + "/page"}, // heavy: never in the server

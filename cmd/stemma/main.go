@@ -50,6 +50,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if errors.As(err, new(*usageError)) || errors.As(err, new(*tools.UsageError)) {
 		return exitUsage
 	}
+	if code := refusal(err); code != 0 {
+		return code
+	}
 	return exitFail
 }
 
@@ -72,7 +75,10 @@ func newRoot() *cobra.Command {
 		Use:   "stemma",
 		Short: "An object store whose buckets can be forked like code",
 		Long: "Stemma is an S3 object store whose buckets can be forked, and read at any earlier time,\n" +
-			"in constant time and with no copy.",
+			"in constant time and with no copy.\n\n" +
+			"A point in time, where one is asked for, is an LSN, an RFC 3339 time, how long ago (-5m), or a snapshot's name.\n" +
+			"Exit codes: 0 done, 1 failed, 2 wrong usage; and of what the server refuses 3 conflict, 4 a condition does not\n" +
+			"hold, 5 not there (any more). stemma completion SHELL prints a script that completes commands.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          noArgs,
@@ -81,11 +87,12 @@ func newRoot() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(newServe(), newVersion(), newBucket(), newFork(), newLs(), newCat(), newGet(), newUsage(), newGC(), newBackground(), newReseal(),
 		newProfile(), newNBD(), newBench(), tools.Command())
 	root.AddCommand(newUser(), newKey(), newPolicy())
+	root.AddCommand(newSnapshot(), newLog(), newTree(), newDiff(), newMerge(), newRebase(), newCherryPick(), newRevert(), newCommit(), newCp())
+	root.AddCommand(newRestore(), newReset(), newPromote(), newSwap(), newUndelete())
 	documentEnv(root)
 	return root
 }

@@ -35,7 +35,7 @@ func newLs() *cobra.Command {
 				if !obj.LastModified.IsZero() { // zero for a common prefix
 					when = obj.LastModified.UTC().Format("2006-01-02T15:04:05Z")
 				}
-				fmt.Fprintf(out, "%20s %12d %s\n", when, obj.Size, obj.Key)
+				fmt.Fprintf(out, "%20s %12d %s\n", when, obj.Size, strings.TrimPrefix(obj.Key, t.under))
 			}
 			return out.Flush()
 		},
@@ -58,7 +58,7 @@ func newCat() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if t.key == "" {
+			if t.key == t.under {
 				return usagef("%q: want BUCKET/KEY", args[0])
 			}
 			if err := t.fetch(cmd.Context(), t.key, cmd.OutOrStdout()); err != nil {
