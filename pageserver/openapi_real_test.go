@@ -127,6 +127,7 @@ func TestOpenAPIHoldsOfRealAnswers(t *testing.T) {
 	call(200, "POST /v1/gc", "?mode=plan", "")
 	call(200, "POST /v1/gc", "?mode=full", "")
 	call(200, "GET /v1/profile", "?kind=heap", "")
+	call(200, "POST /v1/encryption/reseal", "", "")
 	call(200, "GET /v1/background", "", "")
 	call(200, "PUT /v1/background", "", `{"share":50}`)
 	call(200, "POST /v1/users", "", `{"name":"ann","email":"a@example.org"}`)

@@ -29,6 +29,7 @@ var operationDocs = map[string]operationDoc{
 	"GET /v1/profile":                                  {"A profile of the server, in the format of pprof", nil, ProfileAnswer{}, "store"},
 	"GET /v1/background":                               {"How much time background work may take", nil, Background{}, "store"},
 	"PUT /v1/background":                               {"Set how much time background work may take", Background{}, Background{}, "store"},
+	"POST /v1/encryption/reseal":                       {"Seal by the first master key what former ones have sealed", nil, ResealAnswer{}, "store"},
 	"GET /v1/deleted":                                  {"Deleted buckets that can be brought back", nil, DeletedAnswer{}, "buckets"},
 	"POST /v1/deleted/{id}/undelete":                   {"Bring a deleted bucket back", Undelete{}, BucketAnswer{}, "buckets"},
 	"GET /v1/buckets":                                  {"List buckets", nil, BucketsAnswer{}, "buckets"},
