@@ -4,10 +4,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // certificateEvery is how often the files of a certificate are looked at, at most.
@@ -56,7 +58,7 @@ func (c *Certificate) TLS() *tls.Config {
 
 func (c *Certificate) look() (s [2]fileState, err error) {
 	for i, name := range []string{c.certFile, c.keyFile} {
-		info, err := os.Stat(name)
+		info, err := vfs.Default.Stat(name)
 		if err != nil {
 			return s, err
 		}
@@ -84,7 +86,7 @@ func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.looked = now
 	seen, err := c.look()
 	switch {
-	case errors.Is(err, os.ErrNotExist): // on its way
+	case errors.Is(err, fs.ErrNotExist): // on its way
 	case err == nil && seen != c.mu.seen:
 		c.mu.seen = seen
 		if err = c.loadLocked(); err == nil {

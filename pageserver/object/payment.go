@@ -14,8 +14,8 @@ func (p *RequestPayment) Check() error {
 }
 
 // RequesterPays reports whether whoever is not the owner must say that he pays.
-func (set *Settings) RequesterPays() bool {
-	return set.Payment != nil && set.Payment.Payer == "Requester"
+func (s *Settings) RequesterPays() bool {
+	return s.Payment != nil && s.Payment.Payer == "Requester"
 }
 
 // Acceleration is the state of transfer acceleration, as S3's document has it.

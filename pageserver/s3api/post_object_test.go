@@ -157,7 +157,7 @@ func TestPostObject(t *testing.T) {
 	}
 	check("relative redirect", usual(`["eq", "$redirect", "/done"]`).with("redirect", "/done"), 204, "")
 	// What comes along.
-	a = check("metadata", usual(`["starts-with", "$x-amz-meta-foo", "bar"]`).with("x-amz-meta-FOO", "barclamp"), 204, "")
+	check("metadata", usual(`["starts-with", "$x-amz-meta-foo", "bar"]`).with("x-amz-meta-FOO", "barclamp"), 204, "")
 	if got := n.want(200, n.main.as(call{method: "HEAD", path: "/home/foo.txt"})); got.header.Get("x-amz-meta-foo") != "barclamp" {
 		t.Errorf("%v", got.header)
 	}

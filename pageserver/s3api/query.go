@@ -108,7 +108,6 @@ func (r *request) queryBody() ([]byte, error) {
 
 // queryParams returns the parameters of the body and of the query. Error: MalformedQueryString.
 func (r *request) queryParams(p []byte) (url.Values, error) {
-	params := url.Values{}
 	if kind, _, _ := mime.ParseMediaType(string(r.header().ContentType())); len(p) > 0 && kind != "application/x-www-form-urlencoded" {
 		return nil, &iam.Error{Code: "InvalidParameterValue", Message: "The body must be application/x-www-form-urlencoded", Status: http.StatusBadRequest}
 	}

@@ -1,6 +1,7 @@
 package s3api
 
 import (
+	nethttp "net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -43,7 +44,7 @@ func (n *tenants) session(as tenant, policy string) mcreds.Value {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	v, err := c.Get()
+	v, err := c.GetWithContext(&mcreds.CredContext{Client: nethttp.DefaultClient})
 	if err != nil {
 		n.t.Fatal(err)
 	}
