@@ -433,6 +433,9 @@ func (c *catalog) eachTimeline(letter byte, t *tree, load func(n *node, d *decod
 func (n *node) loadReads(t *tree, d *decoder) {
 	id, lsn := layers.TimelineID(d.uvarint()), d.lsn()
 	if id == 0 {
+		if lsn != 0 {
+			d.fail("nowhere to read on, and an LSN")
+		}
 		n.reads.Store(nil)
 		return
 	}
