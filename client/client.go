@@ -94,31 +94,45 @@ func path(parts ...string) string {
 	return "/v1/" + strings.Join(escaped, "/")
 }
 
+// request is one request; kind is the type of its body, if it has one.
+type request struct {
+	method, path string
+	query        url.Values
+	kind, accept string
+	body         []byte
+}
+
 // open sends a request, with in as its body unless it is nil, and returns an answer that is good. The caller closes
 // its body.
 func (c *Client) open(ctx context.Context, method, path string, query url.Values, in any, accept string) (*http.Response, error) {
-	var body []byte
+	r := request{method: method, path: path, query: query, accept: accept}
 	if in != nil {
 		var err error
-		if body, err = json.Marshal(in); err != nil {
+		if r.body, err = json.Marshal(in); err != nil {
 			return nil, err
 		}
+		r.kind = "application/json"
 	}
-	u := c.base.Scheme + "://" + c.base.Host + path
-	if len(query) > 0 {
-		u += "?" + query.Encode()
+	return c.send(ctx, &r)
+}
+
+// send sends a request and returns an answer that is good. The caller closes its body.
+func (c *Client) send(ctx context.Context, r *request) (*http.Response, error) {
+	u := c.base.Scheme + "://" + c.base.Host + r.path
+	if len(r.query) > 0 {
+		u += "?" + r.query.Encode()
 	}
-	req, err := http.NewRequestWithContext(ctx, method, u, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, r.method, u, bytes.NewReader(r.body))
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(body)
+	sum := sha256.Sum256(r.body)
 	req.Header.Set("X-Amz-Content-Sha256", hex.EncodeToString(sum[:]))
-	if in != nil {
-		req.Header.Set("Content-Type", "application/json")
+	if r.kind != "" {
+		req.Header.Set("Content-Type", r.kind)
 	}
-	if accept != "" {
-		req.Header.Set("Accept", accept)
+	if r.accept != "" {
+		req.Header.Set("Accept", r.accept)
 	}
 	res, err := c.o.HTTP.Do(signer.SignV4(*req, c.o.AccessKey, c.o.SecretKey, "", c.o.Region))
 	if err != nil {
@@ -130,7 +144,7 @@ func (c *Client) open(ctx context.Context, method, path string, query url.Values
 	defer res.Body.Close()
 	e := &Error{Status: res.StatusCode}
 	if err := json.NewDecoder(io.LimitReader(res.Body, 1<<20)).Decode(e); err != nil || e.Code == "" {
-		return nil, fmt.Errorf("%s %s: %s", method, path, res.Status)
+		return nil, fmt.Errorf("%s %s: %s", r.method, r.path, res.Status)
 	}
 	return nil, e
 }

@@ -30,6 +30,8 @@ func TestTypes(t *testing.T) {
 		{DiffPage{}, pageserver.DiffAnswer{}}, {DiffEnd{}, pageserver.DiffEnd{}}, {MergeRequest{}, pageserver.MergeRequest{}},
 		{Merged{}, pageserver.MergeAnswer{}}, {Error{}, pageserver.AdminError{}},
 		{MoveRequest{}, pageserver.MoveRequest{}}, {Moved{}, pageserver.MoveAnswer{}}, {RestoreRequest{}, pageserver.RestoreRequest{}},
+		{ObjectPage{}, pageserver.ListAnswer{}}, {lookRequest{}, pageserver.LookRequest{}}, {Looks{}, pageserver.LookAnswer{}},
+		{PagesWritten{}, pageserver.PageAnswer{}},
 		{UndeleteRequest{}, pageserver.UndeleteObjectsRequest{}}, {Undeleted{}, pageserver.UndeletedAnswer{}},
 	} {
 		if mine, theirs := schema(pair[0]), schema(pair[1]); mine != theirs {

@@ -89,6 +89,8 @@ func TestOpenAPIHoldsOfRealAnswers(t *testing.T) {
 	call(409, "POST /v1/buckets", "", `{"name":"gone"}`)
 	call(200, "POST /v1/buckets/{bucket}/commit", "", `{"if":[{"key":"a","absent":true}],"operations":[
 		{"op":"put","key":"a","data":"aGVsbG8=","content_type":"text/plain","metadata":{"a":"b"},"tags":{"a":"b"}},{"op":"delete","key":"b"}]}`, "data")
+	call(200, "GET /v1/buckets/{bucket}/list", "?prefix=a&delimiter=/&limit=5", "", "data")
+	call(200, "POST /v1/buckets/{bucket}/look", "", `{"keys":["a","b"]}`, "data")
 	call(200, "GET /v1/buckets/{bucket}/history", "?key=a&limit=5", "", "data")
 	call(200, "POST /v1/buckets/{bucket}/snapshots", "", `{"name":"s-1","label":"x","expires_in":"1h"}`, "data")
 	call(200, "POST /v1/snapshots", "", `{"buckets":["data","gone"],"name":"both"}`)

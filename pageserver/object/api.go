@@ -129,6 +129,7 @@ type ListInput struct {
 	After   string
 	Token   string // NextToken of the page before
 	MaxKeys int    // keys and prefixes together; capped at MaxListKeys; zero: an empty page
+	Full    bool   // ListEntry.Entry, too
 }
 
 // ListEntry is one key of a listing.
@@ -141,6 +142,8 @@ type ListEntry struct {
 	Composite    bool      // see Checksum.Composite
 	LSN          wal.LSN
 	Owner        string // see Access
+	// Entry is all of the version, where ListInput.Full asks for it.
+	Entry *Entry
 }
 
 // Modified returns when the version was written, by the store clock.

@@ -119,7 +119,7 @@ func (e *CommitError) Unwrap() error { return e.Err }
 // by one of them only, and be renamed away by one only. Versions, defaults for locks and encryption are as with a
 // put, copy, rename and delete of one key. Bodies move by handle.
 //
-// An object that is written in place can be replaced and deleted here, not renamed or copied.
+// An object that is written in place cannot be copied here, and renamed only where the bucket has no versions.
 //
 // Errors, most as *CommitError: ErrBadCommit, ErrKeyTooLong, ErrNoSuchKey (of a source), ErrPreconditionFailed,
 // timeline.ErrTargetChanged (IfLSN), ErrNotInPlace, ErrMustRewrite, ErrKeyRequired (copy of what a customer's key

@@ -217,8 +217,8 @@ func (t *commitTx) move(o *CommitOp, f *found, key string) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.pages.paged() {
-		return nil, ErrNotInPlace
+	if e.pages.paged() && (o.Kind == CommitCopy || t.set.Versioning != Unversioned) {
+		return nil, ErrNotInPlace // there must be no version left that has the pages
 	}
 	switch {
 	case o.Kind == CommitCopy:
@@ -294,6 +294,8 @@ func (t *commitTx) write(key string, e *Entry, body layers.Body) error {
 
 func (t *commitTx) remove(key string) error { return t.writer(key).deleteCurrent() }
 
+// writer returns the writer of a key. The pages of what is renamed away go along.
 func (t *commitTx) writer(key string) *keyWriter {
-	return &keyWriter{s: t.s, tx: t.tx, set: t.set, holds: &t.holds, key: []byte(key)}
+	_, away := t.renamed[key]
+	return &keyWriter{s: t.s, tx: t.tx, set: t.set, holds: &t.holds, key: []byte(key), keepsPages: away}
 }

@@ -127,6 +127,145 @@ func TestCommit(t *testing.T) {
 	}
 }
 
+// Objects that are written in place are renamed with their pages: onto each other, over what is there, and by prefix. Copies
+// are refused, and renames where the bucket has versions.
+func TestCommitRenamesPages(t *testing.T) {
+	s := start(t).Service
+	ctx := t.Context()
+	if _, err := s.CreateBucket(ctx, "bucket"); err != nil {
+		t.Fatal(err)
+	}
+	write := func(key, body string) {
+		t.Helper()
+		if _, err := s.WritePages(ctx, "bucket", key, &PageInput{Create: &PageCreate{}, Ops: []PageOp{{Kind: PageWrite, Data: []byte(body)}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(want string, ops ...CommitOp) {
+		t.Helper()
+		if _, err := s.Commit(ctx, "bucket", commitOf(ops...)); err != nil {
+			t.Fatal(err)
+		}
+		if got := contents(t, s, "bucket", 0); got != want {
+			t.Fatalf("%s\nwant %s", got, want)
+		}
+	}
+	write("a", "1")
+	write("b", "2")
+	run("a=2 b=1", renameOp("a", "b"), renameOp("b", "a"))
+	run("b=2 h=1", renameOp("b", "h"), renameOp("a", "b")) // what was replaced lives on
+	write("b", "3")
+	run("h=3", renameOp("b", "h"))
+	run("b=x h/h=3", putOp("b", "x"), CommitOp{Kind: CommitRenamePrefix, Source: "h", Key: "h/h"})
+	run("b=3 h/h=y", renameOp("h/h", "b"), putOp("h/h", "y")) // in its place
+	write("b", "4")
+	if _, err := s.Commit(ctx, "bucket", commitOf(CommitOp{Kind: CommitCopy, Source: "b", Key: "c"})); !errors.Is(err, ErrNotInPlace) {
+		t.Error(err)
+	}
+	if _, err := s.UpdateSettings(ctx, "bucket", func(set *Settings) error { set.Versioning = Enabled; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(ctx, "bucket", commitOf(renameOp("b", "c"))); !errors.Is(err, ErrNotInPlace) {
+		t.Error(err)
+	}
+	if got := contents(t, s, "bucket", 0); got != "b=4 h/h=y" {
+		t.Error(got)
+	}
+}
+
+// Metadata is changed without the bytes: of an object that was put, which stays one, and of one that is written in
+// place; with the bytes, in one commit.
+func TestPageMeta(t *testing.T) {
+	s := start(t).Service
+	ctx := t.Context()
+	if _, err := s.CreateBucket(ctx, "bucket"); err != nil {
+		t.Fatal(err)
+	}
+	put, err := s.Put(ctx, "bucket", "k", &PutInput{Body: strings.NewReader("body"), Size: 4, UserMeta: []Field{{"a", "1"}, {"b", "2"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta := func(name, value string) PageOp { return PageOp{Kind: PageMeta, Name: name, Data: []byte(value)} }
+	expect := func(paged bool, want ...Field) *Entry {
+		t.Helper()
+		r, err := s.Look(ctx, "bucket", 0, []string{"k"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := r.Keys[0].Entry; e.InPlace() != paged || !slices.Equal(e.UserMeta, want) {
+			t.Errorf("%+v", e)
+		}
+		return r.Keys[0].Entry
+	}
+	if _, err := s.WritePages(ctx, "bucket", "k", &PageInput{Ops: []PageOp{meta("a", ""), meta("b", "3"), meta("c", "4")}}); err != nil {
+		t.Fatal(err)
+	}
+	if e := expect(false, Field{"b", "3"}, Field{"c", "4"}); e.ETag != put.ETag || e.LSN <= put.LSN {
+		t.Errorf("%+v of %+v", e, put)
+	}
+	if _, err := s.WritePages(ctx, "bucket", "k", &PageInput{Ops: []PageOp{{Kind: PageWrite, Off: 4, Data: []byte("!")}, meta("b", "")}}); err != nil {
+		t.Fatal(err)
+	}
+	expect(true, Field{"c", "4"})
+	if _, err := s.WritePages(ctx, "bucket", "k", &PageInput{Ops: []PageOp{meta("c", "5")}}); err != nil {
+		t.Fatal(err)
+	}
+	expect(true, Field{"c", "5"})
+	if got := contents(t, s, "bucket", 0); got != "k=body!" {
+		t.Error(got)
+	}
+	for _, c := range []struct {
+		key  string
+		op   PageOp
+		want error
+	}{
+		{"none", meta("a", "1"), ErrNoSuchKey},
+		{"k", meta("A", "1"), ErrInvalidPageOp},
+		{"k", meta("a", "1\n"), ErrInvalidPageOp},
+		{"k", meta("a", strings.Repeat("x", MaxUserMetaBytes)), ErrMetadataTooLarge},
+	} {
+		if _, err := s.WritePages(ctx, "bucket", c.key, &PageInput{Ops: []PageOp{c.op}}); !errors.Is(err, c.want) {
+			t.Errorf("%s %q: %v", c.key, c.op.Name, err)
+		}
+	}
+}
+
+// A look tells objects from prefixes, at one LSN.
+func TestLook(t *testing.T) {
+	s := start(t).Service
+	ctx := t.Context()
+	if _, err := s.CreateBucket(ctx, "bucket"); err != nil {
+		t.Fatal(err)
+	}
+	first, err := s.Commit(ctx, "bucket", commitOf(putOp("a", "1"), putOp("d/", ""), putOp("e/x", "2"), putOp("e.txt", "3")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Commit(ctx, "bucket", commitOf(CommitOp{Kind: CommitDeletePrefix, Key: "e"})); err != nil {
+		t.Fatal(err)
+	}
+	look := func(at wal.LSN) (got string) {
+		t.Helper()
+		r, err := s.Look(ctx, "bucket", at, []string{"a", "d/", "e/", "e"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range r.Keys {
+			got += fmt.Sprintf("%v%v ", k.Entry != nil, k.Below)
+		}
+		return got
+	}
+	if got := look(first.LSN); got != "truefalse truefalse falsetrue falsetrue " {
+		t.Error(got)
+	}
+	if got := look(0); got != "truefalse truefalse falsefalse falsefalse " {
+		t.Error(got)
+	}
+	if _, err := s.Look(ctx, "bucket", 0, nil); !errors.Is(err, ErrBadLook) {
+		t.Error(err)
+	}
+}
+
 // Where the bucket keeps versions, commits make versions and delete markers.
 func TestCommitKeepsVersions(t *testing.T) {
 	s := start(t).Service

@@ -62,6 +62,9 @@ func (e *Entry) SSE() SSE {
 	return e.crypt.SSE
 }
 
+// InPlace reports whether the object was written in place.
+func (e *Entry) InPlace() bool { return e.pages.paged() }
+
 // Modified returns when the version was written, by the store clock.
 func (e *Entry) Modified() time.Time { return e.LSN.Time() }
 

@@ -49,7 +49,7 @@ func (s *Service) List(ctx context.Context, bucket string, in *ListInput) (*List
 	if !ok {
 		return res, nil
 	}
-	if err := s.listPage(v, &g, lower, upper, res); err != nil {
+	if err := s.listPage(v, &g, lower, upper, in.Full, res); err != nil {
 		return nil, fmt.Errorf("list %q: %w", bucket, err)
 	}
 	if res.Truncated {
@@ -75,7 +75,7 @@ func (s *Service) listView(ctx context.Context, bucket string, in *ListInput, at
 }
 
 // listPage fills res from [lower, upper).
-func (s *Service) listPage(v *timeline.View, g *grouping, lower, upper string, res *ListResult) error {
+func (s *Service) listPage(v *timeline.View, g *grouping, lower, upper string, full bool, res *ListResult) error {
 	scan := v.Scan(layers.NamespaceObjects, []byte(lower), bound(upper))
 	defer scan.Close()
 	for ok := scan.First(); ok; {
@@ -107,7 +107,14 @@ func (s *Service) listPage(v *timeline.View, g *grouping, lower, upper string, r
 			Key: string(user), Size: h.size, ETag: h.tag(rec.LSN), StorageClass: h.class,
 			Algorithm: h.algorithm, Composite: h.flags&flagComposite != 0, LSN: h.version(rec.LSN), Owner: owner,
 		})
-		g.took(res.Entries[len(res.Entries)-1].Key)
+		last := &res.Entries[len(res.Entries)-1]
+		if full {
+			if last.Entry, err = decodeEntry(rec.Meta, rec.LSN); err != nil {
+				return fmt.Errorf("object %q at %d: %w", user, rec.LSN, err)
+			}
+			s.show(last.Entry)
+		}
+		g.took(last.Key)
 		ok = scan.Next()
 	}
 	return scan.Err()

@@ -168,8 +168,25 @@ func (m *model) stepPages() {
 		in.IfMatch = old.tag.String()
 	}
 	in.Ops = randomOps(m.rng, len(v.body))
+	if m.rng.IntN(3) == 0 {
+		user := []string{"", "one", "another"}[m.rng.IntN(3)]
+		in.Ops, v.user = append(in.Ops, PageOp{Kind: PageMeta, Name: "n", Data: []byte(user)}), user
+		if m.rng.IntN(2) == 0 {
+			in.Ops = in.Ops[len(in.Ops)-1:] // nothing else
+		}
+	}
 	r, err := m.WritePages(m.ctx, b.name, key, in)
 	m.check(err)
+	if old != nil && in.metaOnly() {
+		user := v.user
+		v = *old
+		if v.lsn, v.user = r.LSN, user; v.paged {
+			v.tag = r.ETag
+		}
+		b.replace(key, v)
+		m.saw(v.lsn)
+		return
+	}
 	v.lsn, v.tag, v.paged, v.body = r.LSN, r.ETag, true, inPlace(v.body, in.Ops)
 	if old == nil {
 		m.wrote(b, key, v)

@@ -3,6 +3,8 @@ package object
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"unicode/utf8"
 
 	"stemma/wal"
 )
@@ -42,6 +44,9 @@ const (
 	// PageResize makes the object Off bytes long: what is added are zeros that take no
 	// space.
 	PageResize
+	// PageMeta makes Data the user metadata Name; none removes it. A write that does nothing else does not open the
+	// object for writing in place.
+	PageMeta
 )
 
 // PageOp is one change of an object's bytes.
@@ -50,6 +55,7 @@ type PageOp struct {
 	Off  uint64
 	Len  uint64
 	Data []byte // kept until WritePages returns
+	Name string // of PageMeta: in lower case, without x-amz-meta-
 }
 
 // PageInput says what WritePages does to an object, in one commit.
@@ -82,11 +88,32 @@ type PageResult struct {
 	LSN       wal.LSN
 	ETag      ETag
 	Size      uint64
-	PageBytes int
+	PageBytes int // zero: it is not written in place; only its metadata was changed
 }
 
 // MaxPageOpBytes bounds the bytes of one WritePages.
 const MaxPageOpBytes = 64 << 20
+
+// metaOnly reports whether the bytes of the object stay as they are.
+func (in *PageInput) metaOnly() bool {
+	for i := range in.Ops {
+		if in.Ops[i].Kind != PageMeta {
+			return false
+		}
+	}
+	return len(in.Ops) > 0
+}
+
+// metaName and metaText say what user metadata can be sent as headers.
+func metaName(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
+	})
+}
+
+func metaText(s string) bool {
+	return utf8.ValidString(s) && strings.TrimSpace(s) == s && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
 
 // check refuses what is wrong whatever the object is.
 func (in *PageInput) check() error {
@@ -107,6 +134,11 @@ func (in *PageInput) check() error {
 		case PageZero:
 		case PageResize:
 			n = 0
+		case PageMeta:
+			if !metaName(o.Name) || !metaText(string(o.Data)) {
+				return fmt.Errorf("metadata %q: %w", o.Name, ErrInvalidPageOp)
+			}
+			continue
 		default:
 			return fmt.Errorf("change of kind %d: %w", o.Kind, ErrInvalidPageOp)
 		}

@@ -15,11 +15,15 @@ import (
 const pageWireVersion = 1
 
 // AppendPageOps appends changes: per change the kind (1 byte) and the offset, then of
-// a write the length and the bytes, of zeros the length.
+// a write the length and the bytes, of zeros the length. Of metadata the name and the value, each with its length before it.
 func AppendPageOps(dst []byte, ops []PageOp) []byte {
 	dst = append(dst, pageWireVersion)
 	for i := range ops {
 		o := &ops[i]
+		if o.Kind == PageMeta {
+			dst = appendString(appendString(append(dst, byte(o.Kind)), o.Name), string(o.Data))
+			continue
+		}
 		dst = binary.AppendUvarint(append(dst, byte(o.Kind)), o.Off)
 		switch o.Kind {
 		case PageWrite:
@@ -43,7 +47,22 @@ func DecodePageOps(p []byte) (ops []PageOp, err error) {
 	for p = p[1:]; len(p) > 0; {
 		o := PageOp{Kind: PageOpKind(p[0])}
 		var ok bool
-		if o.Off, p, ok = takeUvarint(p[1:]); !ok || len(ops) == MaxPageOps {
+		if len(ops) == MaxPageOps {
+			return nil, bad
+		}
+		if o.Kind == PageMeta {
+			var name []byte
+			if name, p, ok = takeBytes(p[1:]); ok {
+				o.Data, p, ok = takeBytes(p)
+			}
+			if !ok {
+				return nil, bad
+			}
+			o.Name = string(name)
+			ops = append(ops, o)
+			continue
+		}
+		if o.Off, p, ok = takeUvarint(p[1:]); !ok {
 			return nil, bad
 		}
 		switch o.Kind {

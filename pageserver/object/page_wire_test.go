@@ -12,7 +12,7 @@ import (
 )
 
 func FuzzPageOps(f *testing.F) {
-	f.Add(AppendPageOps(nil, []PageOp{{Kind: PageWrite, Off: 300, Data: []byte("abc")}, {Kind: PageZero, Off: 5, Len: 9}, {Kind: PageResize, Off: 4}}))
+	f.Add(AppendPageOps(nil, []PageOp{{Kind: PageWrite, Off: 300, Data: []byte("abc")}, {Kind: PageZero, Off: 5, Len: 9}, {Kind: PageResize, Off: 4}, {Kind: PageMeta, Name: "n", Data: []byte("v")}}))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		ops, err := DecodePageOps(p)
 		if err == nil && !bytes.Equal(AppendPageOps(nil, ops), p) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"stemma/layers"
 	"stemma/timeline"
@@ -43,7 +44,11 @@ func (s *Service) WritePages(ctx context.Context, bucket, key string, in *PageIn
 			return nil, fmt.Errorf("write in place: %w", err)
 		}
 		w.entry.LSN = lsn
-		return &PageResult{LSN: lsn, ETag: w.file.tag(lsn), Size: w.entry.Size, PageBytes: 1 << w.file.shift}, nil
+		r := &PageResult{LSN: lsn, ETag: w.entry.ETag, Size: w.entry.Size}
+		if w.file.paged() {
+			r.ETag, r.PageBytes = w.file.tag(lsn), 1<<w.file.shift
+		}
+		return r, nil
 	}
 }
 
@@ -113,11 +118,19 @@ func (w *pageWrite) run(tx *timeline.Tx) (err error) {
 	if w.set, err = w.s.settings(tx); err != nil {
 		return err
 	}
+	if w.in.metaOnly() {
+		if done, err := w.describeOnly(); done || err != nil {
+			return err
+		}
+	}
 	if !w.set.Pages {
 		return errNoPages
 	}
 	base, err := w.open()
 	if err != nil {
+		return err
+	}
+	if err := w.describe(); err != nil {
 		return err
 	}
 	edits := newPageEdits(w.file.shift, w.entry.Size)
@@ -208,6 +221,60 @@ func (w *pageWrite) open() (*pageBase, error) {
 		}
 	}
 	return b, nil
+}
+
+// describeOnly carries out changes of nothing but metadata. It is not done if there is no object, but is to be one.
+func (w *pageWrite) describeOnly() (done bool, err error) {
+	f, err := getObject(w.tx, w.key)
+	switch {
+	case err != nil:
+		return false, err
+	case f == nil && w.in.Create != nil:
+		return false, nil
+	case f == nil:
+		return false, ErrNoSuchKey
+	case w.in.Create != nil && w.in.Create.Exclusive:
+		return false, ErrPreconditionFailed
+	}
+	if w.entry, err = f.entry(); err != nil {
+		return false, err
+	}
+	if err := w.admit(); err != nil {
+		return false, err
+	}
+	if err := w.s.unlock(w.entry, nil); err != nil {
+		return false, err
+	}
+	if err := w.describe(); err != nil {
+		return false, err
+	}
+	w.entry.made, w.file = 0, &w.entry.pages
+	if err := w.moved.add(w.s, f.rec.Body); err != nil {
+		return false, err
+	}
+	w.tx.Put(layers.NamespaceObjects, w.key, w.entry.append(nil), f.rec.Body)
+	return true, nil
+}
+
+// describe changes the metadata of the entry.
+func (w *pageWrite) describe() error {
+	e := w.entry
+	for i := range w.in.Ops {
+		o := &w.in.Ops[i]
+		if o.Kind != PageMeta {
+			continue
+		}
+		k := slices.IndexFunc(e.UserMeta, func(f Field) bool { return f.Key == o.Name })
+		switch {
+		case k < 0 && len(o.Data) > 0:
+			e.UserMeta = append(e.UserMeta, Field{Key: o.Name, Value: string(o.Data)})
+		case k >= 0 && len(o.Data) > 0:
+			e.UserMeta[k].Value = string(o.Data)
+		case k >= 0:
+			e.UserMeta = slices.Delete(e.UserMeta, k, k+1)
+		}
+	}
+	return checkDescription(&e.Headers, e.UserMeta, nil)
 }
 
 // admit checks what the caller wants the object to be.

@@ -23,6 +23,8 @@ type keyWriter struct {
 	key    []byte
 	prefix []byte // see versionsOf; nil until it is needed
 
+	keepsPages bool // the pages of what is there belong to another key by now; only without versions
+
 	removed map[wal.LSN]bool // versions that lay beside the object
 	gone    bool             // the object was removed
 	marked  bool             // it was put or deleted without a version id
@@ -89,7 +91,9 @@ func (w *keyWriter) supersede() error {
 		return err
 	}
 	if w.set.Versioning == Unversioned {
-		w.endPages(current)
+		if !w.keepsPages {
+			w.endPages(current)
+		}
 		return nil
 	}
 	if w.set.Versioning == Suspended {
