@@ -3,13 +3,13 @@ package s3api
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -31,6 +31,9 @@ import (
 // not, to a real server: whatever is wrong with them, none is answered with a 5xx but
 // 501, nothing panics, and nothing is left behind. STEMMA_MUTATE_SECONDS says for how
 // long, in rounds of at most 10 s with a server and a store of their own; default 2.
+// There are operations of S3 in both styles of naming a bucket, forms, actions of STS and
+// IAM, and requests to websites; callers are the root, others with and without rights, a
+// session, and nobody.
 func TestMutatedRequests(t *testing.T) {
 	total := 2 * time.Second
 	if text := os.Getenv("STEMMA_MUTATE_SECONDS"); text != "" {
@@ -41,6 +44,7 @@ func TestMutatedRequests(t *testing.T) {
 		total = time.Duration(n) * time.Second
 	}
 	seed := seeds.For(t)
+	requests := int64(0)
 	round := func(seed uint64, d time.Duration) (statuses [6]int64) {
 		t.Run("round", func(t *testing.T) { statuses = mutationRound(t, seed, d) }) // whose cleanup lets go of the store
 		return statuses
@@ -51,6 +55,9 @@ func TestMutatedRequests(t *testing.T) {
 		d := min(total, 10*time.Second)
 		total -= d
 		n := round(seed+i, d)
+		for _, some := range n {
+			requests += some
+		}
 		deadline := time.Now().Add(10 * time.Second)
 		for runtime.NumGoroutine() > before && time.Now().Before(deadline) {
 			time.Sleep(time.Millisecond)
@@ -73,13 +80,13 @@ func TestMutatedRequests(t *testing.T) {
 			t.Errorf("round %d: %d bytes of heap, %d behind the first", i, m.HeapAlloc, heap)
 		}
 	}
+	t.Logf("%d requests were answered", requests)
 }
 
 // mutationRound sends requests to a server of its own, and returns how many were
 // answered, by the first digit of the status.
 func mutationRound(t *testing.T, seed uint64, d time.Duration) (statuses [6]int64) {
-	s := newServerWithoutCleanup(t)
-	fixture := s.mutationFixture()
+	f := newMutationFixture(t)
 	var wg sync.WaitGroup
 	var answers [6]atomic.Int64
 	end := time.Now().Add(d)
@@ -87,49 +94,31 @@ func mutationRound(t *testing.T, seed uint64, d time.Duration) (statuses [6]int6
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			m := &mutator{Rand: rand.New(rand.NewPCG(seed, worker)), s: s, fixture: fixture, answers: &answers}
+			m := &mutator{Rand: rand.New(rand.NewPCG(seed, worker)), mutationFixture: f, answers: &answers}
 			for time.Now().Before(end) && !t.Failed() {
-				raw, method := m.request()
-				if err := m.send(raw, method); err != nil {
-					t.Errorf("%v\nrequest: %q", err, raw[:min(len(raw), 4096)])
+				q := m.request()
+				raw := m.encode(q)
+				if err := m.send(raw, q.method, q.addr); err != nil {
+					t.Errorf("%v\nrequest to %s: %q", err, q.addr, raw[:min(len(raw), 4096)])
 				}
 			}
 		}()
 	}
 	wg.Wait()
-	s.get("/mut-a/kept") // it still serves
-	s.http.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	if err := s.Shutdown(ctx); err != nil {
-		t.Errorf("shutdown: %v", err)
-	}
-	s.objects.Close()
-	s.stop()
+	f.put("/mut-after", "") // it still serves
+	f.put("/mut-after/k", "after")
+	f.get("/mut-after/k")
+	f.close()
 	for i := range answers {
 		statuses[i] = answers[i].Load()
 	}
 	return statuses
 }
 
-// mutationFixture makes what the requests are about, and returns ids of uploads.
-func (s *testServer) mutationFixture() []string {
-	for _, b := range []string{"mut-a", "mut-b", "mut-gone"} {
-		s.put("/"+b, "")
-	}
-	s.put("/mut-a/kept", "kept")
-	s.put("/mut-a/k", "hello")
-	s.put("/mut-a/dir/large", string(pattern(100_000)))
-	id := s.upload("/mut-a/k")
-	s.want(200, call{method: "PUT", path: "/mut-a/k?partNumber=1&uploadId=" + id, body: "part"})
-	return []string{id, s.upload("/mut-b/k", "x-amz-checksum-algorithm", "SHA256")}
-}
-
 // mutator makes requests. It belongs to one goroutine.
 type mutator struct {
 	*rand.Rand
-	s       *testServer
-	fixture []string
+	*mutationFixture
 	answers *[6]atomic.Int64
 }
 
@@ -153,7 +142,9 @@ var wildHeaders = strings.Fields(`Range If-Match If-None-Match If-Modified-Since
 	x-amz-if-match-size x-amz-if-match-last-modified-time x-amz-expected-bucket-owner x-amz-server-side-encryption x-amz-server-side-encryption-customer-algorithm
 	x-amz-server-side-encryption-customer-key x-amz-server-side-encryption-customer-key-md5 x-amz-object-lock-mode x-amz-object-lock-retain-until-date
 	x-amz-object-lock-legal-hold x-amz-bypass-governance-retention x-amz-bucket-object-lock-enabled x-amz-mfa x-amz-request-payer x-amz-security-token
-	x-amz-object-ownership x-stemma-at x-stemma-copy-source-at x-stemma-undo X-Tigris-Snapshot-Version X-Tigris-Fork-Source-Bucket X-Tigris-Force-Delete`)
+	x-amz-object-ownership x-stemma-at x-stemma-copy-source-at x-stemma-undo X-Tigris-Snapshot-Version X-Tigris-Fork-Source-Bucket X-Tigris-Force-Delete
+	Accept X-Tigris-Fork-Source-Bucket-Snapshot X-Tigris-Enable-Snapshot X-Tigris-Rename X-Tigris-Bundle-Format X-Tigris-Bundle-Compression X-Tigris-Bundle-On-Error
+	x-amz-grant-full-control x-amz-copy-source-server-side-encryption-customer-algorithm x-amz-confirm-remove-self-bucket-access x-amz-skip-destination-validation`)
 
 // wildParams are the parameters beside those of the routes.
 var wildParams = strings.Fields(`versionId partNumber uploadId prefix delimiter marker max-keys encoding-type start-after continuation-token fetch-owner
@@ -179,6 +170,9 @@ var documents = []string{
 	`<BucketLoggingStatus><LoggingEnabled><TargetBucket>mut-b</TargetBucket><TargetPrefix>l/</TargetPrefix></LoggingEnabled></BucketLoggingStatus>`,
 	`<NotificationConfiguration><QueueConfiguration><Queue>arn:aws:sqs:us-east-1:1:q</Queue><Event>s3:ObjectCreated:*</Event></QueueConfiguration></NotificationConfiguration>`,
 	`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::mut-a/*","Condition":{"StringEquals":{"a":"b"}}}]}`,
+	`<BucketLoggingStatus><LoggingEnabled><TargetBucket>mut-b</TargetBucket><TargetPrefix/><TargetGrants><Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser"><ID>x</ID></Grantee><Permission>READ</Permission></Grant></TargetGrants></LoggingEnabled></BucketLoggingStatus>`,
+	`<RequestPaymentConfiguration><Payer>Requester</Payer></RequestPaymentConfiguration>`, `<AccelerateConfiguration><Status>Suspended</Status></AccelerateConfiguration>`,
+	`{"keys":["k","dir/large"]}`, `{"type":1}`, `<Bundle><Object><Key>k</Key></Object></Bundle>`,
 	"5\r\nhello\r\n0\r\n\r\n", "5;chunk-signature=" + strings.Repeat("0", 64) + "\r\nhello\r\n0;chunk-signature=" + strings.Repeat("0", 64) + "\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n",
 	"--b\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nk\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nhello\r\n--b--\r\n",
 }
@@ -192,7 +186,7 @@ func (m *mutator) chance(n int) bool { return m.IntN(n) == 0 }
 func (m *mutator) value(name string) string {
 	switch {
 	case name == "uploadId" && !m.chance(4):
-		return pick(m, m.fixture)
+		return pick(m, m.uploads)
 	case m.chance(3):
 		return m.scramble(pick(m, wild))
 	}
@@ -221,60 +215,128 @@ func (m *mutator) scramble(text string) string {
 	return string(p)
 }
 
-// request returns the bytes of a request, and its method.
-func (m *mutator) request() (raw []byte, method string) {
-	rt := &routes[m.IntN(len(routes))]
-	method, path := rt.method, "/"
+// mutant is a request that is being put together.
+type mutant struct {
+	method, path   string
+	query, headers [][2]string
+	body           string
+	host, addr     string // addr is where it is sent to
+	as             caller
+	service        string // that it is signed for
+	signed         bool
+}
+
+// request returns a request of any kind.
+func (m *mutator) request() *mutant {
+	q := &mutant{host: m.addr, addr: m.addr, as: pick(m, m.callers), service: "s3", signed: true}
+	switch m.IntN(12) {
+	case 0, 1:
+		m.form(q)
+	case 2, 3:
+		m.action(q)
+	case 4:
+		m.page(q)
+	default:
+		m.operation(q)
+	}
+	if q.as.ID == "" {
+		q.signed = false
+	}
+	return q
+}
+
+// bucket returns the name of a bucket, most often one that is there.
+func (m *mutator) bucket() string {
+	return pick(m, []string{"mut-a", "mut-a", "mut-a", "mut-b", "mut-c", "mut-c", "mut-gone", "absent", "UPPER"})
+}
+
+func (m *mutator) key() string {
+	return pick(m, []string{"k", "k", "dir/large", "new", "dir//", "%2e%2e/x", "a%20b", strings.Repeat("l", 1025)})
+}
+
+// operation makes the request of a route.
+func (m *mutator) operation(q *mutant) {
+	rt := &m.routes[m.IntN(len(m.routes))]
+	q.method, q.path = rt.method, "/"
+	bucket := ""
 	if rt.level != serviceLevel {
-		path += pick(m, []string{"mut-a", "mut-a", "mut-a", "mut-b", "mut-gone", "absent", "UPPER"})
+		bucket = m.bucket()
+		q.path += bucket
 	}
 	if rt.level == objectLevel {
-		path += "/" + pick(m, []string{"k", "k", "dir/large", "new", "dir//", "%2e%2e/x", "a%20b", strings.Repeat("l", 1025)})
+		q.path += "/" + m.key()
 	}
-	var query, headers [][2]string
 	if rt.param != "" {
-		query = append(query, [2]string{rt.param, ""})
-		if good := map[string]string{"uploadId": pick(m, m.fixture), "list-type": "2", "partNumber": "1"}[rt.param]; good != "" {
-			query[0][1] = good
+		q.query = append(q.query, [2]string{rt.param, ""})
+		if good := map[string]string{"uploadId": pick(m, m.uploads), "list-type": "2", "partNumber": "1"}[rt.param]; good != "" {
+			q.query[0][1] = good
 		}
 	}
 	if strings.Contains(rt.op.name, "UploadPart") {
-		query = append(query, [2]string{"uploadId", pick(m, m.fixture)})
+		q.query = append(q.query, [2]string{"uploadId", pick(m, m.uploads)})
 	}
 	for _, p := range rt.op.params {
 		if p != rt.param && m.chance(6) {
-			query = append(query, [2]string{p, m.value(p)})
+			q.query = append(q.query, [2]string{p, m.value(p)})
 		}
 	}
 	if rt.header != "" {
-		headers = append(headers, [2]string{rt.header, pick(m, []string{"/mut-a/k", "mut-a/dir/large", m.headerValue("")})})
+		q.headers = append(q.headers, [2]string{rt.header, pick(m, []string{"/mut-a/k", "mut-a/dir/large", m.headerValue("")})})
 	}
-	body := pick(m, documents)
-	for range m.IntN(4) {
+	if q.body = pick(m, documents); !m.chance(4) {
+		q.body = m.document(rt.param)
+	}
+	m.mutate(q)
+	if bucket != "" && m.chance(4) { // the bucket in the name of the host
+		q.host = pick(m, []string{bucket, bucket, strings.ToUpper(bucket), m.token()}) + "." + pick(m, []string{"localhost", "localhost:9000", "s3.localhost"})
+		q.path = strings.TrimPrefix(q.path, "/"+bucket)
+		if q.path == "" {
+			q.path = "/"
+		}
+	}
+}
+
+// document returns one that fits a route, if there is any.
+func (m *mutator) document(param string) string {
+	word := strings.ToLower(strings.ReplaceAll(param, "-", ""))
+	if special := map[string]string{"acl": "accesscontrolpolicy", "policy": "principal", "uploadid": "complete"}[word]; special != "" {
+		word = special
+	}
+	fit := slices.DeleteFunc(slices.Clone(documents), func(d string) bool {
+		return word == "" || !strings.Contains(strings.ToLower(d[:min(len(d), 60)]), word)
+	})
+	if len(fit) == 0 {
+		return pick(m, documents)
+	}
+	return pick(m, fit)
+}
+
+// mutate changes up to three things of a request.
+func (m *mutator) mutate(q *mutant) {
+	for range pick(m, []int{0, 0, 1, 1, 2, 3}) {
 		switch m.IntN(9) {
 		case 0:
-			method = pick(m, []string{"GET", "PUT", "POST", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "CONNECT", "get", m.token()})
+			q.method = pick(m, []string{"GET", "PUT", "POST", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "CONNECT", "get", m.token()})
 		case 1:
-			path = m.scramble(path)
+			q.path = m.scramble(q.path)
 		case 2, 3:
 			name := pick(m, wildParams)
 			if m.chance(8) {
 				name = m.value("")
 			}
-			query = append(query, [2]string{name, m.value(name)})
+			q.query = append(q.query, [2]string{name, m.value(name)})
 		case 4, 5, 6:
 			name := pick(m, wildHeaders)
 			if m.chance(8) {
 				name = m.token()
 			}
-			headers = append(headers, [2]string{name, m.headerValue(name)})
+			q.headers = append(q.headers, [2]string{name, m.headerValue(name)})
 		case 7:
-			body = m.scramble(body)
+			q.body = m.scramble(q.body)
 		case 8:
-			body = strings.Repeat(body, m.IntN(400<<10/(len(body)+1)+1)) // long, and not well-formed
+			q.body = strings.Repeat(q.body, m.IntN(400<<10/(len(q.body)+1)+1)) // long, and not well-formed
 		}
 	}
-	return m.encode(method, path, query, headers, body), method
 }
 
 func (m *mutator) token() string {
@@ -301,9 +363,80 @@ func (m *mutator) headerValue(name string) string {
 }
 
 // encode signs and writes the request.
-func (m *mutator) encode(method, path string, query, headers [][2]string, body string) []byte {
-	var q []string
-	for _, p := range query {
+func (m *mutator) encode(q *mutant) []byte {
+	sum := sha256.Sum256([]byte(q.body))
+	hash := hex.EncodeToString(sum[:])
+	if m.chance(8) {
+		hash = pick(m, []string{
+			"UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER", m.token(),
+		})
+		q.headers = append(q.headers, [2]string{"x-amz-decoded-content-length", pick(m, []string{"5", "5", "0", strconv.Itoa(len(q.body)), m.headerValue("")})})
+	}
+	if m.chance(2) {
+		q.headers = append(q.headers, [2]string{"Content-MD5", md5Of(q.body)})
+	}
+	if q.signed || m.chance(4) {
+		q.headers = append(q.headers, [2]string{"x-amz-content-sha256", hash})
+	}
+	if q.as.token != "" && q.signed {
+		q.headers = append(q.headers, [2]string{"x-amz-security-token", q.as.token})
+	}
+	date := time.Now().UTC().Format("20060102T150405Z")
+	presigned := q.signed && m.chance(8)
+	if presigned {
+		hash = "UNSIGNED-PAYLOAD"
+		for _, p := range [][2]string{
+			{"X-Amz-Algorithm", "AWS4-HMAC-SHA256"}, {"X-Amz-Credential", q.as.ID + "/" + date[:8] + "/us-east-1/" + q.service + "/aws4_request"}, {"X-Amz-Date", date},
+			{"X-Amz-Expires", pick(m, []string{"60", "604800", m.value("")})}, {"X-Amz-SignedHeaders", "host"},
+		} {
+			if !m.chance(40) {
+				q.query = append(q.query, p)
+			}
+		}
+	}
+	target := m.target(q)
+	var b bytes.Buffer
+	authorization := ""
+	if presigned {
+		_, _, signature := m.sign(q, target, nil, hash, date)
+		target += "&X-Amz-Signature=" + signature
+	} else if q.signed {
+		late := len(q.headers) // what is added or changed after signing
+		if m.chance(10) {
+			late = m.IntN(late)
+		}
+		scope, names, signature := m.sign(q, target, append(q.headers[:late:late], [2]string{"x-amz-date", date}), hash, date)
+		authorization = fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%s", q.as.ID, scope, names, signature)
+		if m.chance(20) {
+			authorization = m.scramble(authorization)
+		}
+	}
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", q.method, target, q.host)
+	if authorization != "" {
+		fmt.Fprintf(&b, "Authorization: %s\r\n", strings.NewReplacer("\r", ".", "\n", ".").Replace(authorization))
+	}
+	for _, h := range append(q.headers, [2]string{"x-amz-date", date}) {
+		fmt.Fprintf(&b, "%s: %s\r\n", h[0], h[1])
+	}
+	switch m.IntN(12) {
+	case 0: // no length
+	case 1:
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", m.IntN(2*len(q.body)+10))
+	case 2:
+		b.WriteString("Transfer-Encoding: chunked\r\n\r\n")
+		fmt.Fprintf(&b, "%x\r\n%s\r\n0\r\n\r\n", len(q.body), q.body)
+		return b.Bytes()
+	default:
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(q.body))
+	}
+	fmt.Fprintf(&b, "\r\n%s", q.body)
+	return b.Bytes()
+}
+
+// target returns path and query as they are sent.
+func (m *mutator) target(q *mutant) string {
+	var parts []string
+	for _, p := range q.query {
 		name, value := p[0], p[1]
 		if !m.chance(10) {
 			name, value = string(auth.AppendEscaped(nil, name, false)), string(auth.AppendEscaped(nil, value, false))
@@ -311,108 +444,63 @@ func (m *mutator) encode(method, path string, query, headers [][2]string, body s
 		if value != "" || m.chance(2) {
 			name += "=" + value
 		}
-		q = append(q, name)
+		parts = append(parts, name)
 	}
-	target := path
-	if len(q) > 0 {
-		target += "?" + strings.Join(q, "&")
+	target := q.path
+	if len(parts) > 0 {
+		target += "?" + strings.Join(parts, "&")
 	}
-	target = strings.Map(func(r rune) rune {
+	return strings.Map(func(r rune) rune {
 		if r == ' ' || r == '\r' || r == '\n' {
 			return '.'
 		}
 		return r
 	}, target)
-	sum := sha256.Sum256([]byte(body))
-	hash := hex.EncodeToString(sum[:])
-	if m.chance(3) {
-		hash = pick(m, []string{
-			"UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER", m.token(),
-		})
-		headers = append(headers, [2]string{"x-amz-decoded-content-length", pick(m, []string{"5", "5", "0", strconv.Itoa(len(body)), m.headerValue("")})})
-	}
-	if m.chance(2) {
-		headers = append(headers, [2]string{"Content-MD5", md5Header(body)[1]})
-	}
-	headers = append(headers, [2]string{"x-amz-content-sha256", hash})
-	late := m.IntN(len(headers)) // what is added or changed after signing
-	if !m.chance(10) {
-		late = len(headers)
-	}
-	authorization := m.sign(method, target, headers[:late], hash)
-	if m.chance(20) {
-		authorization = m.scramble(authorization)
-	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", method, target, m.s.addr)
-	if !m.chance(20) {
-		fmt.Fprintf(&b, "Authorization: %s\r\n", strings.NewReplacer("\r", ".", "\n", ".").Replace(authorization))
-	}
-	for _, h := range append(headers, [2]string{"x-amz-date", m.date()}) {
-		fmt.Fprintf(&b, "%s: %s\r\n", h[0], h[1])
-	}
-	switch m.IntN(12) {
-	case 0: // no length
-	case 1:
-		fmt.Fprintf(&b, "Content-Length: %d\r\n", m.IntN(2*len(body)+10))
-	case 2:
-		b.WriteString("Transfer-Encoding: chunked\r\n\r\n")
-		fmt.Fprintf(&b, "%x\r\n%s\r\n0\r\n\r\n", len(body), body)
-		return b.Bytes()
-	default:
-		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(body))
-	}
-	fmt.Fprintf(&b, "\r\n%s", body)
-	return b.Bytes()
 }
 
-func (m *mutator) date() string { return time.Now().UTC().Format("20060102T150405Z") }
-
-// sign returns the Authorization of the request, signed over the path as it is sent.
-func (m *mutator) sign(method, target string, headers [][2]string, hash string) string {
+// sign returns what Version 4 says of the request: scope, signed headers and signature,
+// over the path as it is sent.
+func (m *mutator) sign(q *mutant, target string, headers [][2]string, hash, date string) (scope, signed, signature string) {
 	t, _ := auth.ParseTarget([]byte(target)) // what it refuses, no signature saves
 	path, _, _ := strings.Cut(target, "?")
-	var q []string
+	var params []string
 	for _, p := range t.Params {
-		q = append(q, string(auth.AppendEscaped(nil, p.Name, false))+"="+string(auth.AppendEscaped(nil, p.Value, false)))
+		params = append(params, string(auth.AppendEscaped(nil, p.Name, false))+"="+string(auth.AppendEscaped(nil, p.Value, false)))
 	}
-	slices.Sort(q)
-	date := m.date()
-	values := map[string][]string{"host": {m.s.addr}, "x-amz-date": {date}}
+	slices.Sort(params)
+	values := map[string][]string{"host": {q.host}}
 	for _, h := range headers {
 		if name := strings.ToLower(h[0]); strings.HasPrefix(name, "x-amz-") {
 			values[name] = append(values[name], strings.Join(strings.Fields(h[1]), " "))
 		}
 	}
-	var names []string
-	for name := range values {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+	names := slices.Sorted(maps.Keys(values))
 	var canonical strings.Builder
-	fmt.Fprintf(&canonical, "%s\n%s\n%s\n", method, path, strings.Join(q, "&"))
+	fmt.Fprintf(&canonical, "%s\n%s\n%s\n", q.method, path, strings.Join(params, "&"))
 	for _, name := range names {
 		fmt.Fprintf(&canonical, "%s:%s\n", name, strings.Join(values[name], ","))
 	}
-	fmt.Fprintf(&canonical, "\n%s\n%s", strings.Join(names, ";"), hash)
-	scope := date[:8] + "/us-east-1/s3/aws4_request"
-	key := []byte("AWS4" + rootKey.Secret)
-	mac := func(text string) {
+	signed = strings.Join(names, ";")
+	fmt.Fprintf(&canonical, "\n%s\n%s", signed, hash)
+	scope = date[:8] + "/us-east-1/" + q.service + "/aws4_request"
+	sum := sha256.Sum256([]byte(canonical.String()))
+	return scope, signed, signV4(q.as.Secret, scope, "AWS4-HMAC-SHA256\n"+date+"\n"+scope+"\n"+hex.EncodeToString(sum[:]))
+}
+
+// signV4 signs a text with the key of a scope.
+func signV4(secret, scope, text string) string {
+	key := []byte("AWS4" + secret)
+	for _, part := range append(strings.Split(scope, "/"), text) {
 		h := hmac.New(sha256.New, key)
-		h.Write([]byte(text))
+		h.Write([]byte(part))
 		key = h.Sum(nil)
 	}
-	for part := range strings.SplitSeq(scope, "/") {
-		mac(part)
-	}
-	sum := sha256.Sum256([]byte(canonical.String()))
-	mac("AWS4-HMAC-SHA256\n" + date + "\n" + scope + "\n" + hex.EncodeToString(sum[:]))
-	return fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%x", rootKey.ID, scope, strings.Join(names, ";"), key)
+	return hex.EncodeToString(key)
 }
 
 // send sends a request on a connection of its own, and reads what comes back.
-func (m *mutator) send(raw []byte, method string) error {
-	c, err := net.Dial("tcp", m.s.addr)
+func (m *mutator) send(raw []byte, method, addr string) error {
+	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		return err
 	}

@@ -30,14 +30,17 @@ type tenants struct {
 	nobody            *s3.Client // signs nothing
 }
 
-func newTenants(t *testing.T) *tenants {
+func newTenants(t *testing.T) *tenants { return newTenantsOn(t, newServer) }
+
+// newTenantsOn is newTenants on a server that start starts.
+func newTenantsOn(t *testing.T, start func(testing.TB, ...func(*Options)) *testServer) *tenants {
 	t.Helper()
 	ring, err := keyring.New(keyring.NewKey("users"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := &tenants{}
-	n.testServer = newServer(t, func(o *Options) {
+	n.testServer = start(t, func(o *Options) {
 		n.users, err = identity.Open(ctx, identity.Options{Store: o.Objects.Store(), Ring: ring, Root: rootKey})
 		if err != nil {
 			t.Fatal(err)
