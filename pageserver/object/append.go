@@ -305,7 +305,7 @@ func (e *Entry) keepParts(parts []PartInfo) (tail []byte) {
 		return nil
 	}
 	if e.crypt != nil {
-		table = e.crypt.key.sealSmall(purposeTable, table)
+		table = e.crypt.small().sealSmall(purposeTable, table)
 	}
 	e.parts.tail = uint64(len(table))
 	return table

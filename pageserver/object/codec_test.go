@@ -46,11 +46,12 @@ func samples() map[string][]byte {
 		"upload_implicit": (&uploadRecord{algorithm: CRC64NVME, implicit: true}).append(nil),
 		"part":            part.append(nil, nil), "part_bare": (&partRecord{}).append(nil, nil),
 		"object_sse_s3": lockedEntry(SSES3).append(nil), "object_sse_kms": lockedEntry(SSEKMS).append(nil),
-		"upload_sse_c":     (&uploadRecord{algorithm: CRC32, crypt: lockedCrypt(SSEC)}).append(nil),
-		"object_access":    (&Entry{Size: 5, StorageClass: StandardIA, ETag: ETag{Sum: [16]byte{5}}, Access: access}).append(nil),
-		"object_empty_acl": (&Entry{Access: Access{ACL: ACL{}}}).append(nil),
-		"upload_access":    (&uploadRecord{algorithm: CRC32, access: access, initiator: "third"}).append(nil),
-		"part_sealed":      (&partRecord{size: 7, locked: lockedCrypt(SSES3).locked}).append(nil, nil),
+		"upload_sse_c":        (&uploadRecord{algorithm: CRC32, crypt: lockedCrypt(SSEC)}).append(nil),
+		"object_sse_c_fields": withFieldsKey(lockedEntry(SSEC)).append(nil),
+		"object_access":       (&Entry{Size: 5, StorageClass: StandardIA, ETag: ETag{Sum: [16]byte{5}}, Access: access}).append(nil),
+		"object_empty_acl":    (&Entry{Access: Access{ACL: ACL{}}}).append(nil),
+		"upload_access":       (&uploadRecord{algorithm: CRC32, access: access, initiator: "third"}).append(nil),
+		"part_sealed":         (&partRecord{size: 7, locked: lockedCrypt(SSES3).locked}).append(nil, nil),
 	}
 }
 
@@ -61,6 +62,11 @@ func lockedCrypt(k SSEKind) *crypt {
 		c.KeyID, c.Context, c.BucketKey = "key-1", "e30=", true
 	}
 	return c
+}
+
+func withFieldsKey(e *Entry) *Entry {
+	e.crypt.sealedFields = bytes.Repeat([]byte{5}, 70)
+	return e
 }
 
 func lockedEntry(k SSEKind) *Entry {

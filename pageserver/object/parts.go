@@ -141,7 +141,7 @@ func (s *Service) loadParts(e *Entry, ext []layers.Extent) ([]PartInfo, error) {
 		}
 		if e.crypt != nil {
 			var err error
-			if table, err = e.crypt.key.openSmall(purposeTable, table); err != nil {
+			if table, err = e.crypt.small().openSmall(purposeTable, table); err != nil {
 				return nil, err
 			}
 		}

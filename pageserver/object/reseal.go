@@ -135,13 +135,17 @@ func (w *resealing) look(v *timeline.View, ns layers.Namespace, user []byte) (*r
 
 // former reports whether a data key was sealed by a master key that is not the first.
 func (w *resealing) former(c *crypt) (bool, error) {
-	if c.Kind == SSEC || c.Kind == SSEKMS && w.s.o.KMSKeys != nil {
+	sealed := c.sealed
+	if c.Kind == SSEC {
+		sealed = c.sealedFields
+	}
+	if sealed == nil || c.Kind == SSEKMS && w.s.o.KMSKeys != nil {
 		return false, nil
 	}
 	if w.s.o.Keys == nil {
 		return false, ErrNoMasterKey
 	}
-	name, err := keyring.Sealer(c.sealed)
+	name, err := keyring.Sealer(sealed)
 	if err != nil {
 		return false, fmt.Errorf("sealed data key: %w: %w", err, ErrCorrupt)
 	}
@@ -157,6 +161,14 @@ func (w *resealing) reseal(ctx context.Context, d *resealDue) error {
 			return nil
 		}
 		if former, err := w.former(e.crypt); err != nil || !former {
+			return err
+		}
+		if c := e.crypt; c.Kind == SSEC { // its fields stay as they are
+			err := w.s.openFields(c)
+			if err == nil {
+				err = w.s.sealFieldsKey(c)
+			}
+			done = err == nil
 			return err
 		}
 		if err := w.s.unlock(e, nil); err != nil {

@@ -27,6 +27,7 @@ func TestReseal(t *testing.T) {
 	second := h.putSealed("k", large, SSE{Kind: SSEKMS, KeyID: "a", Context: "e30="}, nil)
 	h.putSealed("c", []byte("customer"), SSE{Kind: SSEC}, customer(1))
 	h.put("home", "plain", []byte("plain"))
+	parts := h.uploadSealed("parts", SSE{Kind: SSEC}, customer(1), nil, CRC32, 100)
 	h.putSealed("gone", []byte("gone"), SSE{Kind: SSES3}, nil)
 	h.delete("home", DeleteKey{Key: "gone"})
 	if _, err := h.appendSealed("k", len(large), []byte("more"), SSE{}, nil); err != nil {
@@ -47,8 +48,8 @@ func TestReseal(t *testing.T) {
 		}
 	}
 	streamed := h.StreamedBytes()
-	run("home", ResealReport{Scanned: 7, Resealed: 4}) // three versions of k, one of gone; its marker counts
-	run("home", ResealReport{Scanned: 7})
+	run("home", ResealReport{Scanned: 8, Resealed: 5}) // three versions of k, one of gone, the fields of parts; the marker of gone counts
+	run("home", ResealReport{Scanned: 8})
 	run("fork", ResealReport{Scanned: 1, Resealed: 1})
 	if h.StreamedBytes() != streamed {
 		t.Error("bodies were written again")
@@ -71,6 +72,9 @@ func TestReseal(t *testing.T) {
 	}
 	if got := h.readAll("c", &GetInput{CustomerKey: customer(1)}); string(got) != "customer" {
 		t.Errorf("%q", got)
+	}
+	if got := h.readAll("parts", &GetInput{CustomerKey: customer(1)}); !bytes.Equal(got, parts) {
+		t.Error("parts has other bytes")
 	}
 	// What the master key of is not there is counted and left alone.
 	h.o.Keys, h.masks = ring(keyring.NewKey("other")), maskCiphers{}

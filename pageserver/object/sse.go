@@ -1,6 +1,7 @@
 package object
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
@@ -71,6 +72,10 @@ type crypt struct {
 	// locked are the fields of the meta that are encrypted; nil once they were opened.
 	locked []byte
 	key    *dataKey // nil: not opened
+	// sealedFields is, in an upload under a customer's key and the object that it becomes without that key,
+	// a second key, sealed by the master key: the fields and the parts table are encrypted under it, not under the data key.
+	sealedFields []byte
+	fields       *dataKey // nil: not opened
 	// mask hides the ETag of SSE-S3, which is an MD5, in the meta.
 	mask [16]byte
 }
@@ -78,10 +83,20 @@ type crypt struct {
 const (
 	cryptBucketKey  = 1 << 0
 	cryptBodyFirst  = 1 << 1
-	cryptFlagsKnown = cryptBucketKey | cryptBodyFirst
+	cryptFieldsKey  = 1 << 2
+	cryptFlagsKnown = cryptBucketKey | cryptBodyFirst | cryptFieldsKey
 )
 
-// append appends the record: kind, flags, id, sealed data key; with SSE-KMS key id and context.
+// small returns the key of what is encrypted beside the body.
+func (c *crypt) small() *dataKey {
+	if c.sealedFields != nil {
+		return c.fields
+	}
+	return c.key
+}
+
+// append appends the record: kind, flags, id, sealed data key; with SSE-KMS key id and context, with
+// SSE-C the sealed key of the fields if there is one.
 func (c *crypt) append(dst []byte) []byte {
 	flags := byte(0)
 	if c.BucketKey {
@@ -90,10 +105,16 @@ func (c *crypt) append(dst []byte) []byte {
 	if c.bodyFirst {
 		flags |= cryptBodyFirst
 	}
+	if c.sealedFields != nil {
+		flags |= cryptFieldsKey
+	}
 	dst = append(append(dst, byte(c.Kind), flags), c.id[:]...)
 	dst = append(binary.AppendUvarint(dst, uint64(len(c.sealed))), c.sealed...)
 	if c.Kind == SSEKMS {
 		dst = appendString(appendString(dst, c.KeyID), c.Context)
+	}
+	if c.sealedFields != nil {
+		dst = append(binary.AppendUvarint(dst, uint64(len(c.sealedFields))), c.sealedFields...)
 	}
 	return dst
 }
@@ -106,15 +127,15 @@ func decodeCrypt(p []byte) (*crypt, error) {
 	}
 	c.Kind, c.BucketKey = SSEKind(p[0]), p[1]&cryptBucketKey != 0
 	c.bodyFirst = p[1]&cryptBodyFirst != 0
-	if c.Kind == NoSSE || c.Kind >= numSSEKinds || p[1]&^cryptFlagsKnown != 0 || c.BucketKey && c.Kind != SSEKMS {
+	if c.Kind == NoSSE || c.Kind >= numSSEKinds || p[1]&^cryptFlagsKnown != 0 || c.BucketKey && c.Kind != SSEKMS || p[1]&cryptFieldsKey != 0 && c.Kind != SSEC {
 		return nil, corrupt("encryption record begins with % x", p[:2])
 	}
 	copy(c.id[:], p[2:])
-	sealed, p, ok := takeBytes(p[2+len(c.id):])
-	if !ok || len(sealed) == 0 || len(sealed) > len(dataKey{})+keyring.Overhead {
+	twoKeys := p[1]&cryptFieldsKey != 0
+	var ok bool
+	if c.sealed, p, ok = takeSealedKey(p[2+len(c.id):]); !ok {
 		return nil, corrupt("bad data key")
 	}
-	c.sealed = append([]byte(nil), sealed...)
 	if c.Kind == SSEKMS {
 		var id, context []byte
 		if id, p, ok = takeBytes(p); !ok || len(id) == 0 || len(id) > MaxKMSKeyIDBytes {
@@ -125,10 +146,21 @@ func decodeCrypt(p []byte) (*crypt, error) {
 		}
 		c.KeyID, c.Context = string(id), string(context)
 	}
+	if twoKeys {
+		if c.sealedFields, p, ok = takeSealedKey(p); !ok {
+			return nil, corrupt("bad key of the fields")
+		}
+	}
 	if len(p) > 0 {
 		return nil, corrupt("%d bytes behind an encryption record", len(p))
 	}
 	return c, nil
+}
+
+// takeSealedKey takes the first string off p, a copy of it, if that can be a sealed data key.
+func takeSealedKey(p []byte) (sealed, rest []byte, ok bool) {
+	sealed, rest, ok = takeBytes(p)
+	return bytes.Clone(sealed), rest, ok && len(sealed) > 0 && len(sealed) <= len(dataKey{})+keyring.Overhead
 }
 
 // appendTo appends the fields of encryption to a meta: the record, and what fields
@@ -137,7 +169,7 @@ func (c *crypt) appendTo(dst []byte, fields func() []byte) []byte {
 	dst = appendField(dst, tagCrypt, c.append(nil))
 	sealed := c.locked
 	if sealed == nil {
-		sealed = c.key.sealSmall(purposeFields, fields())
+		sealed = c.small().sealSmall(purposeFields, fields())
 	}
 	return appendField(dst, tagSealed, sealed)
 }
@@ -265,7 +297,7 @@ func (s *Service) openKey(c *crypt, customer *CustomerKey) error {
 		}
 		return ErrKeyNotApplicable
 	case c.key != nil:
-		return nil
+		return s.openFields(c)
 	}
 	ring, _, err := s.ring(c, customer)
 	if err != nil {
@@ -281,7 +313,49 @@ func (s *Service) openKey(c *crypt, customer *CustomerKey) error {
 		return fmt.Errorf("open data key of %v: %w", c.Kind, err)
 	}
 	c.key = (*dataKey)(p)
+	if err := s.openFields(c); err != nil {
+		return err
+	}
 	return s.setMask(c)
+}
+
+// fieldsContext is what the key of the fields is sealed for.
+func (c *crypt) fieldsContext() string { return "sse-c-fields/" + hex.EncodeToString(c.id[:]) }
+
+// addFieldsKey gives the encryption under a customer's key one of the store's own for the fields, if
+// there is a master key.
+func (s *Service) addFieldsKey(c *crypt) error {
+	if s.o.Keys == nil {
+		return nil
+	}
+	c.fields = newDataKey()
+	return s.sealFieldsKey(c)
+}
+
+// sealFieldsKey seals the key of the fields by the first master key.
+func (s *Service) sealFieldsKey(c *crypt) (err error) {
+	c.sealedFields, err = s.o.Keys.SealWith(s.o.Keys.Names()[0], c.fieldsContext(), c.fields[:])
+	return err
+}
+
+// openFields opens the key of the fields, if there is one. Errors: ErrNoMasterKey,
+// keyring.ErrNoKey when the key that sealed it is gone, ErrCorrupt.
+func (s *Service) openFields(c *crypt) error {
+	switch {
+	case c.sealedFields == nil || c.fields != nil:
+		return nil
+	case s.o.Keys == nil:
+		return ErrNoMasterKey
+	}
+	p, err := s.o.Keys.Open(c.fieldsContext(), c.sealedFields)
+	switch {
+	case errors.Is(err, keyring.ErrSealed) || err == nil && len(p) != len(dataKey{}):
+		return fmt.Errorf("key of fields does not open: %w", ErrCorrupt)
+	case err != nil:
+		return fmt.Errorf("open key of fields: %w", err)
+	}
+	c.fields = (*dataKey)(p)
+	return nil
 }
 
 // unlock opens what of an entry is encrypted. Errors: those of openKey.
@@ -290,10 +364,29 @@ func (s *Service) unlock(e *Entry, customer *CustomerKey) error {
 	if c == nil {
 		return checkCustomer(nil, customer)
 	}
-	if err := s.openKey(c, customer); err != nil || c.locked == nil {
+	if err := s.openKey(c, customer); err != nil {
 		return err
 	}
-	p, err := c.key.openSmall(purposeFields, c.locked)
+	return e.openLocked()
+}
+
+// unlockFields is unlock without the customer's key where that is not needed for the fields.
+func (s *Service) unlockFields(e *Entry, customer *CustomerKey) error {
+	if c := e.crypt; customer != nil || c == nil || c.sealedFields == nil {
+		return s.unlock(e, customer)
+	} else if err := s.openFields(c); err != nil {
+		return err
+	}
+	return e.openLocked()
+}
+
+// openLocked opens the fields; their key is open.
+func (e *Entry) openLocked() error {
+	c := e.crypt
+	if c.locked == nil {
+		return nil
+	}
+	p, err := c.small().openSmall(purposeFields, c.locked)
 	if err == nil {
 		err = e.decodeFields(p, false, true)
 	}
@@ -310,10 +403,29 @@ func (s *Service) unlockUpload(u *uploadRecord, customer *CustomerKey) error {
 	if c == nil {
 		return checkCustomer(nil, customer)
 	}
-	if err := s.openKey(c, customer); err != nil || c.locked == nil {
+	if err := s.openKey(c, customer); err != nil {
 		return err
 	}
-	p, err := c.key.openSmall(purposeFields, c.locked)
+	return u.openLocked()
+}
+
+// unlockUploadFields is unlockUpload without the customer's key where that is not needed for the fields.
+func (s *Service) unlockUploadFields(u *uploadRecord, customer *CustomerKey) error {
+	if c := u.crypt; customer != nil || c == nil || c.sealedFields == nil {
+		return s.unlockUpload(u, customer)
+	} else if err := s.openFields(c); err != nil {
+		return err
+	}
+	return u.openLocked()
+}
+
+// openLocked opens the fields; their key is open.
+func (u *uploadRecord) openLocked() error {
+	c := u.crypt
+	if c.locked == nil {
+		return nil
+	}
+	p, err := c.small().openSmall(purposeFields, c.locked)
 	if err == nil {
 		err = eachField(p, u.decodeField)
 	}

@@ -275,7 +275,13 @@ func walk(t testing.TB, fs vfs.FS, dir string, visit func(path string, p []byte)
 // encryptedUpload completes an upload of parts with these sizes, and returns its bytes.
 func (h *harness) encryptedUpload(key string, want SSE, customer *CustomerKey, alg Algorithm, sizes ...int) []byte {
 	h.t.Helper()
-	u := h.upload("home", key, UploadInput{SSE: want, CustomerKey: customer, Algorithm: alg, Headers: Headers{ContentType: "a/b"}})
+	return h.uploadSealed(key, want, customer, customer, alg, sizes...)
+}
+
+// uploadSealed is encryptedUpload with the key that completes it.
+func (h *harness) uploadSealed(key string, want SSE, customer, completes *CustomerKey, alg Algorithm, sizes ...int) []byte {
+	h.t.Helper()
+	u := h.upload("home", key, UploadInput{SSE: want, CustomerKey: customer, Algorithm: alg, Headers: Headers{ContentType: "a/b"}, UserMeta: []Field{{"who", "me"}}})
 	var whole []byte
 	var parts []CompletePart
 	for i, n := range sizes {
@@ -293,11 +299,9 @@ func (h *harness) encryptedUpload(key string, want SSE, customer *CustomerKey, a
 		}
 		whole = append(whole, body...)
 	}
-	in := &CompleteInput{Parts: parts, Size: int64(len(whole)), CustomerKey: customer}
+	in := &CompleteInput{Parts: parts, Size: int64(len(whole)), CustomerKey: completes}
 	if customer != nil {
-		_, err := h.CompleteUpload(h.ctx, "home", key, u.ID, &CompleteInput{Parts: parts, Size: -1})
-		wantErr(h.t, err, ErrKeyRequired)
-		_, err = h.CompleteUpload(h.ctx, "home", key, u.ID, &CompleteInput{Parts: parts, Size: -1, CustomerKey: &CustomerKey{9}})
+		_, err := h.CompleteUpload(h.ctx, "home", key, u.ID, &CompleteInput{Parts: parts, Size: -1, CustomerKey: &CustomerKey{9}})
 		wantErr(h.t, err, ErrWrongKey)
 	}
 	for range 2 { // the second one is a repeat
@@ -305,7 +309,7 @@ func (h *harness) encryptedUpload(key string, want SSE, customer *CustomerKey, a
 		if err != nil {
 			h.t.Fatal(err)
 		}
-		if e.Size != uint64(len(whole)) || e.PartsCount != len(sizes) || e.Headers.ContentType != "a/b" || e.SSE() != want {
+		if len(e.UserMeta) != 1 || e.Size != uint64(len(whole)) || e.PartsCount != len(sizes) || e.Headers.ContentType != "a/b" || e.SSE() != want {
 			h.t.Fatalf("completed %+v", e)
 		}
 	}
@@ -326,6 +330,9 @@ func TestEncryptedUploads(t *testing.T) {
 			for _, alg := range []Algorithm{NoChecksum, SHA256} {
 				key := fmt.Sprint(k.name, "/", name, "/", alg)
 				whole := h.encryptedUpload(key, k.want, k.key, alg, sizes...)
+				if k.key != nil && alg == NoChecksum {
+					whole = h.uploadSealed(key, k.want, k.key, nil, alg, sizes...) // completed without it
+				}
 				if got := h.readAll(key, &GetInput{CustomerKey: k.key}); !bytes.Equal(got, whole) {
 					t.Fatalf("%s: read other bytes", key)
 				}
@@ -373,7 +380,7 @@ func TestEncryptedUploadKeys(t *testing.T) {
 	}
 	for _, key := range []*CustomerKey{nil, customer(1)} {
 		l, err := h.ListParts(h.ctx, "home", "k", u.ID, &ListPartsInput{Max: 10, CustomerKey: key})
-		if err != nil || len(l.Parts) != 2 || (l.Parts[0].Checksum != Checksum{}) != (key != nil) {
+		if err != nil || len(l.Parts) != 2 || (l.Parts[0].Checksum == Checksum{}) {
 			t.Errorf("parts %+v, %v", l, err)
 		}
 	}
@@ -386,6 +393,45 @@ func TestEncryptedUploadKeys(t *testing.T) {
 	if err := h.AbortUpload(h.ctx, "home", "k", u.ID); err != nil {
 		t.Error(err)
 	}
+}
+
+// An upload under a customer's key is completed without it: the store has a key of its own for what is known of
+// the parts, not for the bodies. Without a master key there is none.
+func TestCompleteWithoutCustomerKey(t *testing.T) {
+	h := start(t, small)
+	whole := h.uploadSealed("k", SSE{Kind: SSEC}, customer(1), nil, CRC32, partBytes, partBytes+3)
+	_, err := h.Get(h.ctx, "home", "k", &GetInput{})
+	wantErr(t, err, ErrKeyRequired)
+	_, err = h.Head(h.ctx, "home", "k", &GetInput{CustomerKey: customer(2)})
+	wantErr(t, err, ErrWrongKey)
+	o, err := h.Head(h.ctx, "home", "k", &GetInput{CustomerKey: customer(1), WithParts: true})
+	if err != nil || o.Checksum.Algorithm != CRC32 || len(o.Parts) != 2 || o.Headers.ContentType != "a/b" || len(o.UserMeta) != 1 {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	// Tags change without the key; copies and pieces that are appended take its place.
+	if _, err := h.SetTags(h.ctx, "home", "k", 0, []Field{{"a", "b"}}); err != nil {
+		t.Fatal(err)
+	}
+	in := &CopyInput{SrcBucket: "home", SrcKey: "k", SSE: SSE{Kind: SSEC}, CustomerKey: customer(1), SrcCustomerKey: customer(1)}
+	if _, err := h.Copy(h.ctx, "home", "copy", in); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.appendSealed("k", len(whole), []byte("more"), SSE{Kind: SSEC}, customer(1)); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string][]byte{"copy": whole, "k": append(whole[:len(whole):len(whole)], "more"...)} {
+		if got := h.readAll(key, &GetInput{CustomerKey: customer(1)}); !bytes.Equal(got, want) {
+			t.Errorf("%s: other bytes", key)
+		}
+	}
+	h.o.Keys = nil
+	u := h.upload("home", "bare", UploadInput{SSE: SSE{Kind: SSEC}, CustomerKey: customer(1)})
+	part, err := h.PutPart(h.ctx, "home", "bare", u.ID, 1, &PutPartInput{Body: strings.NewReader("x"), Size: 1, CustomerKey: customer(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.CompleteUpload(h.ctx, "home", "bare", u.ID, &CompleteInput{Parts: []CompletePart{{Number: 1, ETag: part.ETag.String()}}, Size: -1})
+	wantErr(t, err, ErrKeyRequired)
 }
 
 func TestCopyEncrypted(t *testing.T) {

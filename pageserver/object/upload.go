@@ -40,6 +40,11 @@ func (s *Service) CreateUpload(ctx context.Context, bucket, key string, in *Uplo
 	if u.crypt, err = s.cryptFor(ctx, bucket, in.SSE, in.CustomerKey); err != nil {
 		return nil, fmt.Errorf("create upload: %w", err)
 	}
+	if u.crypt != nil && u.crypt.Kind == SSEC {
+		if err = s.addFieldsKey(u.crypt); err != nil {
+			return nil, fmt.Errorf("create upload: %w", err)
+		}
+	}
 	id := newUploadID(s.store.Now())
 	var b timeline.Batch
 	b.Put(layers.NamespaceUploads, uploadKey(key, id), u.append(nil), nil)

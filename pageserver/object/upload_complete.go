@@ -123,7 +123,7 @@ func (c *completion) run(ctx context.Context, tx *timeline.Tx) error {
 		}
 		return err
 	}
-	if err := c.s.unlockUpload(c.upload, c.in.CustomerKey); err != nil {
+	if err := c.s.unlockUploadFields(c.upload, c.in.CustomerKey); err != nil {
 		return err
 	}
 	if err := c.s.checkWrite(&c.in.Cond, tx, c.key); err != nil {
@@ -170,7 +170,7 @@ func (c *completion) repeat(tx *timeline.Tx, gone error) error {
 	case e.uploadID != c.o.id:
 		return gone
 	}
-	if err := c.s.unlock(e, c.in.CustomerKey); err != nil {
+	if err := c.s.unlockFields(e, c.in.CustomerKey); err != nil {
 		return err
 	}
 	c.entry, c.repeated = e, true
@@ -277,7 +277,11 @@ func (c *completion) describe(ctx context.Context) error {
 	if err := c.checkChecksum(&e.Checksum); err != nil {
 		return err
 	}
-	if crypt := c.upload.crypt; crypt != nil {
+	switch crypt := c.upload.crypt; {
+	case crypt == nil:
+	case crypt.key == nil: // without the customer's key
+		e.crypt = crypt
+	default:
 		var err error
 		if e.crypt, err = c.s.sealKey(crypt.key, crypt.SSE, c.in.CustomerKey); err != nil {
 			return err

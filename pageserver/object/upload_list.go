@@ -26,10 +26,10 @@ func (s *Service) ListParts(ctx context.Context, bucket, key, id string, in *Lis
 	if err != nil {
 		return nil, err
 	}
-	// Without a customer's key all but the checksums can be shown.
-	open := u.crypt == nil || u.crypt.Kind != SSEC || in.CustomerKey != nil
+	// Where only the customer's key opens the fields, all but the checksums can be shown without it.
+	open := u.crypt == nil || u.crypt.Kind != SSEC || u.crypt.sealedFields != nil || in.CustomerKey != nil
 	if open {
-		if err := s.unlockUpload(u, in.CustomerKey); err != nil {
+		if err := s.unlockUploadFields(u, in.CustomerKey); err != nil {
 			return nil, fmt.Errorf("list parts: %w", err)
 		}
 	}

@@ -211,7 +211,7 @@ func (r *partRecord) append(dst []byte, c *crypt) []byte {
 		h.etag.Sum = [md5.Size]byte{} // it is of the body
 	}
 	secret := appendChecksumField(r.md5[:], &r.checksum)
-	return appendField(h.append(dst, true), tagSealed, c.key.sealSmall(purposeFields, secret))
+	return appendField(h.append(dst, true), tagSealed, c.small().sealSmall(purposeFields, secret))
 }
 
 // unlock opens what is encrypted under the upload's key. Errors: ErrCorrupt.
@@ -222,7 +222,7 @@ func (r *partRecord) unlock(c *crypt) error {
 	if c == nil {
 		return nil
 	}
-	p, err := c.key.openSmall(purposeFields, r.locked)
+	p, err := c.small().openSmall(purposeFields, r.locked)
 	if err != nil {
 		return err
 	}

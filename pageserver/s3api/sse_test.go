@@ -149,10 +149,11 @@ func TestSSEMultipartThroughSDK(t *testing.T) {
 	done := &s3.CompleteMultipartUploadInput{Bucket: bucket, Key: key, UploadId: u.UploadId, MultipartUpload: &types.CompletedMultipartUpload{Parts: []types.CompletedPart{
 		{ETag: one.ETag, PartNumber: aws.Int32(1), ChecksumCRC32: one.ChecksumCRC32}, {ETag: two.ETag, PartNumber: aws.Int32(2), ChecksumCRC32: two.ChecksumCRC32},
 	}}}
-	_, err = s.sdk.CompleteMultipartUpload(ctx, done)
-	wantStatus(t, "complete without a key", err, 400, "InvalidArgument")
-	done.SSECustomerAlgorithm, done.SSECustomerKey, done.SSECustomerKeyMD5 = k.algorithm, k.key, k.sum
-	if _, err = s.sdk.CompleteMultipartUpload(ctx, done); err != nil {
+	wrong := *done
+	wrong.SSECustomerAlgorithm, wrong.SSECustomerKey, wrong.SSECustomerKeyMD5 = other.algorithm, other.key, other.sum
+	_, err = s.sdk.CompleteMultipartUpload(ctx, &wrong)
+	wantStatus(t, "complete with another key", err, 400, "InvalidRequest")
+	if _, err = s.sdk.CompleteMultipartUpload(ctx, done); err != nil { // without a key, which is not needed
 		t.Fatal(err)
 	}
 	out, err := s.sdk.GetObject(ctx, &s3.GetObjectInput{
