@@ -21,6 +21,40 @@ type HistoryEntry struct {
 	VersionLSN LSN `json:"version_lsn,string"`
 }
 
+// LogPage is one page of a log.
+type LogPage struct {
+	ToLSN LSN `json:"to_lsn,string"`
+	// SinceLSN is the LSN above which the log is complete. Cut says that it is above from: what was
+	// before is not kept any more.
+	SinceLSN LSN        `json:"since_lsn,string"`
+	Cut      bool       `json:"cut"`
+	Entries  []LogEntry `json:"entries"`
+	Next     string     `json:"next,omitempty"` // continues it as token; absent on the last page
+}
+
+// LogEntry is what one commit did to a key.
+type LogEntry struct {
+	LSN  LSN       `json:"lsn,string"`
+	Time time.Time `json:"time"`
+	// Kind is put, write (in place), metadata, delete, marker, delete-version, current (newer versions
+	// were removed), or move: the bucket as a whole became something else.
+	Kind         string `json:"kind"`
+	Key          string `json:"key,omitempty"`
+	Size         uint64 `json:"size"`
+	ETag         string `json:"etag,omitempty"`
+	StorageClass string `json:"storage_class,omitempty"`
+	// VersionID is as S3 has it; absent of delete and move.
+	VersionID string `json:"version_id,omitempty"`
+}
+
+// logEnd is the last line of a log that is answered line by line.
+type logEnd struct {
+	ToLSN    LSN    `json:"to_lsn,string"`
+	SinceLSN LSN    `json:"since_lsn,string"`
+	Cut      bool   `json:"cut"`
+	Error    *Error `json:"error,omitempty"` // the lines before it are not all
+}
+
 // CommitRequest is the body of POST /v1/buckets/{b}/commit: all operations are done in one commit, or none.
 type CommitRequest struct {
 	// IfLSN is the commit above which no object of the bucket may have changed.

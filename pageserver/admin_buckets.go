@@ -37,6 +37,7 @@ var nativeRoutes = []adminRoute{
 
 	{"POST", []string{"buckets", "{}", "commit"}, nil, true, (*admin).commit},
 	{"GET", []string{"buckets", "{}", "history"}, []string{"key", "before", "limit"}, false, (*admin).history},
+	{"GET", []string{"buckets", "{}", "log"}, []string{"from", "to", "prefix", "oldest", "limit", "token"}, true, (*admin).log},
 }
 
 // nativeErrors say which code an error of these has, and its status.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -295,17 +296,7 @@ func TestNativeHistoryAndDiff(t *testing.T) {
 		t.Errorf("%+v", sum)
 	}
 	body := `{"from":"data","to":"dev","prefix":"k"}`
-	req, err := http.NewRequest("POST", "http://"+s.AdminAddr().String()+"/v1/diff", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	hash := sha256.Sum256([]byte(body))
-	req.Header.Set("X-Amz-Content-Sha256", hex.EncodeToString(hash[:]))
-	req.Header.Set("Accept", linesType)
-	res, err := http.DefaultClient.Do(signer.SignV4(*req, rootKey.ID, rootKey.Secret, "", "us-east-1"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	res := askLines(t, s, "POST", "/v1/diff", body)
 	defer res.Body.Close()
 	lines := bufio.NewScanner(res.Body)
 	count, end := 0, DiffEnd{}
@@ -334,6 +325,63 @@ func TestNativeHistoryAndDiff(t *testing.T) {
 	} {
 		if status, e := ask(t, s, rootKey, "POST", "/v1/diff", c.body, nil); status != c.status || e.Code != c.code {
 			t.Errorf("%s: %d %+v, want %d %s", c.body, status, e, c.status, c.code)
+		}
+	}
+}
+
+// askLines sends a request of the root for an answer line by line.
+func askLines(t *testing.T, s *Server, method, path, body string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequest(method, "http://"+s.AdminAddr().String()+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := sha256.Sum256([]byte(body))
+	req.Header.Set("X-Amz-Content-Sha256", hex.EncodeToString(hash[:]))
+	req.Header.Set("Accept", linesType)
+	res, err := http.DefaultClient.Do(signer.SignV4(*req, rootKey.ID, rootKey.Secret, "", "us-east-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+func TestNativeLog(t *testing.T) {
+	s := started(t)
+	mustAsk(t, s, "POST", "/v1/buckets", `{"name":"data"}`, nil)
+	for i := range 5 {
+		putObject(t, s, "data", fmt.Sprint("k", i), "x")
+	}
+	var all []string
+	for path := "/v1/buckets/data/log?oldest=true&limit=2"; ; {
+		var page LogAnswer
+		if mustAsk(t, s, "GET", path, "", &page); page.Cut || len(page.Entries) == 0 || page.Entries[0].VersionID != "null" {
+			t.Fatalf("%+v", page)
+		}
+		for _, e := range page.Entries {
+			all = append(all, e.Kind+" "+e.Key)
+		}
+		if page.Next == "" {
+			break
+		}
+		path = "/v1/buckets/data/log?oldest=true&limit=2&token=" + page.Next
+	}
+	if got := strings.Join(all, ","); got != "put k0,put k1,put k2,put k3,put k4" {
+		t.Error(got)
+	}
+	res := askLines(t, s, "GET", "/v1/buckets/data/log?prefix=k3", "")
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], `"key":"k3"`) || !strings.Contains(lines[1], `"since_lsn":"0","cut":false`) {
+		t.Errorf("%q", lines)
+	}
+	for _, c := range []string{"token=x", "limit=0", "oldest=1", "from=none"} {
+		if status, e := ask(t, s, rootKey, "GET", "/v1/buckets/data/log?"+c, "", nil); status/100 != 4 {
+			t.Errorf("%s: %d %+v", c, status, e)
 		}
 	}
 }

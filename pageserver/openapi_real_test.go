@@ -92,6 +92,7 @@ func TestOpenAPIHoldsOfRealAnswers(t *testing.T) {
 	call(200, "GET /v1/buckets/{bucket}/list", "?prefix=a&delimiter=/&limit=5", "", "data")
 	call(200, "POST /v1/buckets/{bucket}/look", "", `{"keys":["a","b"]}`, "data")
 	call(200, "GET /v1/buckets/{bucket}/history", "?key=a&limit=5", "", "data")
+	call(200, "GET /v1/buckets/{bucket}/log", "?from=-1h&limit=5", "", "data")
 	call(200, "POST /v1/buckets/{bucket}/snapshots", "", `{"name":"s-1","label":"x","expires_in":"1h"}`, "data")
 	call(200, "POST /v1/snapshots", "", `{"buckets":["data","gone"],"name":"both"}`)
 	call(200, "GET /v1/buckets/{bucket}/snapshots", "", "", "data")

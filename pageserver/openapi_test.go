@@ -44,6 +44,7 @@ var operationDocs = map[string]operationDoc{
 	"GET /v1/buckets/{bucket}/list":                    {"List objects with their metadata", nil, ListAnswer{}, "objects"},
 	"POST /v1/buckets/{bucket}/look":                   {"Describe what is at some keys", LookRequest{}, LookAnswer{}, "objects"},
 	"GET /v1/buckets/{bucket}/history":                 {"What each commit made of a key", nil, HistoryAnswer{}, "objects"},
+	"GET /v1/buckets/{bucket}/log":                     {"What was done to the objects of a bucket, commit by commit", nil, LogAnswer{}, "objects"},
 	"POST /v1/buckets/{bucket}/forks":                  {"Fork a bucket, once or many times", ForkRequest{}, ForkAnswer{}, "forks"},
 	"GET /v1/buckets/{bucket}/forks":                   {"List the forks of a bucket", nil, BucketsAnswer{}, "forks"},
 	"GET /v1/buckets/{bucket}/ancestry":                {"What a bucket descends from", nil, AncestryAnswer{}, "forks"},
@@ -81,6 +82,15 @@ var operationDocs = map[string]operationDoc{
 	"DELETE /v1/keys/{key}":                            {"Delete an access key", nil, Done{}, "identity"},
 }
 
+// lineDocs describe answers that also come line by line.
+var lineDocs = map[string]struct {
+	lines string
+	end   any
+}{
+	"POST /v1/diff":                {"DiffChange lines, and a DiffEnd", DiffEnd{}},
+	"GET /v1/buckets/{bucket}/log": {"LogEntry lines, and a LogEnd", LogEnd{}},
+}
+
 // oneOf is an answer that depends on a parameter.
 type oneOf [2]any
 
@@ -93,6 +103,9 @@ var queryDocs = map[string][2]string{ // type, description
 	"label":     {"string", "Only what has all of these labels: key=value or key, separated by commas"},
 	"force":     {"boolean", "Also what is not empty, or in use"},
 	"undo":      {"string", "For how long it can be undeleted, such as 24h; 0s: not at all"},
+	"from":      {"string", "The point in time above which"},
+	"to":        {"string", "The point in time up to which"},
+	"oldest":    {"boolean", "Oldest first"},
 	"root":      {"boolean", "The whole family, from its first ancestor on"},
 	"key":       {"string", "The key"},
 	"at":        {"string", "A point in time; absent: the tip"},
@@ -194,9 +207,9 @@ func describe(t *testing.T) []byte {
 		described[name] = true
 		answer := content("application/json", s.of(t, doc.out))
 		answer["description"] = "Done"
-		if path == "/v1/diff" {
-			answer["content"].(document)[linesType] = document{"schema": document{"description": "DiffChange lines, and a DiffEnd", "type": "string"}}
-			s.of(t, DiffEnd{})
+		if l, ok := lineDocs[name]; ok {
+			answer["content"].(document)[linesType] = document{"schema": document{"description": l.lines, "type": "string"}}
+			s.of(t, l.end)
 		}
 		op := document{
 			"operationId": operationID(rt.method, rt.path), "summary": doc.summary, "tags": []string{doc.tag},

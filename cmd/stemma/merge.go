@@ -12,37 +12,6 @@ import (
 	"stemma/client"
 )
 
-func newLog() *cobra.Command {
-	var before string
-	var limit int
-	return native("log BUCKET/KEY", "Show what each commit made of a key, newest first", "", exactArgs("BUCKET/KEY"), func(cmd *cobra.Command) {
-		cmd.Flags().StringVar(&before, "at", "", "the newest moment to show: a point in time")
-		cmd.Flags().IntVar(&limit, "limit", 100, "how many to show at most")
-	}, func(cmd *cobra.Command, c *client.Client, args []string) (any, func(io.Writer), error) {
-		bucket, key, err := splitPath(args[0])
-		if err == nil && key == "" {
-			err = usagef("%q: want BUCKET/KEY", args[0])
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		h, err := c.History(cmd.Context(), bucket, key, before, limit)
-		return h, func(w io.Writer) {
-			fmt.Fprintln(w, "LSN\tTIME\tSIZE\tETAG")
-			for _, e := range h.Entries {
-				what := fmt.Sprintf("%d\t%s", e.Size, e.ETag)
-				if e.Deleted {
-					what = "deleted\t"
-				}
-				fmt.Fprintf(w, "%d\t%s\t%s\n", e.LSN, when(e.Time), what)
-			}
-			if h.Cut {
-				fmt.Fprintln(w, "what was before is not kept any more")
-			}
-		}, err
-	})
-}
-
 func newDiff() *cobra.Command {
 	var f nativeFlags
 	var prefix string
