@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -22,7 +23,7 @@ import (
 )
 
 // s3Line is one line of a server access log.
-var s3Line = regexp.MustCompile(`^\S+ (\S+) \[[^\]]+\] \S+ (\S+) \S+ (\S+) (\S+) "([^"]*)" (\d+) (\S+) (\S+) \S+ \d+ \d+ "[^"]*" "[^"]*"(?: \S+){7} - -$`)
+var s3Line = regexp.MustCompile(`^\S+ (\S+) \[[^\]]+\] \S+ (\S+) \S+ (\S+) (\S+) "([^"]*)" (\d+) (\S+) (\S+) \S+ \d+ \d+ "[^"]*" "[^"]*"(?: \S+){7} - (?:-|Yes)$`)
 
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
@@ -137,7 +138,7 @@ func TestBucketLogs(t *testing.T) {
 	// A request is recorded after its answer was sent.
 	found := map[string]string{}
 	waitFor(t, "records", func() bool {
-		s.logs.deliver(ctx, 1)
+		s.logs.deliver(ctx, true)
 		list, err := c.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: aws.String("target")})
 		if err != nil {
 			t.Fatal(err)
@@ -170,6 +171,62 @@ func TestBucketLogs(t *testing.T) {
 	}
 }
 
+// What grants of logging say of the records holds, and they say when an ACL was what let somebody in.
+func TestBucketLogsGrants(t *testing.T) {
+	ctx := context.Background()
+	o := options(storefs.NewMem(), &logLines{})
+	o.LogsEvery = 50 * time.Millisecond
+	s, err := Start(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shutdown(t, s)
+	c := client(s)
+	for _, name := range []string{"source", "target"} {
+		if _, err := c.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := types.Grantee{Type: "Group", URI: aws.String("http://acs.amazonaws.com/groups/global/AllUsers")}
+	if _, err := c.PutBucketLogging(ctx, &s3.PutBucketLoggingInput{Bucket: aws.String("source"), BucketLoggingStatus: &types.BucketLoggingStatus{
+		LoggingEnabled: &types.LoggingEnabled{TargetBucket: aws.String("target"), TargetPrefix: aws.String(""), TargetGrants: []types.TargetGrant{{Grantee: &all, Permission: "READ"}}},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String("source"), Key: aws.String("k"), Body: strings.NewReader("x"), ACL: "public-read"}); err != nil {
+		t.Fatal(err)
+	}
+	get := func(path string) string {
+		res, err := http.Get("http://" + s.Addr().String() + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		p, _ := io.ReadAll(res.Body)
+		if res.StatusCode != 200 {
+			t.Fatalf("%s: %d %s", path, res.StatusCode, p)
+		}
+		return string(p)
+	}
+	get("/source/k")
+	waitFor(t, "the record", func() bool { // which comes by itself
+		list, err := c.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: aws.String("target")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range list.Contents {
+			for line := range strings.Lines(get("/target/" + *o.Key)) {
+				if put := strings.Contains(line, "REST.PUT.OBJECT"); put && strings.HasSuffix(line, "Yes\n") {
+					t.Errorf("needed no ACL: %s", line)
+				} else if !put && strings.Contains(line, "REST.GET.OBJECT k ") {
+					return strings.HasSuffix(line, " - Yes\n")
+				}
+			}
+		}
+		return false
+	})
+}
+
 func mapValues(m map[string]string) (all []string) {
 	for _, v := range m {
 		all = append(all, v)
@@ -179,7 +236,7 @@ func mapValues(m map[string]string) (all []string) {
 
 // What waits for delivery is bounded; the rest is counted.
 func TestBucketLogsAreBounded(t *testing.T) {
-	l := newBucketLogs(nil, nil, "r", time.Now)
+	l := newBucketLogs(nil, nil, "r", time.Now, time.Minute)
 	rec := &s3api.AccessRecord{Bucket: "b", URI: strings.Repeat("x", 64<<10)}
 	for range 2 * maxLogBytes / (64 << 10) {
 		l.record(rec, &object.LoggingEnabled{TargetBucket: aws.String("target"), TargetPrefix: aws.String("")})
@@ -187,7 +244,7 @@ func TestBucketLogsAreBounded(t *testing.T) {
 	if l.mu.bytes > maxLogBytes || l.dropped.Load() == 0 {
 		t.Errorf("%d bytes wait, %d lines were dropped", l.mu.bytes, l.dropped.Load())
 	}
-	if _, p, ok := l.take(1); !ok || len(p) == 0 || l.mu.bytes != 0 {
-		t.Errorf("%d bytes taken, %d are left", len(p), l.mu.bytes)
+	if _, b := l.take(false); b == nil || b.Len() == 0 || l.mu.bytes != 0 {
+		t.Errorf("%v taken, %d are left", b, l.mu.bytes)
 	}
 }

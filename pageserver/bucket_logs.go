@@ -34,6 +34,7 @@ type bucketLogs struct {
 	log     *slog.Logger
 	region  string
 	now     func() time.Time
+	every   time.Duration // how long a record waits at most
 
 	dropped, failed, delivered atomic.Int64
 	wake                       chan struct{}
@@ -41,8 +42,15 @@ type bucketLogs struct {
 	mu struct {
 		sync.Mutex
 		bytes   int
-		buffers map[logTarget]*bytes.Buffer
+		buffers map[logTarget]*logBuffer
 	}
+}
+
+// logBuffer is what waits for delivery to one place.
+type logBuffer struct {
+	bytes.Buffer
+	due time.Time
+	acl object.ACL // of the newest record
 }
 
 // logTarget is where records go, and in what names.
@@ -52,9 +60,9 @@ type logTarget struct {
 	partitioned            string // the day of the keys by event or delivery; empty: not partitioned
 }
 
-func newBucketLogs(objects *object.Service, log *slog.Logger, region string, now func() time.Time) *bucketLogs {
-	l := &bucketLogs{objects: objects, log: log, region: region, now: now, wake: make(chan struct{}, 1)}
-	l.mu.buffers = make(map[logTarget]*bytes.Buffer)
+func newBucketLogs(objects *object.Service, log *slog.Logger, region string, now func() time.Time, every time.Duration) *bucketLogs {
+	l := &bucketLogs{objects: objects, log: log, region: region, now: now, every: every, wake: make(chan struct{}, 1)}
+	l.mu.buffers = make(map[logTarget]*logBuffer)
 	return l
 }
 
@@ -81,12 +89,14 @@ func (l *bucketLogs) record(rec *s3api.AccessRecord, to *object.LoggingEnabled) 
 		return
 	}
 	if b == nil {
-		b = &bytes.Buffer{}
+		b = &logBuffer{due: l.now().Add(l.every)}
 		l.mu.buffers[t] = b
 	}
 	l.mu.bytes += cost
+	isNew := b.Len() == 0
 	b.Write(line)
-	if b.Len() >= logObjectBytes {
+	b.acl = to.ACL
+	if isNew || b.Len() >= logObjectBytes {
 		select {
 		case l.wake <- struct{}{}:
 		default:
@@ -94,32 +104,42 @@ func (l *bucketLogs) record(rec *s3api.AccessRecord, to *object.LoggingEnabled) 
 	}
 }
 
-// take returns a buffer of at least so many bytes, which is no longer one of l's.
-func (l *bucketLogs) take(least int) (logTarget, []byte, bool) {
+// take returns a buffer that is due or large, or any, which is no longer one of l's; nil if there is none.
+func (l *bucketLogs) take(any bool) (logTarget, *logBuffer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for t, b := range l.mu.buffers {
-		if b.Len() >= least {
+		if any || b.Len() >= logObjectBytes || !l.now().Before(b.due) {
 			delete(l.mu.buffers, t)
 			l.mu.bytes -= b.Len() + logOverhead
-			return t, b.Bytes(), true
+			return t, b
 		}
 	}
-	return logTarget{}, nil, false
+	return logTarget{}, nil
 }
 
-// deliver writes the records of buckets that have at least so many bytes. What cannot be
-// delivered is dropped.
-func (l *bucketLogs) deliver(ctx context.Context, least int) {
+// wait returns how long it is until something is due.
+func (l *bucketLogs) wait() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now, wait := l.now(), l.every
+	for _, b := range l.mu.buffers {
+		wait = min(wait, b.due.Sub(now))
+	}
+	return max(wait, 0)
+}
+
+// deliver writes the records that are due, or all. What cannot be delivered is dropped.
+func (l *bucketLogs) deliver(ctx context.Context, all bool) {
 	for ctx.Err() == nil {
-		t, p, ok := l.take(least)
-		if !ok {
+		t, b := l.take(all)
+		if b == nil {
 			return
 		}
-		key := l.key(&t)
+		key, p := l.key(&t), b.Bytes()
 		in := object.PutInput{Body: bytes.NewReader(p), Size: int64(len(p)), Headers: object.Headers{ContentType: "text/plain"}}
-		err := s3api.MayDeliverLogs(ctx, l.objects, t.source, t.owner, t.bucket, key, l.now())
-		if err == nil {
+		var err error
+		if in.Access, err = s3api.MayDeliverLogs(ctx, l.objects, t.source, t.owner, t.bucket, key, b.acl, l.now()); err == nil {
 			_, err = l.objects.Put(ctx, t.bucket, key, &in)
 		}
 		switch {
@@ -156,20 +176,20 @@ func (l *bucketLogs) key(t *logTarget) string {
 // then it still delivers.
 func (s *Server) deliverLogs() {
 	defer s.jobs.end()
-	tick := time.NewTicker(s.o.LogsEvery)
-	defer tick.Stop()
+	due := time.NewTimer(s.logs.every)
+	defer due.Stop()
 	for {
 		select {
-		case <-tick.C:
-			s.logs.deliver(s.jobs.ctx, 1)
-		case <-s.logs.wake:
-			s.logs.deliver(s.jobs.ctx, logObjectBytes)
+		case <-due.C:
+		case <-s.logs.wake: // a record of a bucket that had none, or many
 		case <-s.jobs.ctx.Done():
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(s.jobs.ctx), lastDelivery)
 			defer cancel()
-			s.logs.deliver(ctx, 1)
+			s.logs.deliver(ctx, true)
 			return
 		}
+		s.logs.deliver(s.jobs.ctx, false)
+		due.Reset(s.logs.wait())
 	}
 }
 

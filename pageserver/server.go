@@ -47,7 +47,8 @@ type Options struct {
 	LifecycleDay time.Duration
 	// AccessLog is the server's own record of requests.
 	AccessLog AccessLogOptions
-	// LogsEvery is how often the records of buckets with logging are delivered. Default 5 min.
+	// LogsEvery is for how long the records of a bucket with logging wait until they are delivered. Default 5 min, or half
+	// of a shorter LifecycleDay.
 	LogsEvery time.Duration
 	// Logger receives what an operator should see. Default slog.Default.
 	Logger *slog.Logger
@@ -89,11 +90,11 @@ func (o *Options) setDefaults() error {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.LogsEvery <= 0 {
-		o.LogsEvery = logsEvery
-	}
 	if o.LifecycleDay <= 0 {
 		o.LifecycleDay = 24 * time.Hour
+	}
+	if o.LogsEvery <= 0 {
+		o.LogsEvery = min(logsEvery, o.LifecycleDay/2)
 	}
 	return nil
 }
@@ -213,7 +214,7 @@ func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 	if region == "" {
 		region = "us-east-1"
 	}
-	s.logs = newBucketLogs(s.objects, s.log, region, func() time.Time { return store.Now().Time() })
+	s.logs = newBucketLogs(s.objects, s.log, region, func() time.Time { return store.Now().Time() }, s.o.LogsEvery)
 	if s.access, err = newAccess(s.o.AccessLog, s.logs, func(err error) { s.log.Warn("access log", "err", err) }); err != nil {
 		return err
 	}

@@ -83,7 +83,7 @@ func newServe() *cobra.Command {
 	fl.DurationVar(&f.lifecycleDay, "lifecycle-day", 24*time.Hour, "how long a day of a lifecycle rule is; shorter ones are for tests")
 	fl.StringVar(&f.accessLog, "access-log", "", "file to record requests in; SIGHUP has it opened again")
 	fl.StringVar(&f.accessLogFormat, "access-log-format", "s3", "form of the access log: s3 (server access log), json")
-	fl.DurationVar(&f.bucketLogsEvery, "bucket-logs-every", 5*time.Minute, "how often the records of buckets with logging are delivered")
+	fl.DurationVar(&f.bucketLogsEvery, "bucket-logs-every", 0, "for how long the records of a bucket with logging wait until they are delivered; 0: 5m, or half of a shorter --lifecycle-day")
 	fl.StringVar(&f.window, "window", "24h", "how far back new root buckets can be read at every moment: a duration, or forever")
 	fl.DurationVar(&f.undoTime, "undo-time", 24*time.Hour, "how long a deleted root bucket can be undeleted; 0: not at all")
 	f.encryption.add(fl)
@@ -127,7 +127,7 @@ func (f *serveFlags) validate() error {
 		return usagef("--lifecycle-day %v: want a duration such as 24h", f.lifecycleDay)
 	case f.accessLogFormat != "s3" && f.accessLogFormat != "json":
 		return usagef("--access-log-format %q: want s3 or json", f.accessLogFormat)
-	case f.bucketLogsEvery <= 0:
+	case f.bucketLogsEvery < 0:
 		return usagef("--bucket-logs-every %v: want a duration such as 5m", f.bucketLogsEvery)
 	case f.walSegmentBytes%4096 != 0 || f.walSegmentBytes < 16<<10:
 		return usagef("--wal-segment-bytes %s: want a multiple of 4 KiB, at least 16 KiB", &f.walSegmentBytes)

@@ -1,5 +1,7 @@
 package object
 
+import "slices"
+
 // Logging says where the requests to a bucket are recorded, as S3's document has
 // it. Without Enabled they are not.
 type Logging struct {
@@ -11,10 +13,12 @@ type LoggingEnabled struct {
 	TargetBucket *string       `xml:"TargetBucket"`
 	TargetPrefix *string       `xml:"TargetPrefix"`
 	KeyFormat    *LogKeyFormat `xml:"TargetObjectKeyFormat" json:",omitempty"`
-	Grants       *LogGrants    `xml:"TargetGrants" json:"-"` // refused
+	Grants       *LogGrants    `xml:"TargetGrants" json:"-"` // as a request has them
+	// ACL are the grants, but for those to the owner of the records, who may do everything with them.
+	ACL ACL `xml:"-" json:"acl,omitempty"`
 }
 
-// LogGrants are who may read the records by ACL.
+// LogGrants are whom the ACL of the records is to grant something.
 type LogGrants struct {
 	Grants []LogGrant `xml:"Grant"`
 }
@@ -37,6 +41,9 @@ type LogKeyFormat struct {
 type PartitionedKeys struct {
 	DateSource *string `xml:"PartitionDateSource"` // EventTime or DeliveryTime
 }
+
+// logPermissions are what can be granted.
+var logPermissions = []string{"FULL_CONTROL", "READ", "WRITE"}
 
 // maxLogPrefixBytes leaves room for what a key of records has behind the prefix.
 const maxLogPrefixBytes = 800
@@ -62,8 +69,13 @@ func (l *Logging) Check() error {
 			return malformed
 		}
 	}
-	if e.Grants != nil {
-		return &RuleError{"NotImplemented", "TargetGrants of logging are not implemented; give access to the target bucket by its policy"}
+	if e.Grants == nil {
+		return nil
+	}
+	for _, g := range e.Grants.Grants {
+		if g.Grantee == nil || g.Permission == nil || !slices.Contains(logPermissions, *g.Permission) {
+			return malformed
+		}
 	}
 	return nil
 }

@@ -37,6 +37,7 @@ type AccessRecord struct {
 	Host      string
 	Cipher    string
 	TLS       string // TLSv1.3
+	ByACL     bool   // an ACL was needed to allow it
 }
 
 // Access records requests. It must not block, nor keep what it is given. Both
@@ -72,7 +73,7 @@ func (r *request) accessRecord() *AccessRecord {
 		Time: r.start, Bucket: r.bucket, Key: r.key, Owner: r.loggedOwner(), RemoteIP: r.ctx.RemoteIP().String(), RequestID: r.id, HostID: r.srv.hostID,
 		Method: string(h.Method()), URI: r.loggedURI(), Proto: string(h.Protocol()), Status: resp.StatusCode(), ErrorCode: r.errorCode,
 		Sent: -1, Size: -1, Total: time.Since(r.start), Referer: r.peek("Referer"), UserAgent: r.peek("User-Agent"),
-		VersionID: r.param("versionId"), Host: string(h.Host()),
+		VersionID: r.param("versionId"), Host: string(h.Host()), ByACL: r.byACL,
 	}
 	if st := r.ctx.TLSConnectionState(); st != nil {
 		rec.Cipher, rec.TLS = tls.CipherSuiteName(st.CipherSuite), strings.ReplaceAll(tls.VersionName(st.Version), "TLS ", "TLSv")
@@ -158,7 +159,7 @@ func (r *request) loggedOperation(method string) string {
 		method = "COPY"
 	}
 	for _, p := range r.target.Params {
-		if !subresources[p.Name] || p.Name == "versionId" {
+		if !subresources[p.Name] || p.Name == "versionId" || p.Name == "uploadId" && r.param("partNumber") != "" {
 			continue
 		}
 		if resource = loggedResources[p.Name]; resource == "" {

@@ -57,6 +57,9 @@ func (a *AccessRecord) AppendS3(dst []byte) []byte {
 	word(a.AuthType)
 	word(a.Host)
 	word(a.TLS)
+	if a.ByACL {
+		return append(dst, "- Yes\n"...)
+	}
 	return append(dst, "- -\n"...)
 }
 

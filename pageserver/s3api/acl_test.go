@@ -351,6 +351,14 @@ func TestOwnersOfBuckets(t *testing.T) {
 	n.want(200, n.main.as(call{method: "PUT", path: "/main-1/k", headers: []string{"x-amz-copy-source", "main-0/k", "x-amz-source-expected-bucket-owner", n.main.ID}}))
 	n.refused(403, "AccessDenied", n.alt.as(call{method: "PUT", path: "/alt-0/k", headers: []string{"x-amz-copy-source", "main-0/k"}}))
 	n.refused(403, "AccessDenied", n.alt.as(call{method: "PUT", path: "/alt-0/k", headers: []string{"x-amz-copy-source", "main-0/absent"}}))
+	n.want(200, n.main.as(call{method: "PUT", path: "/main-1?acl", headers: []string{"x-amz-acl", "public-read"}}))
+	for path, status := range map[string]int{"/:main-1": 200, "/The%20main:main-1": 200, "/The%20alt:main-1": 404, "/:absent": 404, "/:main-0": 403, "/:main-0/k": 403} {
+		if a := n.do(anon(call{method: "GET", path: path})); a.status != status {
+			t.Errorf("%s: %d %s", path, a.status, a.body)
+		}
+	}
+	n.want(200, n.main.as(call{method: "GET", path: "/:main-0/k"}))
+	n.want(400, n.main.as(call{method: "PUT", path: "/:fresh"}))
 	n.refused(400, "InvalidTargetBucketForLogging", n.main.as(call{method: "PUT", path: "/main-0?logging",
 		body: "<BucketLoggingStatus><LoggingEnabled><TargetBucket>alt-0</TargetBucket><TargetPrefix/></LoggingEnabled></BucketLoggingStatus>"}))
 }

@@ -136,7 +136,11 @@ func (r *request) may(n *need) bool {
 	if mine == policy.Allow || granted == policy.Allow && c.ID == n.bucket.owner {
 		return true
 	}
-	return allowed && (granted == policy.Allow || r.mayByACL(n, owner))
+	if !allowed || granted == policy.Allow {
+		return allowed
+	}
+	r.byACL = r.mayByACL(n, owner)
+	return r.byACL
 }
 
 // revoked reports whether the ACL of the bucket takes from its owner what ACLs can give:

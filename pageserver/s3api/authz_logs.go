@@ -18,37 +18,41 @@ const logService = "logging.s3.amazonaws.com"
 // ErrLogsDenied: the owner of a bucket does not want the records of another in it.
 var ErrLogsDenied = errors.New("s3api: records of requests may not be put there")
 
-// MayDeliverLogs decides whether records of the requests for the bucket source, of an
+// MayDeliverLogs returns the access of records of requests that are delivered with an ACL: none where the target bucket has
+// no ACLs, or keeps public ones out. It decides whether records of the requests for the bucket source, of an
 // owner, may be put into a bucket under a key: that must be of the same owner, and its
 // policy must not deny it to the service that delivers. Errors: ErrLogsDenied,
 // timeline.ErrNoSuchBucket, and those of a read.
-func MayDeliverLogs(ctx context.Context, objects *object.Service, source, owner, target, key string, now time.Time) error {
+func MayDeliverLogs(ctx context.Context, objects *object.Service, source, owner, target, key string, acl object.ACL, now time.Time) (a object.Access, err error) {
 	info, err := objects.Bucket(target, 0)
 	if err != nil {
-		return err
+		return a, err
 	}
 	attrs, err := objects.Attributes(&info)
 	if err != nil {
-		return err
+		return a, err
 	}
 	set, err := objects.Settings(ctx, target, 0)
 	if err != nil {
-		return err
+		return a, err
 	}
 	if ownerOf(attrs) != owner {
-		return ErrLogsDenied
+		return a, ErrLogsDenied
+	}
+	if len(acl) > 0 && set.ACLsEnabled() && checkPublicACL(set, acl) == nil {
+		a.ACL = append(object.ACL{{Kind: object.GranteeOwner, Permission: object.PermFullControl}}, acl...)
 	}
 	if set.Policy == nil {
-		return nil
+		return a, nil
 	}
 	q := policy.Request{
 		Principal: policy.Principal{Service: logService}, Action: "s3:PutObject", Resource: "arn:aws:s3:::" + set.Policy.Bucket + "/" + key,
 		Context: &logConditions{source: source, owner: owner, now: now},
 	}
 	if set.Policy.Compiled().Evaluate(&q) == policy.Deny {
-		return ErrLogsDenied
+		return a, ErrLogsDenied
 	}
-	return nil
+	return a, nil
 }
 
 // logConditions has the values of condition keys for a delivery. It implements policy.Context.
@@ -63,7 +67,7 @@ func (c *logConditions) Values(key string) []string {
 	case "aws:sourcearn":
 		return []string{"arn:aws:s3:::" + c.source}
 	case "aws:sourceaccount":
-		return []string{auth.AccountNumber(c.owner)}
+		return []string{auth.AccountNumber(c.owner), c.owner}
 	case "aws:currenttime":
 		return []string{c.now.UTC().Format(time.RFC3339)}
 	case "aws:epochtime":
@@ -76,20 +80,20 @@ func (c *logConditions) Values(key string) []string {
 	return nil
 }
 
-// sameOwner refuses a target of logs that another owns than the bucket of the request.
-func (r *request) sameOwner(target string) error {
+// logTarget returns the target of logs, and refuses one that another owns than the bucket of the request.
+func (r *request) logTarget(target string) (*resource, error) {
 	b, err := r.resource(r.bucket)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	to, err := r.resource(target)
 	switch {
 	case errors.Is(err, timeline.ErrNoSuchBucket):
-		return &apiError{code: "InvalidTargetBucketForLogging"}
+		return nil, &apiError{code: "InvalidTargetBucketForLogging"}
 	case err != nil:
-		return err
+		return nil, err
 	case to.owner != b.owner:
-		return &apiError{code: "InvalidTargetBucketForLogging", message: "The owner for the bucket to be logged and the target bucket must be the same."}
+		return nil, &apiError{code: "InvalidTargetBucketForLogging", message: "The owner for the bucket to be logged and the target bucket must be the same."}
 	}
-	return nil
+	return to, nil
 }

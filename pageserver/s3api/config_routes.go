@@ -15,7 +15,7 @@ var configRoutes = []route{
 	{"GET", bucketLevel, "lifecycle", "", reads("GetBucketLifecycleConfiguration", lifecycleConfig.get, "lifecycle")},
 	{"PUT", bucketLevel, "lifecycle", "", writes("PutBucketLifecycleConfiguration", lifecycleConfig.put, "lifecycle")},
 	{"DELETE", bucketLevel, "lifecycle", "", writes("DeleteBucketLifecycle", lifecycleConfig.delete, "lifecycle")},
-	{"GET", bucketLevel, "logging", "", reads("GetBucketLogging", loggingConfig.get, "logging")},
+	{"GET", bucketLevel, "logging", "", reads("GetBucketLogging", getLogging, "logging")},
 	{"PUT", bucketLevel, "logging", "", writes("PutBucketLogging", loggingConfig.put, "logging")},
 	{"GET", bucketLevel, "notification", "", reads("GetBucketNotificationConfiguration", notificationConfig.get, "notification")},
 	{"PUT", bucketLevel, "notification", "", writes("PutBucketNotificationConfiguration", notificationConfig.put, "notification")},

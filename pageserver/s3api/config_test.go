@@ -124,7 +124,11 @@ func TestLoggingIsChecked(t *testing.T) {
 		"no format":      {"MalformedXML", doc("<TargetObjectKeyFormat/>")},
 		"date source":    {"MalformedXML", doc("<TargetObjectKeyFormat><PartitionedPrefix><PartitionDateSource>Noon</PartitionDateSource></PartitionedPrefix></TargetObjectKeyFormat>")},
 		"no date source": {"MalformedXML", doc("<TargetObjectKeyFormat><PartitionedPrefix/></TargetObjectKeyFormat>")},
-		"grants":         {"NotImplemented", doc(`<TargetGrants><Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="Group"><URI>u</URI></Grantee><Permission>READ</Permission></Grant></TargetGrants>`)},
+		"no grantee":     {"MalformedXML", doc("<TargetGrants><Grant><Permission>READ</Permission></Grant></TargetGrants>")},
+		"permission":     {"MalformedXML", doc("<TargetGrants><Grant><Grantee><ID>x</ID></Grantee><Permission>READ_ACP</Permission></Grant></TargetGrants>")},
+		"grantee":        {"InvalidArgument", doc("<TargetGrants><Grant><Grantee><ID>x</ID></Grantee><Permission>READ</Permission></Grant></TargetGrants>")},
+		"email":          {"UnresolvableGrantByEmailAddress", doc("<TargetGrants><Grant><Grantee><EmailAddress>x</EmailAddress></Grantee><Permission>READ</Permission></Grant></TargetGrants>")},
+		"group":          {"InvalidArgument", doc(`<TargetGrants><Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="Group"><URI>u</URI></Grantee><Permission>READ</Permission></Grant></TargetGrants>`)},
 	})
 }
 

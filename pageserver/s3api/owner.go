@@ -57,6 +57,23 @@ func (r *request) checkOwner(header, want string) error {
 	return nil
 }
 
+// leaveTenant takes a bucket that is there by its name where the request says TENANT:BUCKET, as clients
+// of Ceph do: the tenant is empty, or what the owner of the bucket is shown as, up to a $.
+func (r *request) leaveTenant() {
+	tenant, bucket, ok := strings.Cut(r.bucket, ":")
+	if !ok {
+		return
+	}
+	b, err := r.resource(bucket)
+	if err != nil {
+		return // the name as it is says what is wrong
+	}
+	name, _ := r.srv.o.Accounts.DisplayName(b.owner)
+	if shown, _, _ := strings.Cut(name, "$"); tenant == "" || tenant == shown {
+		r.bucket = bucket
+	}
+}
+
 // initiator returns who begins an upload of an object, as UploadInput.Initiator has it.
 func (r *request) initiator(a *object.Access) (string, error) {
 	b, err := r.resource(r.bucket)

@@ -39,6 +39,8 @@ type request struct {
 	allowEntry func(*object.Entry) error
 	// told says that it was decided whether the caller may know that there is no such key.
 	told bool
+	// byACL says that an ACL, and nothing else, allowed what was decided about last.
+	byACL bool
 	// cors are headers of every answer to the request.
 	cors []auth.Field
 	// refusal is why the request must not be served, nil if it may.
@@ -134,6 +136,7 @@ func (r *request) locate() {
 		return
 	}
 	r.bucket, r.key, _ = strings.Cut(path, "/")
+	r.leaveTenant()
 }
 
 // bucketOfHost returns the bucket that a host names below one of the domains;
