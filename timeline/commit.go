@@ -144,7 +144,7 @@ func (s *Store) transact(ctx context.Context, name string, bk *bucket, n *node, 
 		return 0, err
 	}
 	tx := &Tx{view: s.newView(version, bk, n, visible)}
-	err = fn(tx)
+	done, err := s.prepare(tx, maxBytes, fn)
 	tx.view.Close()
 	if err != nil {
 		return 0, err
@@ -152,17 +152,27 @@ func (s *Store) transact(ctx context.Context, name string, bk *bucket, n *node, 
 	if tx.Len() == 0 {
 		return visible, nil
 	}
-	if err := tx.check(maxBytes); err != nil {
-		return 0, err
-	}
-	if err := s.admitSpace(&tx.Batch); err != nil {
-		return 0, err
-	}
 	lsn, err := s.append(ctx, name, bk, n, &tx.Batch)
+	done(err == nil)
 	if errors.Is(err, ErrConfigChanged) {
 		err = errMoved // fn runs again
 	}
 	return lsn, err
+}
+
+// prepare runs fn, and finds out whether what it wrote may be committed; then, if that
+// is anything, done must be told what became of it.
+func (s *Store) prepare(tx *Tx, maxBytes int, fn func(tx *Tx) error) (done func(committed bool), err error) {
+	if err := fn(tx); err != nil || tx.Len() == 0 {
+		return nil, err
+	}
+	if err := tx.check(maxBytes); err != nil {
+		return nil, err
+	}
+	if err := s.admitSpace(&tx.Batch); err != nil {
+		return nil, err
+	}
+	return s.askAdmission(tx)
 }
 
 // append encodes and logs a batch whose locks are held, and waits until it is
@@ -213,7 +223,8 @@ func (s *Store) logError(err error) error {
 }
 
 // retryMoved runs try on the timeline that the name leads to, again for as
-// long as the name moves before the commit has its place in the order.
+// long as the name moves before the commit has its place in the order, or an
+// Admission says Later.
 func (s *Store) retryMoved(ctx context.Context, name string, try func(*bucket, *node) (wal.LSN, error)) (wal.LSN, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -224,6 +235,12 @@ func (s *Store) retryMoved(ctx context.Context, name string, try func(*bucket, *
 			return 0, err
 		}
 		lsn, err := try(bk, bk.at(visible).node)
+		if later := asLater(err); later != nil {
+			if err := later.Wait(ctx); err != nil {
+				return 0, err
+			}
+			continue
+		}
 		if !errors.Is(err, errMoved) {
 			return lsn, err
 		}

@@ -22,11 +22,11 @@ type ConfigGuard struct {
 
 // Guard has Commit refuse the batch with ErrConfigChanged when by then the bucket
 // leads to another timeline, or a commit above AsOf wrote to the timeline's
-// NamespaceConfig.
+// NamespaceConfig or changed the attributes of its bucket.
 func (b *Batch) Guard(g ConfigGuard) { b.guard = g }
 
 // lastConfigured is the LSN of the last commit in order that can have written
-// configuration to a timeline: its birth, or the last commit before the store was
+// configuration to a timeline, or changed the attributes of its bucket: its birth, or the last commit before the store was
 // opened, when there was none since.
 func (s *Store) lastConfigured(n *node) wal.LSN {
 	return max(n.birth, wal.LSN(n.configured.Load()), s.opened)

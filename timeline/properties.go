@@ -149,7 +149,8 @@ func (t *tree) settleProperties(id BucketID, visible wal.LSN) {
 }
 
 // setPropertiesLocked gives b properties from lsn on. Buckets that one commit
-// gives the same share them in memory.
+// gives the same share them in memory. Other attributes are another configuration of
+// the timeline that b leads to, see ConfigGuard.
 func (t *tree) setPropertiesLocked(b *bucket, p *Properties, lsn, visible wal.LSN) {
 	old := b.properties.Load()
 	if old == nil && p.none() {
@@ -162,6 +163,9 @@ func (t *tree) setPropertiesLocked(b *bucket, p *Properties, lsn, visible wal.LS
 	if old == nil && last != nil && last.from == lsn && last.prev == nil && last.value.equal(p) {
 		b.properties.Store(last)
 		return
+	}
+	if before := b.propertiesAt(wal.MaxLSN); lsn > 0 && b.bindings.Load() != nil && !bytes.Equal(before.Attrs, p.Attrs) {
+		b.last().configured.Store(uint64(lsn))
 	}
 	own := p.clone()
 	t.lastProperties = old.then(&own, lsn, visible)

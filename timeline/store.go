@@ -29,6 +29,8 @@ type Store struct {
 	fileNum atomic.Uint64 // last file number given out
 	opened  wal.LSN       // the newest commit that Open found
 
+	admission atomic.Pointer[Admission]
+
 	// version is immutable; it is swapped while holding mu.
 	version atomic.Pointer[layers.Version]
 

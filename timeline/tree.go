@@ -41,8 +41,8 @@ type node struct {
 	// passes over timelines without any.
 	written atomic.Bool
 	// configured is the LSN of the last commit in order that wrote to the
-	// NamespaceConfig of the timeline since the store was opened; written under the
-	// log's sequencing lock.
+	// NamespaceConfig of the timeline, or changed the attributes of its bucket, since the
+	// store was opened; written under the log's sequencing lock.
 	configured atomic.Uint64
 	// retention is how far back the timeline can be read.
 	retention atomic.Pointer[retention]

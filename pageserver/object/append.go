@@ -96,6 +96,11 @@ func (a *appending) check(ctx context.Context, bucket string, offset uint64) err
 	if err := a.s.store.AdmitWrite(ctx); err != nil { // before the body is sent
 		return err
 	}
+	if a.in.Size > 0 {
+		if err := a.s.checkFits(ctx, bucket, []byte(a.key), int64(old.Size)+a.in.Size); err != nil {
+			return err
+		}
+	}
 	if !a.in.Cond.any() {
 		return nil
 	}

@@ -20,6 +20,8 @@ type Attributes struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// Description is free text.
 	Description string `json:"description,omitempty"`
+	// Quota bounds what the bucket may hold.
+	Quota
 }
 
 // Limits of attributes; lengths are in bytes.
@@ -30,8 +32,9 @@ const (
 	MaxDescriptionBytes = 4096
 )
 
-// ErrBadAttributes: InvalidArgument; labels or a description that are too long, or no text.
-var ErrBadAttributes = errors.New("object: bad labels or description")
+// ErrBadAttributes: InvalidArgument; labels or a description that are too long, or no text, or
+// a quota that is out of range.
+var ErrBadAttributes = errors.New("object: bad labels, description or quota")
 
 // check refuses what is out of range. Errors: ErrBadAttributes.
 func (a *Attributes) check() error {
@@ -46,7 +49,7 @@ func (a *Attributes) check() error {
 	if len(a.Description) > MaxDescriptionBytes || !utf8.ValidString(a.Description) {
 		return fmt.Errorf("description of %d bytes, at most %d: %w", len(a.Description), MaxDescriptionBytes, ErrBadAttributes)
 	}
-	return nil
+	return a.Quota.check()
 }
 
 // attributesVersion is the first byte of encoded attributes; the rest is JSON.
@@ -54,7 +57,7 @@ const attributesVersion = 1
 
 // encode returns the bytes that the store keeps; none when there is nothing to keep.
 func (a *Attributes) encode() []byte {
-	if a.Owner == "" && len(a.Labels) == 0 && a.Description == "" {
+	if a.Owner == "" && len(a.Labels) == 0 && a.Description == "" && a.Quota == (Quota{}) {
 		return nil
 	}
 	p, err := json.Marshal(a)
@@ -96,25 +99,34 @@ const maxCachedAttributes = 4096
 // Attributes returns those of a bucket. They may be shared and must not be changed.
 // Errors: ErrCorrupt.
 func (s *Service) Attributes(info *timeline.Info) (Attributes, error) {
-	if len(info.Attrs) == 0 {
+	a, err := s.decodedAttributes(info.Attrs)
+	if err != nil {
+		return a, fmt.Errorf("bucket %q: %w", info.Name, err)
+	}
+	return a, nil
+}
+
+// decodedAttributes is decodeAttributes with a cache.
+func (s *Service) decodedAttributes(p []byte) (Attributes, error) {
+	if len(p) == 0 {
 		return Attributes{}, nil
 	}
 	c := &s.attributes
 	c.mu.RLock()
-	a, ok := c.m[string(info.Attrs)]
+	a, ok := c.m[string(p)]
 	c.mu.RUnlock()
 	if ok {
 		return a, nil
 	}
-	a, err := decodeAttributes(info.Attrs)
+	a, err := decodeAttributes(p)
 	if err != nil {
-		return a, fmt.Errorf("bucket %q: %w", info.Name, err)
+		return a, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.m == nil || len(c.m) >= maxCachedAttributes {
 		c.m = make(map[string]Attributes) // cheap to fill again
 	}
-	c.m[string(info.Attrs)] = a
+	c.m[string(p)] = a
 	return a, nil
 }

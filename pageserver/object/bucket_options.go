@@ -75,6 +75,7 @@ func (s *Service) UpdateBucket(ctx context.Context, name string, change func(*Bu
 		if err := change(&o); err != nil {
 			return old, err
 		}
+		o.Quota = o.Quota.after(attrs.Quota)
 		return o.properties()
 	})
 }

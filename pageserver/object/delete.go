@@ -59,6 +59,7 @@ type deletion struct {
 	order, rest []int
 
 	versioned bool // what the locks are for
+	metered   bool // the bucket has a quota: the same
 	now       time.Time
 	holds     holds
 	done      int // of rest, by the transaction
@@ -98,18 +99,19 @@ func (s *Service) deleteKeys(ctx context.Context, bucket string, keys []DeleteKe
 // commit deletes the first of the rest, at least one. Errors: ErrConfigChanged when it
 // must be tried again.
 func (d *deletion) commit(ctx context.Context, bucket string) (wal.LSN, error) {
-	set, _, err := d.s.guardedSettings(ctx, bucket)
+	known, _, err := d.s.guardedSettings(ctx, bucket)
 	if err != nil {
 		return 0, err
 	}
-	d.versioned = set.Versioning != Unversioned
+	d.versioned, d.metered = known.set.Versioning != Unversioned, known.quota != nil
 	locks := make([]timeline.Lock, 0, len(d.rest))
 	for _, i := range d.rest {
 		// Without versions and conditions the shared stripe does: a put that gets in between is
-		// older than the tombstone, or comes after a key that was seen absent.
+		// older than the tombstone, or comes after a key that was seen absent. With a quota
+		// only one may take away what counted.
 		k := &d.keys[i]
 		locks = append(locks, timeline.Lock{
-			NS: layers.NamespaceObjects, Key: []byte(k.Key), Exclusive: d.versioned || k.Version != 0 || k.Cond.any(),
+			NS: layers.NamespaceObjects, Key: []byte(k.Key), Exclusive: d.versioned || d.metered || k.Version != 0 || k.Cond.any(),
 		})
 	}
 	defer d.holds.letGo()
@@ -121,11 +123,12 @@ const deleteBytes = 1 << 20
 
 func (d *deletion) run(tx *timeline.Tx, locks []timeline.Lock) error {
 	d.holds.letGo()
-	set, err := d.s.settings(tx)
+	known, err := d.s.known(tx)
 	if err != nil {
 		return err
 	}
-	if d.versioned != (set.Versioning != Unversioned) {
+	set := known.set
+	if d.versioned != (set.Versioning != Unversioned) || d.metered != (known.quota != nil) {
 		return timeline.ErrConfigChanged // other locks are needed
 	}
 	var w *keyWriter

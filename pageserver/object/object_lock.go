@@ -175,11 +175,11 @@ func (l *Lock) check(set *Settings, now time.Time) error {
 
 // checkLock is Lock.check at the tip.
 func (s *Service) checkLock(ctx context.Context, bucket string, l *Lock) error {
-	set, _, err := s.guardedSettings(ctx, bucket)
+	known, _, err := s.guardedSettings(ctx, bucket)
 	if err != nil {
 		return err
 	}
-	return l.check(set, s.now())
+	return l.check(known.set, s.now())
 }
 
 // orDefault returns the lock of a version that is put at now, of which l was asked for.

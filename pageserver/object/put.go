@@ -15,7 +15,7 @@ import (
 //
 // Errors: ErrKeyTooLong, ErrMetadataTooLarge, ErrInvalidStorageClass,
 // ErrEntityTooLarge, ErrIncompleteBody, ErrInvalidDigest, ErrInvalidChecksum,
-// ErrBadDigest, ErrPreconditionFailed, ErrNoSuchKey (of IfMatch),
+// ErrBadDigest, ErrPreconditionFailed, ErrNoSuchKey (of IfMatch), *QuotaError,
 // timeline.ErrNoSuchBucket, those of the reader and of a commit.
 //
 // Holds at most a few hundred KiB of the body in memory.
@@ -90,6 +90,9 @@ func (s *Service) precheck(ctx context.Context, bucket string, key []byte, in *P
 		if err := s.store.AdmitWrite(ctx); err != nil {
 			return err
 		}
+		if err := s.checkFits(ctx, bucket, key, in.Size); err != nil {
+			return err
+		}
 	}
 	switch {
 	case cond.any():
@@ -107,17 +110,17 @@ func (s *Service) precheck(ctx context.Context, bucket string, key []byte, in *P
 }
 
 // commitEntry makes e the current version of sc.key, and fills its LSN. e.Lock is what was
-// asked for. Where there are neither versions nor conditions, it is a blind write.
+// asked for. Where there are neither versions nor conditions nor a quota, it is a blind write.
 func (s *Service) commitEntry(ctx context.Context, sc *scratch, bucket string, cond *Conditions, e *Entry, body layers.Body) error {
 	for {
-		set, guard, err := s.guardedSettings(ctx, bucket)
+		known, guard, err := s.guardedSettings(ctx, bucket)
 		if err == nil {
 			err = s.checkMeant(bucket, cond) // the guard holds that, too
 		}
 		if err != nil {
 			return err
 		}
-		if set.Versioning != Unversioned || set.Pages || e.pages.paged() || cond.any() || e.Lock != (Lock{}) {
+		if set := known.set; set.Versioning != Unversioned || set.Pages || known.quota != nil || e.pages.paged() || cond.any() || e.Lock != (Lock{}) {
 			err := s.commitVersion(ctx, sc, bucket, cond, e, body)
 			if !errors.Is(err, errNoPages) {
 				return err

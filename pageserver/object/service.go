@@ -33,7 +33,7 @@ type Options struct {
 	EncryptAll bool
 }
 
-// Service is S3 over one store. It keeps no state of its own but a counter.
+// Service is S3 over one store. It keeps no state of its own but what can be had again from that.
 // Close it when nobody uses it any more. Safe for concurrent use.
 type Service struct {
 	store    *timeline.Store
@@ -45,13 +45,14 @@ type Service struct {
 	settingsCache settingsCache
 	attributes    attributesCache
 	settingsTips  settingsTips
+	meters        meters
 	masks         maskCiphers
 
 	pageFiles atomic.Uint32 // see newFileID
 	baseLists baseLists
 }
 
-// New returns the service of a store, which must outlive it.
+// New returns the service of a store, which must outlive it; one per store.
 func New(store *timeline.Store, o Options) *Service {
 	if o.MaxInlineBytes <= 0 {
 		o.MaxInlineBytes = 32 << 10
@@ -62,11 +63,17 @@ func New(store *timeline.Store, o Options) *Service {
 	if o.MaxPutBytes <= 0 {
 		o.MaxPutBytes = 5 << 30
 	}
-	return &Service{store: store, values: store.Values(), o: o}
+	s := &Service{store: store, values: store.Values(), o: o}
+	s.meters.init()
+	store.SetAdmission(s.admit)
+	return s
 }
 
 // Close stops what the service has started. The store stays open.
-func (s *Service) Close() { s.lanes.close() }
+func (s *Service) Close() {
+	s.meters.close()
+	s.lanes.close()
+}
 
 // EncryptsAll reports whether Options.EncryptAll is set.
 func (s *Service) EncryptsAll() bool { return s.o.EncryptAll }

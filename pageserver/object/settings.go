@@ -70,8 +70,8 @@ var settingsKey = []byte("settings")
 // ErrFuture, *BelowHorizonError, ErrCorrupt.
 func (s *Service) Settings(ctx context.Context, bucket string, at wal.LSN) (*Settings, error) {
 	if at == 0 {
-		set, _, err := s.guardedSettings(ctx, bucket)
-		return set, err
+		t, _, err := s.guardedSettings(ctx, bucket)
+		return t.set, err
 	}
 	v, err := s.store.View(ctx, bucket, at)
 	if err != nil {
@@ -84,18 +84,29 @@ func (s *Service) Settings(ctx context.Context, bucket string, at wal.LSN) (*Set
 // settings is Settings by whoever reads the bucket already. A Tx that has read them
 // commits only while they hold.
 func (s *Service) settings(r configReader) (*Settings, error) {
+	t, err := s.known(r)
+	return t.set, err
+}
+
+// known is settings with the quota of the bucket that the timeline belongs to, which is the present one.
+func (s *Service) known(r configReader) (knownSettings, error) {
 	if tx, ok := r.(*timeline.Tx); ok {
 		tx.GuardConfig()
 	}
 	id, changed := r.Configured()
 	if t, ok := s.settingsTips.get(id); ok && t.at(r.LSN(), changed) {
-		return t.set, nil
+		return t, nil
 	}
-	set, err := s.readSettings(r)
-	if err == nil {
-		s.settingsTips.put(id, knownSettings{set: set, asOf: r.LSN()})
+	t := knownSettings{asOf: r.LSN()}
+	var err error
+	if t.set, err = s.readSettings(r); err != nil {
+		return knownSettings{}, err
 	}
-	return set, err
+	if t.quota, err = s.quotaOf(r.Attributes()); err != nil {
+		return knownSettings{}, err
+	}
+	s.settingsTips.put(id, t)
+	return t, nil
 }
 
 func (s *Service) readSettings(r reader) (*Settings, error) {

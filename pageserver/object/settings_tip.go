@@ -14,12 +14,15 @@ type configReader interface {
 	reader
 	LSN() wal.LSN
 	Configured() (layers.TimelineID, wal.LSN)
+	Attributes() []byte
 }
 
-// knownSettings are what a timeline's settings are as of an LSN, at which they were read.
+// knownSettings are what a timeline's settings, and the quota of its bucket, are as of an
+// LSN, at which they were read.
 type knownSettings struct {
-	set  *Settings
-	asOf wal.LSN
+	set   *Settings
+	quota *Quota // nil: none
+	asOf  wal.LSN
 }
 
 // at reports whether the settings are those as of lsn too, of a timeline whose
@@ -67,25 +70,25 @@ func (c *settingsTips) put(id layers.TimelineID, t knownSettings) {
 	c.tips[id] = t
 }
 
-// guardedSettings returns the settings of a bucket, and what makes a commit by them fail
-// once they have changed. Errors: those of Settings.
-func (s *Service) guardedSettings(ctx context.Context, bucket string) (*Settings, timeline.ConfigGuard, error) {
+// guardedSettings returns the settings of a bucket and its quota, and what makes a commit by
+// them fail once they have changed. Errors: those of Settings.
+func (s *Service) guardedSettings(ctx context.Context, bucket string) (knownSettings, timeline.ConfigGuard, error) {
 	id, changed, err := s.store.Configured(bucket)
 	if err != nil {
-		return nil, timeline.ConfigGuard{}, err
+		return knownSettings{}, timeline.ConfigGuard{}, err
 	}
 	if t, ok := s.settingsTips.get(id); ok && changed <= t.asOf {
-		return t.set, timeline.ConfigGuard{Timeline: id, AsOf: t.asOf}, nil
+		return t, timeline.ConfigGuard{Timeline: id, AsOf: t.asOf}, nil
 	}
 	v, err := s.store.View(ctx, bucket, 0)
 	if err != nil {
-		return nil, timeline.ConfigGuard{}, err
+		return knownSettings{}, timeline.ConfigGuard{}, err
 	}
 	defer v.Close()
-	set, err := s.settings(v)
+	t, err := s.known(v)
 	if err != nil {
-		return nil, timeline.ConfigGuard{}, err
+		return t, timeline.ConfigGuard{}, err
 	}
 	id, _ = v.Configured()
-	return set, timeline.ConfigGuard{Timeline: id, AsOf: v.LSN()}, nil
+	return t, timeline.ConfigGuard{Timeline: id, AsOf: v.LSN()}, nil
 }

@@ -13,8 +13,8 @@ import (
 // number. It is durable on return.
 //
 // Errors: ErrPartNumber, ErrNoSuchUpload, ErrChecksumType, ErrEntityTooLarge,
-// ErrIncompleteBody, ErrInvalidDigest, ErrInvalidChecksum, ErrBadDigest,
-// timeline.ErrNoSuchBucket, those of the reader and of a commit.
+// ErrIncompleteBody, ErrInvalidDigest, ErrInvalidChecksum, ErrBadDigest, *QuotaError of
+// what is certain not to fit, timeline.ErrNoSuchBucket, those of the reader and of a commit.
 func (s *Service) PutPart(ctx context.Context, bucket, key, id string, number int, in *PutPartInput) (*Part, error) {
 	o, err := parsePart(key, id, number)
 	if err != nil {
@@ -23,6 +23,9 @@ func (s *Service) PutPart(ctx context.Context, bucket, key, id string, number in
 	u, err := s.peek(ctx, bucket, &o)
 	if err == nil {
 		err = s.store.AdmitWrite(ctx) // before the body is sent
+	}
+	if err == nil {
+		err = s.checkFits(ctx, bucket, []byte(key), in.Size)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("put part: %w", err)
