@@ -17,6 +17,21 @@ type Bucket struct {
 	Retention   string            `json:"retention"` // see Client.Retention
 	HasForks    bool              `json:"has_forks"`
 	Source      *Origin           `json:"source,omitempty"` // of a fork
+	Quota       *Quota            `json:"quota,omitempty"`
+}
+
+// Quota is what a bucket may hold at most, and what of that it does.
+type Quota struct {
+	MaxBytes   int64 `json:"max_bytes,omitempty"` // absent: no bound
+	MaxObjects int64 `json:"max_objects,omitempty"`
+	// Used is absent in lists, of a bucket that was just made, and while it is counted.
+	Used *QuotaUsage `json:"used,omitempty"`
+}
+
+// QuotaUsage is what counts for a quota: of a fork what it has written and still has.
+type QuotaUsage struct {
+	Bytes   int64 `json:"bytes"`
+	Objects int64 `json:"objects"` // versions with a body
 }
 
 // Origin is what a fork was made of.
@@ -41,6 +56,9 @@ type BucketOptions struct {
 	Protected   bool              `json:"protected,omitempty"` // from deletion; excludes an expiry
 	ExpiresIn   string            `json:"expires_in,omitempty"`
 	ExpiresAt   *time.Time        `json:"expires_at,omitempty"`
+	// QuotaBytes and QuotaObjects bound what the bucket may hold; absent: no bound.
+	QuotaBytes   int64 `json:"quota_bytes,omitempty"`
+	QuotaObjects int64 `json:"quota_objects,omitempty"`
 }
 
 // NewBucket says which bucket to make.
@@ -65,6 +83,9 @@ type BucketChange struct {
 	ExpiresIn   *string            `json:"expires_in,omitempty"` // from now on; never
 	ExpiresAt   *time.Time         `json:"expires_at,omitempty"`
 	Extend      string             `json:"extend,omitempty"` // how much later it expires than it would have
+	// QuotaBytes and QuotaObjects are what it may hold; 0: no bound.
+	QuotaBytes   *int64 `json:"quota_bytes,omitempty"`
+	QuotaObjects *int64 `json:"quota_objects,omitempty"`
 }
 
 // Change is the answer to a change that has nothing else to tell.

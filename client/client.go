@@ -64,6 +64,15 @@ type Error struct {
 	Status  int    `json:"-"` // of HTTP
 	Code    string `json:"code"`
 	Message string `json:"message"`
+	Quota   *Room  `json:"quota,omitempty"` // of QuotaExceeded
+}
+
+// Room says what a bucket has no room for.
+type Room struct {
+	Of     string `json:"of"` // bytes or objects
+	Max    int64  `json:"max"`
+	Used   int64  `json:"used"`
+	Growth int64  `json:"growth"` // by what was refused
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }

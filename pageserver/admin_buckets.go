@@ -2,6 +2,7 @@ package pageserver
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -74,6 +75,7 @@ var nativeErrors = []struct {
 	{object.ErrKMSKeyRequired, "InvalidRequest", fasthttp.StatusBadRequest},
 	{object.ErrMarker, "InvalidRequest", fasthttp.StatusBadRequest},
 	{object.ErrLocked, "AccessDenied", fasthttp.StatusForbidden},
+	{object.ErrQuotaExceeded, "QuotaExceeded", fasthttp.StatusForbidden},
 	{timeline.ErrBatchTooLarge, "RequestTooLarge", fasthttp.StatusRequestEntityTooLarge},
 	{wal.ErrTooLarge, "RequestTooLarge", fasthttp.StatusRequestEntityTooLarge},
 }
@@ -104,6 +106,21 @@ type Bucket struct {
 	Retention   string            `json:"retention"` // see Retention
 	HasForks    bool              `json:"has_forks"`
 	Source      *Origin           `json:"source,omitempty"` // of a fork
+	Quota       *Quota            `json:"quota,omitempty"`
+}
+
+// Quota is what a bucket may hold at most, and what of that it does.
+type Quota struct {
+	MaxBytes   int64 `json:"max_bytes,omitempty"` // absent: no bound
+	MaxObjects int64 `json:"max_objects,omitempty"`
+	// Used is absent in lists, of a bucket that was just made, and while it is counted.
+	Used *QuotaUsage `json:"used,omitempty"`
+}
+
+// QuotaUsage is what counts for a quota: of a fork what it has written and still has.
+type QuotaUsage struct {
+	Bytes   int64 `json:"bytes"`
+	Objects int64 `json:"objects"` // versions with a body
 }
 
 // Origin is what a fork was made of.
@@ -128,6 +145,9 @@ type BucketOptions struct {
 	Protected   bool              `json:"protected,omitempty"` // from deletion; excludes an expiry
 	ExpiresIn   string            `json:"expires_in,omitempty"`
 	ExpiresAt   *time.Time        `json:"expires_at,omitempty"`
+	// QuotaBytes and QuotaObjects bound what the bucket may hold; absent: no bound.
+	QuotaBytes   int64 `json:"quota_bytes,omitempty"`
+	QuotaObjects int64 `json:"quota_objects,omitempty"`
 }
 
 // NewBucket says which bucket to make.
@@ -152,6 +172,9 @@ type BucketChange struct {
 	ExpiresIn   *string            `json:"expires_in,omitempty"` // from now on; never
 	ExpiresAt   *time.Time         `json:"expires_at,omitempty"`
 	Extend      string             `json:"extend,omitempty"` // how much later it expires than it would have
+	// QuotaBytes and QuotaObjects are what it may hold; 0: no bound.
+	QuotaBytes   *int64 `json:"quota_bytes,omitempty"`
+	QuotaObjects *int64 `json:"quota_objects,omitempty"`
 }
 
 // Renamed names what something is called from now on.
@@ -173,6 +196,9 @@ func (a *admin) bucketAnswer(info *timeline.Info) (Bucket, error) {
 		Name: info.Name, ID: uint64(info.Bucket), Created: info.Created.Time(), CreatedLSN: info.Created,
 		Owner: attrs.Owner, Labels: attrs.Labels, Description: attrs.Description, ReadOnly: info.ReadOnly, Protected: info.Protected,
 		ExpiresAt: expiresAt(info.Expires), HasForks: info.HasForks,
+	}
+	if q := &attrs.Quota; q.Any() {
+		b.Quota = &Quota{MaxBytes: q.MaxBytes, MaxObjects: q.MaxObjects}
 	}
 	if w, err := a.server.store.Window(info.Name); err == nil { // else it was deleted meanwhile
 		b.Retention = FormatWindow(w)
@@ -260,18 +286,37 @@ func (a *admin) buckets(ctx context.Context, r *adminRequest, _ string) (any, er
 }
 
 // bucket serves GET /v1/buckets/{name}.
-func (a *admin) bucket(_ context.Context, _ *adminRequest, name string) (any, error) {
+func (a *admin) bucket(ctx context.Context, _ *adminRequest, name string) (any, error) {
 	info, err := a.server.objects.Bucket(name, 0)
 	if err != nil {
 		return nil, err
 	}
-	return a.bucketAnswer(&info)
+	b, err := a.bucketAnswer(&info)
+	if err == nil && b.Quota != nil {
+		b.Quota.Used, err = a.quotaUsage(ctx, name)
+	}
+	return b, err
 }
+
+// quotaUsage returns what counts for the quota of a bucket; nil: it is not counted yet, and will be.
+func (a *admin) quotaUsage(ctx context.Context, name string) (*QuotaUsage, error) {
+	short, cancel := context.WithTimeout(ctx, quotaWait)
+	defer cancel()
+	used, err := a.server.objects.QuotaUsage(short, name)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return nil, nil
+	}
+	return &QuotaUsage{Bytes: used.Bytes, Objects: used.Objects}, err
+}
+
+// quotaWait bounds how long a description of a bucket waits for a count.
+const quotaWait = 2 * time.Second
 
 func (a *admin) options(in *BucketOptions) (*object.BucketOptions, error) {
 	expires, err := a.expiry(in.ExpiresIn, in.ExpiresAt)
+	quota := object.Quota{MaxBytes: in.QuotaBytes, MaxObjects: in.QuotaObjects}
 	return &object.BucketOptions{
-		Attributes: object.Attributes{Labels: in.Labels, Description: in.Description}, Expires: expires, ReadOnly: in.ReadOnly, Protected: in.Protected,
+		Attributes: object.Attributes{Labels: in.Labels, Description: in.Description, Quota: quota}, Expires: expires, ReadOnly: in.ReadOnly, Protected: in.Protected,
 	}, err
 }
 
@@ -321,6 +366,12 @@ func (a *admin) patchBucket(ctx context.Context, r *adminRequest, name string) (
 		}
 		if in.Protected != nil {
 			o.Protected = *in.Protected
+		}
+		if in.QuotaBytes != nil {
+			o.MaxBytes = *in.QuotaBytes
+		}
+		if in.QuotaObjects != nil {
+			o.MaxObjects = *in.QuotaObjects
 		}
 		o.Expires, err = expires(o.Expires)
 		return err

@@ -127,7 +127,7 @@ func (a *admin) operation(bucket string, in *CommitOperation) (op object.CommitO
 	case "copy":
 		op.Kind, op.SrcBucket = object.CommitCopy, in.SourceBucket
 		if object.Reserved(op.SrcBucket) {
-			return op, &AdminError{"NoSuchBucket", "no such bucket"}
+			return op, &AdminError{Code: "NoSuchBucket", Message: "no such bucket"}
 		}
 		if op.SrcAt, err = a.point(cmp.Or(in.SourceBucket, bucket), in.SourceAt); err != nil {
 			return op, err

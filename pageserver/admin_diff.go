@@ -179,7 +179,7 @@ const lineTimeout = 30 * time.Second
 // sendLines answers 200, and then the lines as they come.
 func (a *admin) sendLines(ctx *fasthttp.RequestCtx, s *streamed) {
 	if !a.server.jobs.begin() {
-		sendError(ctx, &AdminError{"ServiceUnavailable", "shutting down"})
+		sendError(ctx, &AdminError{Code: "ServiceUnavailable", Message: "shutting down"})
 		return
 	}
 	conn := ctx.Conn()

@@ -186,7 +186,7 @@ var mergeErrors = []struct {
 func wordedMerge(err error) error {
 	for _, e := range mergeErrors {
 		if errors.Is(err, e.err) {
-			return &AdminError{e.code, err.Error()}
+			return &AdminError{Code: e.code, Message: err.Error()}
 		}
 	}
 	return err

@@ -88,9 +88,9 @@ func (a *admin) moved(ctx context.Context, in *MoveRequest, moves ...timeline.Mo
 func wordedMove(err error) error {
 	switch {
 	case errors.Is(err, timeline.ErrBadMove):
-		return &AdminError{"InvalidArgument", err.Error()}
+		return &AdminError{Code: "InvalidArgument", Message: err.Error()}
 	case errors.Is(err, object.ErrNoSource):
-		return &AdminError{"NoSource", err.Error()}
+		return &AdminError{Code: "NoSource", Message: err.Error()}
 	}
 	return wordedMerge(err)
 }

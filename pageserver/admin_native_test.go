@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,7 +14,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
 	"github.com/minio/minio-go/v7/pkg/signer"
 
 	"stemma/pageserver/auth"
@@ -383,5 +386,68 @@ func TestNativeLog(t *testing.T) {
 		if status, e := ask(t, s, rootKey, "GET", "/v1/buckets/data/log?"+c, "", nil); status/100 != 4 {
 			t.Errorf("%s: %d %+v", c, status, e)
 		}
+	}
+}
+
+// Quotas by the native API, and how both doors say that there is no room.
+func TestNativeQuota(t *testing.T) {
+	s := started(t)
+	mustAsk(t, s, "POST", "/v1/buckets", `{"name":"data"}`, nil)
+	putObject(t, s, "data", "a", "inherited")
+	var forks ForkAnswer
+	mustAsk(t, s, "POST", "/v1/buckets/data/forks", `{"names":["dev","dev-2"],"quota_bytes":10,"quota_objects":2}`, &forks)
+	for _, f := range forks.Forks {
+		if q := f.Quota; q == nil || q.MaxBytes != 10 || q.MaxObjects != 2 || q.Used != nil {
+			t.Errorf("%s was made with %+v", f.Name, q)
+		}
+	}
+	var b Bucket
+	used := func(want Quota, usage QuotaUsage) {
+		t.Helper()
+		b = Bucket{}
+		mustAsk(t, s, "GET", "/v1/buckets/dev", "", &b)
+		if b.Quota == nil || b.Quota.Used == nil || *b.Quota.Used != usage {
+			t.Fatalf("quota %+v, want %+v to be used", b.Quota, usage)
+		}
+		if b.Quota.Used = nil; *b.Quota != want {
+			t.Errorf("quota %+v, want %+v", *b.Quota, want)
+		}
+	}
+	used(Quota{MaxBytes: 10, MaxObjects: 2}, QuotaUsage{})
+	putObject(t, s, "dev", "b", "1234567")
+	used(Quota{MaxBytes: 10, MaxObjects: 2}, QuotaUsage{7, 1})
+
+	refused := func(method, path, body string, want Room) {
+		t.Helper()
+		status, e := ask(t, s, rootKey, method, path, body, nil)
+		if status != http.StatusForbidden || e.Code != "QuotaExceeded" || e.Quota == nil || *e.Quota != want {
+			t.Errorf("%s %s: %d, %+v of %+v, want %+v", method, path, status, e, e.Quota, want)
+		}
+	}
+	refused("POST", "/v1/buckets/dev/commit", `{"operations":[{"op":"put","key":"c","data":"MTIzNA=="}]}`, Room{"bytes", 10, 7, 4})
+	refused("POST", "/v1/buckets/dev/commit", `{"operations":[{"op":"put","key":"c"},{"op":"put","key":"d"}]}`, Room{"objects", 2, 1, 2})
+	putObject(t, s, "data", "news", "123456")
+	refused("POST", "/v1/buckets/dev/rebase", `{"source":"data"}`, Room{"bytes", 10, 7, 6})
+	refused("PATCH", "/v1/buckets/dev/objects/b?append=7", "1234", Room{"bytes", 10, 7, 4})
+
+	sdk := client(s)
+	_, err := sdk.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("dev"), Key: aws.String("c"), Body: strings.NewReader("1234")})
+	var api smithy.APIError
+	var res *awshttp.ResponseError
+	if !errors.As(err, &api) || api.ErrorCode() != "QuotaExceeded" || !errors.As(err, &res) || res.HTTPStatusCode() != http.StatusForbidden {
+		t.Errorf("put over S3: %v", err)
+	}
+	mustAsk(t, s, "PATCH", "/v1/buckets/dev", `{"quota_bytes":0}`, nil)
+	used(Quota{MaxObjects: 2}, QuotaUsage{7, 1})
+	if _, err := sdk.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("dev"), Key: aws.String("c"), Body: strings.NewReader("1234")}); err != nil {
+		t.Error(err)
+	}
+	used(Quota{MaxObjects: 2}, QuotaUsage{11, 2})
+	b = Bucket{}
+	if mustAsk(t, s, "PATCH", "/v1/buckets/dev", `{"quota_objects":0}`, &b); b.Quota != nil {
+		t.Errorf("a quota is left: %+v", b.Quota)
+	}
+	if status, e := ask(t, s, rootKey, "PATCH", "/v1/buckets/dev", `{"quota_bytes":-1}`, nil); status != http.StatusBadRequest || e.Code != "InvalidArgument" {
+		t.Errorf("negative quota: %d %+v", status, e)
 	}
 }

@@ -32,7 +32,7 @@ func (a *admin) point(bucket, at string) (wal.LSN, error) {
 	}
 	snap, err := a.server.store.SnapshotNamed(info.Bucket, at)
 	if errors.Is(err, timeline.ErrNoSuchSnapshot) {
-		return 0, &AdminError{"NoSuchSnapshot", strconv.Quote(at) + " is no LSN, no time, and no snapshot of " + strconv.Quote(bucket)}
+		return 0, &AdminError{Code: "NoSuchSnapshot", Message: strconv.Quote(at) + " is no LSN, no time, and no snapshot of " + strconv.Quote(bucket)}
 	}
 	return snap.LSN, err
 }

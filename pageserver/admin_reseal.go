@@ -23,13 +23,13 @@ type ResealAnswer struct {
 // is sealed by the first one. One runs at a time, within the share of background work.
 func (a *admin) reseal(ctx context.Context, r *adminRequest, _ string) (any, error) {
 	if len(r.body) > 0 {
-		return nil, &AdminError{"BadRequest", "no body is expected"}
+		return nil, &AdminError{Code: "BadRequest", Message: "no body is expected"}
 	}
 	select {
 	case a.collecting <- struct{}{}:
 		defer func() { <-a.collecting }()
 	default:
-		return nil, &AdminError{"CollectionRunning", "a collection, or another run, is under way already"}
+		return nil, &AdminError{Code: "CollectionRunning", Message: "a collection, or another run, is under way already"}
 	}
 	s := a.server
 	var out ResealAnswer

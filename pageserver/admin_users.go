@@ -459,7 +459,7 @@ func (a *admin) updateKey(ctx context.Context, r *adminRequest, id string) (any,
 // rotateKey serves POST /v1/keys/{id}/rotate.
 func (a *admin) rotateKey(ctx context.Context, r *adminRequest, id string) (any, error) {
 	if len(r.body) > 0 {
-		return nil, &AdminError{"BadRequest", "no body is expected"}
+		return nil, &AdminError{Code: "BadRequest", Message: "no body is expected"}
 	}
 	secret, err := a.directory().RotateKey(ctx, id)
 	if err != nil {

@@ -74,7 +74,9 @@ var adminErrors = []struct {
 	{context.DeadlineExceeded, "SlowDown"},
 }
 
-func invalid(message string) *AdminError { return &AdminError{"InvalidArgument", message} }
+func invalid(message string) *AdminError {
+	return &AdminError{Code: "InvalidArgument", Message: message}
+}
 
 // adminRequest is one request below /v1.
 type adminRequest struct {
@@ -146,9 +148,9 @@ next:
 		return route, variables[0], nil
 	}
 	if known {
-		return nil, "", &AdminError{"MethodNotAllowed", method + " is not for " + r.target.Path}
+		return nil, "", &AdminError{Code: "MethodNotAllowed", Message: method + " is not for " + r.target.Path}
 	}
-	return nil, "", &AdminError{"NotFound", "there is no " + r.target.Path}
+	return nil, "", &AdminError{Code: "NotFound", Message: "there is no " + r.target.Path}
 }
 
 // handleV1 serves the administration: for the root key only, signed as for S3.
@@ -179,13 +181,13 @@ func (a *admin) serveV1(ctx *fasthttp.RequestCtx) (any, error) {
 		return nil, err
 	}
 	if why := a.server.state.Load(); why != nil {
-		return nil, &AdminError{"ServiceUnavailable", *why}
+		return nil, &AdminError{Code: "ServiceUnavailable", Message: *why}
 	}
 	if route.path[0] == "buckets" && object.Reserved(variable) {
-		return nil, &AdminError{"NoSuchBucket", "no such bucket"}
+		return nil, &AdminError{Code: "NoSuchBucket", Message: "no such bucket"}
 	}
 	if !a.server.jobs.begin() {
-		return nil, &AdminError{"ServiceUnavailable", "shutting down"}
+		return nil, &AdminError{Code: "ServiceUnavailable", Message: "shutting down"}
 	}
 	defer a.server.jobs.end()
 	base := a.server.jobs.ctx
@@ -208,10 +210,10 @@ func (a *admin) read(ctx *fasthttp.RequestCtx) (*adminRequest, error) {
 		return nil, err
 	}
 	if !proof.Key.Root {
-		return nil, &AdminError{"AccessDenied", "only the root key may do this"}
+		return nil, &AdminError{Code: "AccessDenied", Message: "only the root key may do this"}
 	}
 	if proof.Payload.Chunked() {
-		return nil, &AdminError{"BadRequest", "a body in signed chunks is not understood here"}
+		return nil, &AdminError{Code: "BadRequest", Message: "a body in signed chunks is not understood here"}
 	}
 	raw := ctx.Request.Body()
 	body, err := proof.NewBody(bytes.NewReader(raw), auth.BodyOptions{Length: int64(len(raw)), Decoded: -1})
@@ -229,15 +231,15 @@ func (a *admin) read(ctx *fasthttp.RequestCtx) (*adminRequest, error) {
 // decode decodes the body: one JSON value without unknown fields.
 func (r *adminRequest) decode(v any) error {
 	if !utf8.Valid(r.body) { // which the decoder would change silently
-		return &AdminError{"BadRequest", "body: it is not UTF-8"}
+		return &AdminError{Code: "BadRequest", Message: "body: it is not UTF-8"}
 	}
 	d := json.NewDecoder(bytes.NewReader(r.body))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return &AdminError{"BadRequest", "body: " + wordedJSON(err)}
+		return &AdminError{Code: "BadRequest", Message: "body: " + wordedJSON(err)}
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return &AdminError{"BadRequest", "body: more than one JSON value"}
+		return &AdminError{Code: "BadRequest", Message: "body: more than one JSON value"}
 	}
 	return nil
 }
@@ -266,7 +268,7 @@ func (a *admin) worded(err error) *AdminError {
 	}
 	var denied *auth.Error
 	if errors.As(err, &denied) {
-		return &AdminError{denied.Code, denied.Message}
+		return &AdminError{Code: denied.Code, Message: denied.Message}
 	}
 	var rule *object.RuleError
 	if errors.As(err, &rule) {
@@ -274,23 +276,32 @@ func (a *admin) worded(err error) *AdminError {
 	}
 	var malformed *policy.Error
 	if errors.As(err, &malformed) {
-		return &AdminError{"MalformedPolicy", malformed.Message}
+		return &AdminError{Code: "MalformedPolicy", Message: malformed.Message}
 	}
 	for _, e := range adminErrors {
 		if errors.Is(err, e.err) {
-			return &AdminError{e.code, strings.NewReplacer("timeline: ", "", "identity: ", "").Replace(err.Error())}
+			return &AdminError{Code: e.code, Message: strings.NewReplacer("timeline: ", "", "identity: ", "").Replace(err.Error()), Quota: room(err)}
 		}
 	}
 	var gone *timeline.BelowHorizonError
 	if errors.As(err, &gone) {
-		return &AdminError{"HistoryNotRetained", gone.Error()[len("timeline: "):]}
+		return &AdminError{Code: "HistoryNotRetained", Message: gone.Error()[len("timeline: "):]}
 	}
 	var readOnly *wal.ReadOnlyError
 	if errors.As(err, &readOnly) {
-		return &AdminError{"ServiceUnavailable", "the store is read-only: " + readOnly.Reason}
+		return &AdminError{Code: "ServiceUnavailable", Message: "the store is read-only: " + readOnly.Reason}
 	}
 	a.server.log.Error("administration failed", "err", err)
-	return &AdminError{"InternalError", err.Error()}
+	return &AdminError{Code: "InternalError", Message: err.Error()}
+}
+
+// room returns what an error says of a quota; nil: nothing.
+func room(err error) *Room {
+	var e *object.QuotaError
+	if !errors.As(err, &e) {
+		return nil
+	}
+	return &Room{Of: e.Of, Max: e.Max, Used: e.Used, Growth: e.Growth}
 }
 
 func sendError(ctx *fasthttp.RequestCtx, e *AdminError) {
@@ -318,13 +329,13 @@ func (a *admin) collect(ctx context.Context, r *adminRequest, _ string) (any, er
 		return nil, invalid("mode must be full or plan")
 	}
 	if len(r.body) > 0 {
-		return nil, &AdminError{"BadRequest", "no body is expected"}
+		return nil, &AdminError{Code: "BadRequest", Message: "no body is expected"}
 	}
 	select {
 	case a.collecting <- struct{}{}:
 		defer func() { <-a.collecting }()
 	default:
-		return nil, &AdminError{"CollectionRunning", "a collection is running already"}
+		return nil, &AdminError{Code: "CollectionRunning", Message: "a collection is running already"}
 	}
 	if mode == "plan" {
 		p, err := a.server.store.CollectPlan(ctx)
@@ -417,7 +428,7 @@ func (a *admin) undelete(ctx context.Context, r *adminRequest, id string) (any, 
 		return nil, err
 	}
 	if !object.ValidBucketName(in.Name) {
-		return nil, &AdminError{"InvalidBucketName", "a bucket cannot be named " + strconv.Quote(in.Name)}
+		return nil, &AdminError{Code: "InvalidBucketName", Message: "a bucket cannot be named " + strconv.Quote(in.Name)}
 	}
 	info, err := a.server.store.Undelete(ctx, timeline.BucketID(n), in.Name)
 	if err != nil {

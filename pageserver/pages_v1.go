@@ -90,7 +90,7 @@ func (a *admin) servePages(ctx *fasthttp.RequestCtx) {
 func wordedPages(err error) error {
 	for _, e := range pageErrors {
 		if errors.Is(err, e.err) {
-			return &AdminError{e.code, strings.ReplaceAll(err.Error(), "object: ", "")}
+			return &AdminError{Code: e.code, Message: strings.ReplaceAll(err.Error(), "object: ", "")}
 		}
 	}
 	return err
@@ -102,10 +102,10 @@ func (a *admin) servePagesErr(ctx *fasthttp.RequestCtx) error {
 		return err
 	}
 	if why := a.server.state.Load(); why != nil {
-		return &AdminError{"ServiceUnavailable", *why}
+		return &AdminError{Code: "ServiceUnavailable", Message: *why}
 	}
 	if !a.server.jobs.begin() {
-		return &AdminError{"ServiceUnavailable", "shutting down"}
+		return &AdminError{Code: "ServiceUnavailable", Message: "shutting down"}
 	}
 	defer a.server.jobs.end()
 	limited, cancel := context.WithTimeout(a.server.jobs.ctx, adminTimeout)
@@ -116,7 +116,7 @@ func (a *admin) servePagesErr(ctx *fasthttp.RequestCtx) error {
 	method := string(ctx.Method())
 	if path == "pages:read" {
 		if method != "POST" {
-			return &AdminError{"MethodNotAllowed", method + " is not for pages:read"}
+			return &AdminError{Code: "MethodNotAllowed", Message: method + " is not for pages:read"}
 		}
 		return p.readBatch()
 	}
@@ -133,7 +133,7 @@ func (a *admin) servePagesErr(ctx *fasthttp.RequestCtx) error {
 	case method == "POST" && clone:
 		return p.clone()
 	}
-	return &AdminError{"MethodNotAllowed", method + " is not for an object"}
+	return &AdminError{Code: "MethodNotAllowed", Message: method + " is not for an object"}
 }
 
 // known refuses parameters that are not named.
@@ -249,7 +249,7 @@ func (p *pagesRequest) ops(in *object.PageInput) ([]object.PageOp, error) {
 	case forms != 1:
 		return nil, invalid("want one of Content-Range, multipart/byteranges, " + PagesType + ", append, size and zero")
 	case (isResize || isZero) && len(p.body) > 0:
-		return nil, &AdminError{"BadRequest", "no body is expected"}
+		return nil, &AdminError{Code: "BadRequest", Message: "no body is expected"}
 	case isAppend:
 		in.IfSize = &offset
 		return []object.PageOp{{Kind: object.PageWrite, Off: offset, Data: p.body}}, nil
@@ -290,7 +290,7 @@ func rangeOp(header string, body []byte) (object.PageOp, error) {
 		return object.PageOp{}, invalid("Content-Range " + strconv.Quote(header) + ": want bytes first-last/*")
 	}
 	if n != uint64(len(body)) {
-		return object.PageOp{}, &AdminError{"BadRequest", fmt.Sprintf("a body of %d bytes for a range of %d", len(body), n)}
+		return object.PageOp{}, &AdminError{Code: "BadRequest", Message: fmt.Sprintf("a body of %d bytes for a range of %d", len(body), n)}
 	}
 	return object.PageOp{Kind: object.PageWrite, Off: off, Data: body}, nil
 }
@@ -302,7 +302,9 @@ func partOps(body []byte, boundary string) (ops []object.PageOp, err error) {
 	if boundary == "" {
 		return nil, invalid("multipart/byteranges without a boundary")
 	}
-	bad := func(err error) error { return &AdminError{"BadRequest", "multipart/byteranges: " + err.Error()} }
+	bad := func(err error) error {
+		return &AdminError{Code: "BadRequest", Message: "multipart/byteranges: " + err.Error()}
+	}
 	parts := multipart.NewReader(bytes.NewReader(body), boundary)
 	for {
 		part, err := parts.NextRawPart()
@@ -347,7 +349,7 @@ func (p *pagesRequest) get() error {
 	reads := make([]object.PageRead, len(spans))
 	for i, s := range spans {
 		if total += min(s.Len, maxPagesBody+1); total > maxPagesBody {
-			return &AdminError{"RequestTooLarge", "more than 8 MiB in one answer; ask for ranges, or S3"}
+			return &AdminError{Code: "RequestTooLarge", Message: "more than 8 MiB in one answer; ask for ranges, or S3"}
 		}
 		reads[i] = object.PageRead{Key: p.key, At: o.At, Off: s.Off, Len: s.Len}
 	}

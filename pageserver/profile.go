@@ -41,13 +41,13 @@ func (a *admin) profile(ctx context.Context, r *adminRequest, _ string) (any, er
 	case a.profiling <- struct{}{}:
 		defer func() { <-a.profiling }()
 	default:
-		return nil, &AdminError{"ProfileRunning", "a profile is being gathered already"}
+		return nil, &AdminError{Code: "ProfileRunning", Message: "a profile is being gathered already"}
 	}
 	var b bytes.Buffer
 	switch kind {
 	case "cpu":
 		if err := pprof.StartCPUProfile(&b); err != nil {
-			return nil, &AdminError{"ProfileRunning", err.Error()}
+			return nil, &AdminError{Code: "ProfileRunning", Message: err.Error()}
 		}
 		err := sleep(ctx, wait)
 		pprof.StopCPUProfile()

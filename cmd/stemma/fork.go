@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +16,8 @@ type bucketFlags struct {
 	description         string
 	expiresIn           string
 	readOnly, protected bool
+	quotaBytes          byteSize
+	quotaObjects        int64
 }
 
 func (b *bucketFlags) add(cmd *cobra.Command) {
@@ -24,10 +27,15 @@ func (b *bucketFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&b.expiresIn, "expires-in", "", "when it deletes itself, such as 24h")
 	fl.BoolVar(&b.readOnly, "read-only", false, "nothing can be written to it")
 	fl.BoolVar(&b.protected, "protected", false, "it cannot be deleted")
+	fl.Var(&b.quotaBytes, "quota-bytes", "how much it may hold at most, such as 10GiB; of a fork what it has written; 0: no bound")
+	fl.Int64Var(&b.quotaObjects, "quota-objects", 0, "how many versions of objects it may hold at most; 0: no bound")
 }
 
 func (b *bucketFlags) options() client.BucketOptions {
-	return client.BucketOptions{Labels: b.labels, Description: b.description, ExpiresIn: b.expiresIn, ReadOnly: b.readOnly, Protected: b.protected}
+	return client.BucketOptions{
+		Labels: b.labels, Description: b.description, ExpiresIn: b.expiresIn, ReadOnly: b.readOnly, Protected: b.protected,
+		QuotaBytes: int64(b.quotaBytes), QuotaObjects: b.quotaObjects,
+	}
 }
 
 // forkFlags are those of fork that need the native API.
@@ -41,7 +49,7 @@ type forkFlags struct {
 }
 
 // nativeForkFlags are the names of the flags that ask for what S3 has no word for.
-var nativeForkFlags = []string{"label", "description", "expires-in", "read-only", "protected", "count", "name-prefix", "key", "json"}
+var nativeForkFlags = []string{"label", "description", "expires-in", "read-only", "protected", "quota-bytes", "quota-objects", "count", "name-prefix", "key", "json"}
 
 func (m *forkFlags) add(cmd *cobra.Command) {
 	m.bucketFlags.add(cmd)
@@ -118,13 +126,32 @@ func printBucket(w io.Writer, b *client.Bucket) {
 	if b.ExpiresAt != nil {
 		fmt.Fprintf(w, "expires\t%s\n", when(*b.ExpiresAt))
 	}
+	if q := b.Quota; q != nil {
+		used := client.QuotaUsage{}
+		if q.Used != nil {
+			used = *q.Used
+		}
+		if q.MaxBytes != 0 {
+			fmt.Fprintf(w, "quota\t%s\n", quotaText(q.Used != nil, size(used.Bytes), size(q.MaxBytes)))
+		}
+		if q.MaxObjects != 0 {
+			fmt.Fprintf(w, "quota of objects\t%s\n", quotaText(q.Used != nil, strconv.FormatInt(used.Objects, 10), strconv.FormatInt(q.MaxObjects, 10)))
+		}
+	}
 	fmt.Fprintf(w, "read-only\t%v\nprotected\t%v\nhas forks\t%v\n", b.ReadOnly, b.Protected, b.HasForks)
+}
+
+func quotaText(counted bool, used, most string) string {
+	if !counted {
+		return most
+	}
+	return used + " of " + most
 }
 
 func newBucketSet() *cobra.Command {
 	var b bucketFlags
 	var extend string
-	return native("set BUCKET", "Change labels, description, expiry, read-only or protection of a bucket",
+	return native("set BUCKET", "Change labels, description, expiry, read-only, protection or quota of a bucket",
 		"Set changes what its flags say and leaves the rest. Labels are replaced as a whole; --expires-in never ends an expiry.",
 		exactArgs("BUCKET"), func(cmd *cobra.Command) {
 			b.add(cmd)
@@ -146,6 +173,12 @@ func newBucketSet() *cobra.Command {
 			}
 			if given("protected") {
 				in.Protected = &b.protected
+			}
+			if given("quota-bytes") {
+				in.QuotaBytes = (*int64)(&b.quotaBytes)
+			}
+			if given("quota-objects") {
+				in.QuotaObjects = &b.quotaObjects
 			}
 			out, err := c.ChangeBucket(cmd.Context(), args[0], in)
 			return out, func(w io.Writer) { printBucket(w, out) }, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strconv"
 
 	"github.com/valyala/fasthttp"
 
@@ -91,6 +92,7 @@ var codes = map[string]struct {
 	"NoSuchUpload":                      {404, "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."},
 	"NoSuchVersion":                     {404, "The specified version does not exist."},
 	"NotImplemented":                    {501, "A header or parameter you provided implies functionality that is not implemented"},
+	"QuotaExceeded":                     {403, "The bucket has no room for it: its quota would be exceeded"},
 	"PreconditionFailed":                {412, "At least one of the pre-conditions you specified did not hold"},
 	"RequestHeaderSectionTooLarge":      {400, "Your request header section exceeds the maximum allowed size"},
 	"RequestTimeTooSkewed":              {403, "The difference between the request time and the current time is too large."},
@@ -157,6 +159,7 @@ var sentinels = []struct {
 	{object.ErrNoLock, "NoSuchObjectLockConfiguration", ""},
 	{object.ErrRetainUntil, "InvalidArgument", "The retain until date must be in the future!"},
 	{object.ErrPreconditionFailed, "PreconditionFailed", ""},
+	{object.ErrQuotaExceeded, "QuotaExceeded", ""},
 	{object.ErrInvalidRange, "InvalidRange", ""},
 	{object.ErrInvalidPartNumber, "InvalidPart", "The object has no part of that number"},
 	{object.ErrRangeAndPart, "InvalidRequest", "Cannot specify both Range header and partNumber query parameter"},
@@ -269,7 +272,13 @@ func (r *request) toAPIError(err error) *apiError {
 func (r *request) fieldsOf(err error) []auth.Field {
 	var part *object.PartError
 	var rng *object.RangeError
+	var quota *object.QuotaError
 	switch {
+	case errors.As(err, &quota):
+		return []auth.Field{
+			{Name: "BucketName", Value: r.bucket}, {Name: "QuotaOf", Value: quota.Of}, {Name: "Quota", Value: utoa(uint64(quota.Max))},
+			{Name: "Used", Value: strconv.FormatInt(quota.Used, 10)}, {Name: "Growth", Value: utoa(uint64(quota.Growth))},
+		}
 	case errors.As(err, &part):
 		return []auth.Field{
 			{Name: "UploadId", Value: r.param("uploadId")}, {Name: "PartNumber", Value: itoa(part.Number)}, {Name: "ETag", Value: part.ETag},
