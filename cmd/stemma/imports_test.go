@@ -36,7 +36,8 @@ var mayImport = map[string][]string{
 	"stemma/pageserver":            {"stemma/pageserver/s3api"},
 	"stemma/tools":                 {"stemma/timeline"},
 	"stemma/client":                {"stemma/pageserver"}, // in tests
-	"stemma/cmd/stemma":            {"stemma/pageserver", "stemma/client", "stemma/tools", "stemma/benchmarks/suite", "stemma/benchmarks/storeload"},
+	"stemma/mount":                 {"stemma/client"},
+	"stemma/cmd/stemma":            {"stemma/pageserver", "stemma/client", "stemma/mount", "stemma/tools", "stemma/benchmarks/suite", "stemma/benchmarks/storeload"},
 
 	"stemma/benchmarks/load":            {},
 	"stemma/benchmarks/report":          {"stemma/benchmarks/load"},
@@ -70,6 +71,8 @@ var onlyIn = map[string][]string{
 	"github.com/schollz/progressbar/v3": {"stemma/cmd"},
 	"github.com/spf13/cobra":            {"stemma/cmd", "stemma/tools"},
 	"github.com/minio/minio-go/v7":      {"stemma/client", "stemma/cmd", benchmarks},
+	"github.com/hanwen/go-fuse/v2/fuse": {"stemma/mount"},
+	"github.com/hanwen/go-fuse/v2/fs":   {"stemma/mount"},
 	"github.com/aws/aws-sdk-go-v2/aws":  {},
 
 	"github.com/HdrHistogram/hdrhistogram-go": {benchmarks},
@@ -251,7 +254,7 @@ func TestFileRule(t *testing.T) {
 // TestTopLevel pins what the repository's top level holds.
 func TestTopLevel(t *testing.T) {
 	want := []string{"ARCHITECTURE.md", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "benchmarks", "client", "cmd", "docs", "gc",
-		"go.mod", "go.sum", "internal", "layers", "pageserver", "staticcheck.conf", "timeline", "tools", "wal"}
+		"go.mod", "go.sum", "internal", "layers", "mount", "pageserver", "staticcheck.conf", "timeline", "tools", "wal"}
 	made := []string{"bin", "stemma-data"} // by make build and make run
 	entries, err := os.ReadDir(moduleRoot(t))
 	if err != nil {

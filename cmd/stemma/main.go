@@ -89,7 +89,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(newServe(), newVersion(), newBucket(), newFork(), newLs(), newCat(), newGet(), newUsage(), newGC(), newBackground(), newReseal(),
-		newProfile(), newNBD(), newBench(), tools.Command())
+		newProfile(), newNBD(), newMount(), newBench(), tools.Command())
 	root.AddCommand(newUser(), newKey(), newPolicy())
 	root.AddCommand(newSnapshot(), newLog(), newTree(), newDiff(), newMerge(), newRebase(), newCherryPick(), newRevert(), newCommit(), newCp())
 	root.AddCommand(newRestore(), newReset(), newPromote(), newSwap(), newUndelete())

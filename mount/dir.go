@@ -1,0 +1,349 @@
+package mount
+
+import (
+	"context"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fs"
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"stemma/client"
+)
+
+// Readdir implements fs.NodeReaddirer. All of a listing is of one LSN.
+func (n *node) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
+	n.m.tree.RLock()
+	defer n.m.tree.RUnlock()
+	s := &dirStream{n: n, prefix: n.keyLocked()}
+	return s, s.fetch()
+}
+
+// dirStream goes through a directory, page by page.
+type dirStream struct {
+	n       *node
+	prefix  string
+	entries []fuse.DirEntry
+	token   string
+	errno   syscall.Errno
+}
+
+// fetch gets pages until there is something on one.
+func (s *dirStream) fetch() syscall.Errno {
+	for {
+		var page *client.ObjectPage
+		err := s.n.m.retry(true, func(ctx context.Context) (err error) {
+			o := client.ObjectListOptions{Prefix: s.prefix, Delimiter: "/", Token: s.token, At: s.n.point()}
+			page, err = s.n.m.c.Objects(ctx, s.n.m.o.Bucket, o)
+			return err
+		})
+		if err != nil {
+			return errnoOf(err)
+		}
+		s.take(page)
+		if s.token = page.Next; len(s.entries) > 0 || s.token == "" {
+			return 0
+		}
+	}
+}
+
+func (s *dirStream) take(page *client.ObjectPage) {
+	n := s.n
+	dirs := make(map[string]bool, len(page.Prefixes))
+	for _, p := range page.Prefixes {
+		name := strings.TrimSuffix(p[len(s.prefix):], "/")
+		if dirs[name] = true; validName(name) && (n.parent != nil || name != hiddenDir) {
+			s.entries = append(s.entries, fuse.DirEntry{Name: name, Mode: syscall.S_IFDIR})
+		}
+	}
+	recent := listed{objects: make(map[string]*client.ObjectInfo, len(page.Objects)), until: time.Now().Add(n.m.o.TTL)}
+	for i := range page.Objects {
+		o := &page.Objects[i]
+		name := o.Key[len(s.prefix):]
+		if !validName(name) || dirs[name] { // a directory goes before a file of its name
+			continue
+		}
+		recent.objects[name] = o
+		s.entries = append(s.entries, fuse.DirEntry{Name: name, Mode: modeOf(o.Metadata, false) & syscall.S_IFMT})
+	}
+	n.mu.Lock()
+	n.recent = recent
+	n.mu.Unlock()
+}
+
+func validName(name string) bool {
+	return name != "" && name != "." && name != ".." && len(name) <= 255 && !strings.Contains(name, "\x00")
+}
+
+// HasNext implements fs.DirStream.
+func (s *dirStream) HasNext() bool {
+	if len(s.entries) == 0 && s.token != "" && s.errno == 0 {
+		s.errno = s.fetch()
+	}
+	return len(s.entries) > 0 || s.errno != 0
+}
+
+// Next implements fs.DirStream.
+func (s *dirStream) Next() (fuse.DirEntry, syscall.Errno) {
+	if s.errno != 0 {
+		errno := s.errno
+		s.errno, s.token = 0, ""
+		return fuse.DirEntry{}, errno
+	}
+	e := s.entries[0]
+	s.entries = s.entries[1:]
+	return e, 0
+}
+
+// Close implements fs.DirStream.
+func (s *dirStream) Close() {}
+
+// make puts an object where none is, and returns the node for it. FS.tree is held.
+func (n *node) make(ctx context.Context, name string, mode uint32, data []byte, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	if n.readOnly() {
+		return nil, syscall.EROFS
+	}
+	key, errno := n.childKeyLocked(name)
+	if errno != 0 {
+		return nil, errno
+	}
+	dir := mode&syscall.S_IFMT == syscall.S_IFDIR
+	kind := "application/octet-stream"
+	if dir {
+		kind, key = "application/x-directory", key+"/"
+	}
+	uid, gid := n.m.uid, n.m.gid
+	if caller, ok := fuse.FromContext(ctx); ok {
+		uid, gid = caller.Uid, caller.Gid
+	}
+	meta := map[string]string{metaMode: modeText(mode), metaUID: modeText(uid), metaGID: modeText(gid), metaMtime: mtimeText(time.Now())}
+	done, err := n.m.commit(false, client.CommitRequest{
+		If:         []client.CommitCondition{{Key: key, Absent: true}},
+		Operations: []client.CommitOperation{{Op: "put", Key: key, Data: data, ContentType: kind, Metadata: meta}},
+	})
+	if err != nil {
+		return nil, errnoOf(err)
+	}
+	n.altered(name)
+	info := attributes{lsn: done.LSN, size: uint64(len(data)), etag: done.Results[0].ETag, contentType: kind, meta: meta}
+	return n.newChild(ctx, name, dir, info, out), 0
+}
+
+// altered says that a directory has something else at a name.
+func (n *node) altered(name string) {
+	n.forgetListed(name)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.touched = time.Now()
+}
+
+// Create implements fs.NodeCreater.
+func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
+	n.m.tree.RLock()
+	defer n.m.tree.RUnlock()
+	in, errno := n.make(ctx, name, syscall.S_IFREG|mode&0o7777, nil, out)
+	if errno == syscall.EEXIST && flags&syscall.O_EXCL == 0 { // another client was faster
+		if in, errno = n.existing(ctx, name, out); errno != 0 {
+			return nil, nil, 0, errno
+		}
+	} else if errno != 0 {
+		return nil, nil, 0, errno
+	}
+	c := in.Operations().(*node)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if flags&syscall.O_TRUNC != 0 && c.changed.size > 0 {
+		c.resizeLocked(0)
+		n.m.account(c)
+		c.attrLocked(&out.Attr)
+	}
+	c.cached = c.info.lsn
+	c.handles++
+	return in, &handle{c, flags&syscall.O_ACCMODE != syscall.O_RDONLY}, 0, 0
+}
+
+// existing finds a file that turned out to be there.
+func (n *node) existing(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	l, err := n.m.look(n, n.keyLocked()+name)
+	switch {
+	case err != nil:
+		return nil, errnoOf(err)
+	case l[0].Object == nil:
+		return nil, syscall.ESTALE
+	}
+	in := n.newChild(ctx, name, false, attributesOf(l[0].Object), out)
+	if in.Operations().(*node).kind != syscall.S_IFREG {
+		return nil, syscall.ESTALE
+	}
+	return in, 0
+}
+
+// Mknod implements fs.NodeMknoder, of files, pipes and sockets.
+func (n *node) Mknod(ctx context.Context, name string, mode, _ uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	switch mode & syscall.S_IFMT {
+	case syscall.S_IFREG, syscall.S_IFIFO, syscall.S_IFSOCK:
+	default:
+		return nil, syscall.EPERM
+	}
+	n.m.tree.RLock()
+	defer n.m.tree.RUnlock()
+	return n.make(ctx, name, mode, nil, out)
+}
+
+// Mkdir implements fs.NodeMkdirer.
+func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	n.m.tree.RLock()
+	defer n.m.tree.RUnlock()
+	return n.make(ctx, name, syscall.S_IFDIR|mode&0o7777, nil, out)
+}
+
+// Symlink implements fs.NodeSymlinker.
+func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	if len(target) > 4095 {
+		return nil, syscall.ENAMETOOLONG
+	}
+	n.m.tree.RLock()
+	defer n.m.tree.RUnlock()
+	return n.make(ctx, name, syscall.S_IFLNK|0o777, []byte(target), out)
+}
+
+// Link implements fs.NodeLinker: an object has one key.
+func (n *node) Link(context.Context, fs.InodeEmbedder, string, *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+	return nil, syscall.EPERM
+}
+
+// keepLocked makes the object of a directory that has none, so that it stays when what it has goes. FS.tree is held.
+func (n *node) keepLocked() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.parent == nil || n.info.lsn != 0 {
+		return nil
+	}
+	key, meta := n.keyLocked(), map[string]string{metaMode: modeText(syscall.S_IFDIR | 0o755)}
+	done, err := n.m.commit(true, client.CommitRequest{
+		If:         []client.CommitCondition{{Key: key, Absent: true}},
+		Operations: []client.CommitOperation{{Op: "put", Key: key, ContentType: "application/x-directory", Metadata: meta}},
+	})
+	switch {
+	case err == nil:
+		n.info.lsn, n.info.meta = done.LSN, meta
+	case client.IsCode(err, "PreconditionFailed"):
+		n.checked, err = time.Time{}, nil
+	}
+	return err
+}
+
+// Unlink implements fs.NodeUnlinker. What is open gets a hidden key until it is closed.
+func (n *node) Unlink(_ context.Context, name string) syscall.Errno {
+	if n.readOnly() {
+		return syscall.EROFS
+	}
+	n.m.tree.Lock()
+	defer n.m.tree.Unlock()
+	key, errno := n.childKeyLocked(name)
+	if errno != 0 {
+		return errno
+	}
+	if err := n.keepLocked(); err != nil {
+		return errnoOf(err)
+	}
+	r := client.CommitRequest{
+		If:         []client.CommitCondition{{Key: key, ETag: "*"}},
+		Operations: []client.CommitOperation{{Op: "delete", Key: key}},
+	}
+	c := n.known(name)
+	hidden := ""
+	if c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.handles > 0 && !c.gone {
+			hidden = n.m.hiddenKey()
+			r.Operations[0] = client.CommitOperation{Op: "rename", Source: key, Key: hidden}
+		}
+	}
+	done, err := n.m.commit(false, r)
+	if client.IsCode(err, "InvalidRequest") && hidden != "" { // where the bucket has versions
+		if err = n.m.copyAway(key, hidden); err == nil {
+			done, err = n.m.commit(false, client.CommitRequest{Operations: []client.CommitOperation{{Op: "delete", Key: key}}})
+		}
+	}
+	if client.IsCode(err, "PreconditionFailed") {
+		err = syscall.ENOENT
+	}
+	if err != nil {
+		return errnoOf(err)
+	}
+	n.altered(name)
+	if hidden != "" {
+		c.hideLocked(hidden, done.LSN)
+	} else if c != nil {
+		c.dropLocked()
+	}
+	return 0
+}
+
+func (m *FS) hiddenKey() string { return m.hidden + modeText(uint32(m.hiddenCount.Add(1))) }
+
+// hideLocked says that a node lives on under a hidden key.
+func (n *node) hideLocked(key string, lsn client.LSN) {
+	n.orphan = key
+	if n.cached == n.info.lsn {
+		n.cached = lsn
+	}
+	n.info.lsn = lsn
+}
+
+// copyAway makes to a copy of from, by handle, for objects whose key cannot be changed.
+func (m *FS) copyAway(from, to string) error {
+	return m.retry(true, func(ctx context.Context) error {
+		_, err := m.c.Clone(ctx, m.o.Bucket, to, client.CloneSource{Key: from})
+		return err
+	})
+}
+
+// known returns the node at a name, if the kernel knows one.
+func (n *node) known(name string) *node {
+	if in := n.GetChild(name); in != nil {
+		if c, ok := in.Operations().(*node); ok && c.parent == n && c.name == name && c.orphan == "" {
+			return c
+		}
+	}
+	return nil
+}
+
+// Rmdir implements fs.NodeRmdirer.
+func (n *node) Rmdir(_ context.Context, name string) syscall.Errno {
+	if n.readOnly() {
+		return syscall.EROFS
+	}
+	n.m.tree.Lock()
+	defer n.m.tree.Unlock()
+	key, errno := n.childKeyLocked(name)
+	if errno != 0 {
+		return errno
+	}
+	l, err := n.m.look(n, key+"/")
+	switch {
+	case err != nil:
+		return errnoOf(err)
+	case l[0].Below:
+		return syscall.ENOTEMPTY
+	case l[0].Object == nil:
+		return syscall.ENOENT
+	}
+	if err := n.keepLocked(); err != nil {
+		return errnoOf(err)
+	}
+	if _, err := n.m.commit(true, client.CommitRequest{Operations: []client.CommitOperation{{Op: "delete", Key: key + "/"}}}); err != nil {
+		return errnoOf(err)
+	}
+	if c := n.known(name); c != nil {
+		c.mu.Lock()
+		c.orphan = key + "/" // nothing can be made in it
+		c.dropLocked()
+		c.mu.Unlock()
+	}
+	n.altered(name)
+	return 0
+}

@@ -1,0 +1,342 @@
+package mount
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"stemma/client"
+)
+
+// Files and directories are made, written, renamed and removed as POSIX has it, and are objects meanwhile.
+func TestPOSIX(t *testing.T) {
+	s := serve(t)
+	s.put("from/s3.txt", "an object")
+	m := s.mount(Options{})
+	m.has("from/s3.txt", "an object")
+	m.write("a", "hello")
+	m.has("a", "hello")
+	m.ok(os.Mkdir(m.path("d"), 0o750))
+	m.fails(os.Mkdir(m.path("d"), 0o750), syscall.EEXIST)
+	m.ok(os.Rename(m.path("a"), m.path("d/b")))
+	m.write("d/c", "")
+	m.fails(os.Remove(m.path("d")), syscall.ENOTEMPTY)
+	if got := m.names("d"); got != "b c" {
+		t.Error(got)
+	}
+	if got, want := s.keys("data"), "d/ d/b d/c from/s3.txt"; got != want {
+		t.Errorf("keys %s, want %s", got, want)
+	}
+	m.ok(os.Rename(m.path("d"), m.path("e")))
+	m.ok(os.Mkdir(m.path("f"), 0o700))
+	m.ok(syscall.Rename(m.path("e"), m.path("f"))) // an empty directory is replaced
+	m.has("f/b", "hello")
+	m.fails(syscall.Rename(m.path("f"), m.path("from/s3.txt")), syscall.ENOTDIR)
+	m.fails(syscall.Rename(m.path("f/b"), m.path("from")), syscall.EISDIR)
+	m.fails(syscall.Rename(m.path("f"), m.path("from")), syscall.ENOTEMPTY)
+	m.fails(unix.Renameat2(unix.AT_FDCWD, m.path("f/b"), unix.AT_FDCWD, m.path("f/c"), unix.RENAME_NOREPLACE), syscall.EEXIST)
+	m.ok(unix.Renameat2(unix.AT_FDCWD, m.path("f/b"), unix.AT_FDCWD, m.path("f/c"), unix.RENAME_EXCHANGE))
+	m.has("f/c", "hello")
+	m.has("f/b", "")
+	m.ok(unix.Renameat2(unix.AT_FDCWD, m.path("f"), unix.AT_FDCWD, m.path("from"), unix.RENAME_EXCHANGE))
+	m.has("from/c", "hello")
+	m.has("f/s3.txt", "an object")
+	m.ok(os.Remove(m.path("f/s3.txt"))) // the directory stays, though it had no object
+	if got := m.names("."); got != "f/ from/" {
+		t.Error(got)
+	}
+	m.ok(os.Remove(m.path("f")))
+	m.fails(os.Link(m.path("from/c"), m.path("hard")), syscall.EPERM)
+	m.ok(os.Symlink("from/c", m.path("soft")))
+	if to, err := os.Readlink(m.path("soft")); err != nil || to != "from/c" {
+		t.Error(to, err)
+	}
+	m.has("soft", "hello")
+	m.ok(syscall.Mkfifo(m.path("pipe"), 0o600))
+	m.fails(os.WriteFile(m.path(strings.Repeat("n", 256)), nil, 0o600), syscall.ENAMETOOLONG)
+	m.fails(os.WriteFile(m.path("bad\xff"), nil, 0o600), syscall.EILSEQ)
+	m.fails(os.Mkdir(m.path(".snapshot"), 0o700), syscall.EEXIST)
+	m.fails(os.Mkdir(m.path(".stemma-open"), 0o700), syscall.EPERM)
+	m.fails(os.Remove(m.path("none")), syscall.ENOENT)
+	deep := m.path("from")
+	var err error
+	for range 10 {
+		deep += "/" + strings.Repeat("d", 150)
+		if err = os.Mkdir(deep, 0o700); err != nil {
+			break
+		}
+	}
+	m.fails(err, syscall.ENAMETOOLONG) // of the key
+	m.ok(os.RemoveAll(m.path("from/" + strings.Repeat("d", 150))))
+	var st syscall.Statfs_t
+	if m.ok(syscall.Statfs(m.dir, &st)); st.Bavail == 0 || st.Namelen != 255 {
+		t.Errorf("%+v", st)
+	}
+	m.unmount()
+	m.start(s, Options{})
+	if got := m.names("."); got != "from/ pipe soft" {
+		t.Error(got)
+	}
+	m.has("soft", "hello")
+	if info, err := os.Lstat(m.path("pipe")); err != nil || info.Mode() != os.ModeNamedPipe|0o600 {
+		t.Error(info.Mode(), err)
+	}
+}
+
+// What is written at any offset, cut, grown, appended and punched is what is read, by this mount and the next one.
+func TestBytes(t *testing.T) {
+	s := serve(t)
+	m := s.mount(Options{})
+	f, err := os.OpenFile(m.path("f"), os.O_RDWR|os.O_CREATE, 0o644)
+	m.ok(err)
+	defer f.Close()
+	at := func(off int64, text string) {
+		t.Helper()
+		if _, err := f.WriteAt([]byte(text), off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at(300_000, "end")
+	at(0, "begin")
+	at(100_000, "middle")
+	m.ok(f.Sync())
+	at(100_002, "DD")
+	m.ok(unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, 4096))
+	m.ok(unix.Fallocate(int(f.Fd()), 0, 300_000, 10_000))
+	m.ok(f.Truncate(400_000))
+	m.ok(f.Truncate(310_000))
+	want := make([]byte, 310_000)
+	copy(want[100_000:], "miDDle")
+	copy(want[300_000:], "end")
+	m.has("f", string(want))
+	if info, err := f.Stat(); err != nil || info.Size() != 310_000 {
+		t.Error(info, err)
+	}
+	m.ok(f.Close())
+	a, err := os.OpenFile(m.path("f"), os.O_WRONLY|os.O_APPEND, 0)
+	m.ok(err)
+	_, err = a.WriteString("appended")
+	m.ok(err)
+	m.ok(a.Close())
+	want = append(want, "appended"...)
+	m.has("f", string(want))
+	m.ok(os.Truncate(m.path("f"), 310_001))
+	want = want[:310_001]
+	m.unmount()
+	m.start(s, Options{})
+	m.has("f", string(want))
+	big := bytes.Repeat([]byte("0123456789abcdef"), 3<<20/2) // 24 MiB: several commits
+	m.ok(os.WriteFile(m.path("big"), big, 0o600))
+	m.has("big", string(big))
+	m.write("f", "short")
+	m.has("f", "short")
+}
+
+// Mode, owner, times and attributes are kept, as metadata that S3 clients see, and read what s3fs and rclone write.
+func TestAttributes(t *testing.T) {
+	s := serve(t)
+	m := s.mount(Options{})
+	m.write("f", "text")
+	when := time.Unix(1_600_000_000, 120_000_000)
+	m.ok(os.Chmod(m.path("f"), 0o640))
+	m.ok(os.Chown(m.path("f"), 12, 34))
+	m.ok(os.Chtimes(m.path("f"), when, when))
+	m.ok(unix.Setxattr(m.path("f"), "user.color", []byte("blue"), 0))
+	m.fails(unix.Setxattr(m.path("f"), "user.color", []byte("red"), unix.XATTR_CREATE), syscall.EEXIST)
+	m.fails(unix.Setxattr(m.path("f"), "user.none", []byte("red"), unix.XATTR_REPLACE), syscall.ENODATA)
+	m.fails(unix.Setxattr(m.path("f"), "user.bytes", []byte{0, 1}, 0), syscall.EINVAL)
+	m.fails(unix.Setxattr(m.path("f"), "user.mode", []byte("1"), 0), syscall.EOPNOTSUPP)
+	m.fails(unix.Setxattr(m.path("f"), "user.long", []byte(strings.Repeat("x", 3000)), 0), syscall.ENOSPC)
+	m.ok(unix.Setxattr(m.path("f"), "user.gone", []byte("x"), 0))
+	m.ok(unix.Removexattr(m.path("f"), "user.gone"))
+	m.ok(os.Mkdir(m.path("d"), 0o700))
+	m.ok(os.Chmod(m.path("d"), 0o711))
+	m.unmount()
+	l, err := s.Look(t.Context(), "data", "", "f", "d/")
+	m.ok(err)
+	for k, want := range map[string]string{"mode": "33184", "uid": "12", "gid": "34", "mtime": "1600000000.12", "color": "blue", "gone": ""} {
+		if got := l.Keys[0].Object.Metadata[k]; got != want {
+			t.Errorf("%s is %q, want %q", k, got, want)
+		}
+	}
+	if o := l.Keys[0].Object; o.InPlace || o.Size != 4 {
+		t.Errorf("%+v", o)
+	}
+	if got := l.Keys[1].Object.Metadata["mode"]; got != "16841" { // 040711
+		t.Error(got)
+	}
+	put := client.CommitOperation{Op: "put", Key: "rclone", Metadata: map[string]string{"mode": "100600", "mtime": "1600000000.500000000"}}
+	_, err = s.Commit(t.Context(), "data", client.CommitRequest{Operations: []client.CommitOperation{put}})
+	m.ok(err)
+	m.start(s, Options{})
+	var st syscall.Stat_t
+	m.ok(syscall.Stat(m.path("f"), &st))
+	if st.Mode != syscall.S_IFREG|0o640 || st.Uid != 12 || st.Gid != 34 || st.Mtim.Sec != 1_600_000_000 || st.Mtim.Nsec != 120_000_000 {
+		t.Errorf("%+v", st)
+	}
+	m.ok(syscall.Stat(m.path("rclone"), &st))
+	if st.Mode != syscall.S_IFREG|0o600 || st.Mtim.Nsec != 500_000_000 {
+		t.Errorf("%+v", st)
+	}
+	p := make([]byte, 1000)
+	n, err := unix.Listxattr(m.path("f"), p)
+	if m.ok(err); string(p[:n]) != "user.color\x00user.stemma.etag\x00user.stemma.lsn\x00" {
+		t.Errorf("%q", p[:n])
+	}
+	before := time.Now()
+	m.write("f", "anew")
+	if info, err := os.Stat(m.path("f")); err != nil || info.ModTime().Before(before.Add(-time.Second)) || info.Mode() != 0o640 {
+		t.Error(info, err)
+	}
+}
+
+// What is open works on when it is unlinked or replaced, and goes when it is closed.
+func TestOpenUnlinked(t *testing.T) {
+	s := serve(t)
+	m := s.mount(Options{})
+	open := func(name string) *os.File {
+		t.Helper()
+		m.write(name, "0123456789")
+		f, err := os.OpenFile(m.path(name), os.O_RDWR, 0)
+		m.ok(err)
+		return f
+	}
+	f, g := open("f"), open("g")
+	_, err := f.WriteAt([]byte("wait"), 2)
+	m.ok(err)
+	m.ok(os.Remove(m.path("f")))
+	m.write("h", "new")
+	m.ok(os.Rename(m.path("h"), m.path("g")))
+	if got := m.names("."); got != "g" {
+		t.Error(got)
+	}
+	for file, want := range map[*os.File]string{f: "01wait6789", g: "0123456789"} {
+		p := make([]byte, 20)
+		if n, _ := file.ReadAt(p, 0); string(p[:n]) != want {
+			t.Errorf("%q, want %q", p[:n], want)
+		}
+		_, err := file.WriteAt(make([]byte, 200_000), 5)
+		m.ok(err)
+		m.ok(file.Sync())
+		if n, _ := file.ReadAt(p, 0); string(p[:n]) != want[:5]+string(make([]byte, 15)) {
+			t.Errorf("%q", p[:n])
+		}
+		m.ok(file.Close())
+	}
+	m.has("g", "new")
+	for range 100 {
+		if s.keys("data") == "g" {
+			return
+		}
+		time.Sleep(20 * time.Millisecond) // the kernel tells of the last close later
+	}
+	t.Error(s.keys("data"))
+}
+
+// What is closed at one mount is read by who opens it then at another one, and by other clients; and the other way round.
+func TestCloseToOpen(t *testing.T) {
+	s := serve(t)
+	a, b := s.mount(Options{TTL: time.Hour}), s.mount(Options{TTL: time.Hour})
+	for i, size := range []int{10, 500_000, 500_000, 20, 300_000} {
+		text := strings.Repeat(string(rune('a'+i)), size)
+		a.write("f", text)
+		b.has("f", text)
+		g, err := os.OpenFile(b.path("f"), os.O_WRONLY, 0)
+		b.ok(err)
+		_, err = g.WriteAt([]byte("from b"), 2)
+		b.ok(err)
+		b.ok(g.Close())
+		a.has("f", text[:2]+"from b"+text[8:])
+	}
+	s.put("f", "from a client")
+	a.has("f", "from a client")
+	b.has("f", "from a client")
+	s.put("g", "appears")
+	a.has("g", "appears")
+	a.ok(os.Rename(a.path("g"), a.path("h")))
+	b.has("h", "appears")
+	_, err := os.ReadFile(b.path("g"))
+	b.fails(err, syscall.ENOENT)
+	a.write("h2", "replaces")
+	a.ok(os.Rename(a.path("h2"), a.path("h")))
+	b.has("h", "replaces")
+	// Exclusive creation is exclusive among mounts.
+	made, err := os.OpenFile(b.path("h2"), os.O_CREATE|os.O_EXCL, 0o600)
+	b.ok(err)
+	b.ok(made.Close())
+	_, err = os.OpenFile(a.path("h2"), os.O_CREATE|os.O_EXCL, 0o600)
+	a.fails(err, syscall.EEXIST)
+	// What one has open and another removes is stale.
+	f, err := os.OpenFile(a.path("h"), os.O_RDWR, 0)
+	a.ok(err)
+	b.ok(os.Remove(b.path("h")))
+	_, err = f.Write([]byte("x"))
+	a.ok(err)
+	a.fails(f.Sync(), syscall.ESTALE)
+	_ = f.Close()
+}
+
+// The past is mounted read-only, and is in .snapshot.
+func TestPast(t *testing.T) {
+	s := serve(t)
+	m := s.mount(Options{})
+	m.ok(os.Mkdir(m.path("d"), 0o755))
+	m.write("d/f", "old")
+	m.write("d/gone", "")
+	snap, err := s.Snapshot(t.Context(), "data", client.NewSnapshot{Name: "first"})
+	m.ok(err)
+	m.write("d/f", "new")
+	m.ok(os.Remove(m.path("d/gone")))
+	if got := m.names("."); got != "d/" {
+		t.Error(got)
+	}
+	if got := m.names(".snapshot"); got != "first/" {
+		t.Error(got)
+	}
+	for _, point := range []string{"first", snap.LSN.String(), snap.Time.Format(time.RFC3339Nano)} {
+		m.has(".snapshot/"+point+"/d/f", "old")
+		if got := m.names(".snapshot/" + point + "/d"); got != "f gone" {
+			t.Errorf("%s: %s", point, got)
+		}
+	}
+	m.fails(os.WriteFile(m.path(".snapshot/first/d/f"), nil, 0), syscall.EROFS)
+	m.fails(os.Remove(m.path(".snapshot/first/d/f")), syscall.EROFS)
+	m.fails(os.Rename(m.path("d/f"), m.path(".snapshot/first/g")), syscall.EROFS)
+	_, err = os.Stat(m.path(".snapshot/none"))
+	m.fails(err, syscall.ENOENT)
+	old, only := s.mount(Options{At: "first"}), s.mount(Options{ReadOnly: true})
+	old.has("d/f", "old")
+	only.has("d/f", "new")
+	for _, ro := range []*mounted{old, only} {
+		ro.fails(os.WriteFile(ro.path("x"), nil, 0o600), syscall.EROFS)
+		ro.fails(os.Chmod(ro.path("d"), 0o700), syscall.EROFS)
+	}
+	if _, err := s.ChangeBucket(t.Context(), "data", client.BucketChange{ReadOnly: new(bool)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Memory that a file is mapped to is the file.
+func TestMapped(t *testing.T) {
+	s := serve(t)
+	m := s.mount(Options{})
+	text := bytes.Repeat([]byte("abcdefghij"), 10_000)
+	m.write("f", string(text))
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+`={"Map":"`+m.path("f")+`"}`)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+	copy(text[50_000:], "through memory")
+	copy(text, "bcdefghijk")
+	m.has("f", string(text))
+	m.unmount()
+	m.start(s, Options{})
+	m.has("f", string(text))
+}
