@@ -302,9 +302,9 @@ func (a *admin) putPolicy(ctx context.Context, r *adminRequest, name string) (an
 	d := a.directory()
 	var err error
 	if _, absent := d.Policy(name); absent != nil {
-		_, err = d.CreatePolicy(ctx, name, in.Document)
+		_, err = d.CreatePolicy(ctx, identity.Policy{Name: name, Document: in.Document})
 	} else {
-		err = d.UpdatePolicy(ctx, name, in.Document)
+		err = d.UpdatePolicy(ctx, name, in.Document, nil)
 	}
 	if err != nil {
 		return nil, err

@@ -99,6 +99,10 @@ func (a *API) Serve(ctx context.Context, r *Request) (answer []byte, isJSON bool
 		answer, err = json.Marshal(result)
 		return answer, true, err
 	}
+	if r.JSON {
+		answer, err = jsonDocument(name, result)
+		return answer, true, err
+	}
 	answer, err = document(act.namespace, name, r.ID, result)
 	return answer, false, err
 }
@@ -181,6 +185,14 @@ func document(namespace, name, id string, result any) ([]byte, error) {
 	}
 	fmt.Fprintf(&b, "</RequestId></ResponseMetadata></%sResponse>", name)
 	return b.Bytes(), nil
+}
+
+// jsonDocument returns {"NameResult": …}, as clients of Tigris read the answers of AWS.
+func jsonDocument(name string, result any) ([]byte, error) {
+	if result == nil {
+		return json.Marshal(&doneJSON{"success"})
+	}
+	return json.Marshal(map[string]any{name + "Result": result})
 }
 
 // ErrorDocument returns the document of a refusal.

@@ -14,9 +14,9 @@ var time0 = time.Unix(0, 0)
 
 type keyXML struct {
 	UserName        string `xml:"UserName"`
-	AccessKeyID     string `xml:"AccessKeyId"`
+	AccessKeyID     string `xml:"AccessKeyId" json:"AccessKeyId"`
 	Status          string `xml:"Status"`
-	SecretAccessKey string `xml:"SecretAccessKey,omitempty"`
+	SecretAccessKey string `xml:"SecretAccessKey,omitempty" json:",omitempty"`
 	CreateDate      string `xml:"CreateDate"`
 }
 
@@ -45,7 +45,7 @@ func (a *API) createKey(ctx context.Context, r *Request) (any, error) {
 		return nil, err
 	}
 	return &struct {
-		Key *keyXML `xml:"AccessKey"`
+		Key *keyXML `xml:"AccessKey" json:"AccessKey"`
 	}{describeKey(&k, secret)}, nil
 }
 
@@ -111,7 +111,7 @@ func (a *API) listKeys(_ context.Context, r *Request) (any, error) {
 	}
 	answer := struct {
 		UserName string           `xml:"UserName"`
-		Keys     members[*keyXML] `xml:"AccessKeyMetadata"`
+		Keys     members[*keyXML] `xml:"AccessKeyMetadata" json:"AccessKeyMetadata"`
 		page
 	}{UserName: shown, page: p}
 	for i := range list {

@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strconv"
@@ -105,12 +106,20 @@ func (a *API) keyOwner(r *Request, action string) (*identity.User, error) {
 // page is a page of a list.
 type page struct {
 	IsTruncated bool   `xml:"IsTruncated"`
-	Marker      string `xml:"Marker,omitempty"`
+	Marker      string `xml:"Marker,omitempty" json:",omitempty"`
 }
 
 // members is a list, which is there when it is empty, too.
 type members[T any] struct {
 	List []T `xml:"member"`
+}
+
+// MarshalJSON implements json.Marshaler: a list is an array there.
+func (m members[T]) MarshalJSON() ([]byte, error) {
+	if m.List == nil {
+		return []byte("[]"), nil
+	}
+	return json.Marshal(m.List)
 }
 
 // cut returns the items of the page that a request asks for, of all in their order; key is what

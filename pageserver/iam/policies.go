@@ -76,27 +76,31 @@ func (a *API) listInline(_ context.Context, r *Request) (any, error) {
 	for _, in := range u.Inline {
 		names = append(names, in.Name)
 	}
+	if r.JSON { // clients of Tigris know no difference
+		names = append(names, u.Attached...)
+	}
 	slices.Sort(names)
 	list, p, err := cut(r, names, func(s *string) string { return *s })
 	if err != nil {
 		return nil, err
 	}
 	return &struct {
-		Names members[string] `xml:"PolicyNames"`
+		Names members[string] `xml:"PolicyNames" json:"PolicyNames"`
 		page
 	}{members[string]{list}, p}, nil
 }
 
 type policyXML struct {
 	PolicyName       string `xml:"PolicyName"`
-	PolicyID         string `xml:"PolicyId"`
-	ARN              string `xml:"Arn"`
+	PolicyID         string `xml:"PolicyId" json:"PolicyId"`
+	ARN              string `xml:"Arn" json:"Arn"`
 	Path             string `xml:"Path"`
 	DefaultVersionID string `xml:"DefaultVersionId"`
 	AttachmentCount  int    `xml:"AttachmentCount"`
 	IsAttachable     bool   `xml:"IsAttachable"`
 	CreateDate       string `xml:"CreateDate"`
 	UpdateDate       string `xml:"UpdateDate"`
+	Description      string `xml:"Description,omitempty"`
 }
 
 // onlyVersion is the id of the version of a policy: there are no older ones.
@@ -104,7 +108,7 @@ const onlyVersion = "v1"
 
 func (a *API) describePolicy(p *identity.Policy, attached map[string]int) *policyXML {
 	x := &policyXML{PolicyName: p.Name, PolicyID: p.Name, ARN: p.ARN(), Path: "/", DefaultVersionID: onlyVersion, AttachmentCount: attached[p.Name],
-		IsAttachable: true, CreateDate: time8601(p.Created), UpdateDate: time8601(p.Updated)}
+		IsAttachable: true, CreateDate: time8601(p.Created), UpdateDate: time8601(p.Updated), Description: p.Description}
 	if p.Canned {
 		x.CreateDate, x.UpdateDate = time8601(time0), time8601(time0)
 	}
@@ -143,7 +147,7 @@ func (a *API) createPolicy(ctx context.Context, r *Request) (any, error) {
 	if err := r.policies("CreatePolicy", "arn:aws:iam::"+auth.AccountNumber(auth.RootID)+":policy/"+name); err != nil {
 		return nil, err
 	}
-	p, err := a.users.CreatePolicy(ctx, name, document)
+	p, err := a.users.CreatePolicy(ctx, identity.Policy{Name: name, Document: document, Description: r.Params.Get("Description")})
 	if err != nil {
 		return nil, err
 	}
@@ -189,13 +193,13 @@ func (a *API) getPolicyVersion(_ context.Context, r *Request) (any, error) {
 	}
 	type version struct {
 		Document         string `xml:"Document"`
-		VersionID        string `xml:"VersionId"`
+		VersionID        string `xml:"VersionId" json:"VersionId"`
 		IsDefaultVersion bool   `xml:"IsDefaultVersion"`
 		CreateDate       string `xml:"CreateDate"`
 	}
 	x := a.describePolicy(p, nil)
 	return &struct {
-		Version version `xml:"PolicyVersion"`
+		Version version `xml:"PolicyVersion" json:"PolicyVersion"`
 	}{version{escaped(p.Document), onlyVersion, true, x.UpdateDate}}, nil
 }
 
@@ -272,10 +276,10 @@ func (a *API) listAttached(_ context.Context, r *Request) (any, error) {
 	}
 	type attached struct {
 		PolicyName string `xml:"PolicyName"`
-		PolicyARN  string `xml:"PolicyArn"`
+		PolicyARN  string `xml:"PolicyArn" json:"PolicyArn"`
 	}
 	answer := struct {
-		Attached members[attached] `xml:"AttachedPolicies"`
+		Attached members[attached] `xml:"AttachedPolicies" json:"AttachedPolicies"`
 		page
 	}{page: pg}
 	for _, name := range list {

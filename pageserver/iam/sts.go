@@ -31,7 +31,7 @@ const (
 )
 
 type credentialsXML struct {
-	AccessKeyID     string `xml:"AccessKeyId"`
+	AccessKeyID     string `xml:"AccessKeyId" json:"AccessKeyId"`
 	SecretAccessKey string `xml:"SecretAccessKey"`
 	SessionToken    string `xml:"SessionToken"`
 	Expiration      string `xml:"Expiration"`
@@ -44,8 +44,8 @@ type assumedRoleXML struct {
 }
 
 type assumedUserXML struct {
-	ID  string `xml:"AssumedRoleId"`
-	ARN string `xml:"Arn"`
+	ID  string `xml:"AssumedRoleId" json:"AssumedRoleId"`
+	ARN string `xml:"Arn" json:"Arn"`
 }
 
 // assumeRole begins a session of the caller, which a policy can bound. There are no roles
@@ -141,8 +141,8 @@ func sessionARN(c *auth.Caller, role, name string) string {
 func (a *API) getCallerIdentity(_ context.Context, r *Request) (any, error) {
 	c := r.Caller
 	answer := struct {
-		ARN     string `xml:"Arn"`
-		UserID  string `xml:"UserId"`
+		ARN     string `xml:"Arn" json:"Arn"`
+		UserID  string `xml:"UserId" json:"UserId"`
 		Account string `xml:"Account"`
 	}{c.ARN, c.Unique, auth.AccountNumber(c.ID)}
 	if c.Session != "" && c.Session != sessionTokenName {

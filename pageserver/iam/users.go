@@ -29,7 +29,7 @@ func init() {
 	add("DeleteUserPolicy", (*API).deleteInline, "UserName", "PolicyName")
 	add("ListUserPolicies", (*API).listInline, "UserName", "Marker", "MaxItems")
 
-	add("CreatePolicy", (*API).createPolicy, "PolicyName", "PolicyDocument", "Path", "Description")
+	add("CreatePolicy", (*API).createPolicy, "PolicyName", "PolicyDocument", "Path", "Description", requestUUID)
 	add("GetPolicy", (*API).getPolicy, "PolicyArn")
 	add("GetPolicyVersion", (*API).getPolicyVersion, "PolicyArn", "VersionId")
 	add("ListPolicies", (*API).listPolicies, "Scope", "OnlyAttached", "PathPrefix", "PolicyUsageFilter", "Marker", "MaxItems")
@@ -42,8 +42,8 @@ func init() {
 type userXML struct {
 	Path       string `xml:"Path"`
 	UserName   string `xml:"UserName"`
-	UserID     string `xml:"UserId"`
-	ARN        string `xml:"Arn"`
+	UserID     string `xml:"UserId" json:"UserId"`
+	ARN        string `xml:"Arn" json:"Arn"`
 	CreateDate string `xml:"CreateDate"`
 }
 

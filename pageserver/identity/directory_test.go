@@ -253,14 +253,14 @@ func TestPolicies(t *testing.T) {
 	if allows("s3:GetObject") {
 		t.Error("a user without policies may do something")
 	}
-	p, err := h.CreatePolicy(ctx, "getters", doc("s3:GetObject"))
+	p, err := h.CreatePolicy(ctx, Policy{Name: "getters", Document: doc("s3:GetObject")})
 	h.ok(err)
 	h.ok(h.Attach(ctx, "ann", p.ARN()))
 	h.ok(h.Attach(ctx, "ann", "getters"))
 	if !allows("s3:GetObject") || allows("s3:PutObject") {
 		t.Error("attached")
 	}
-	h.ok(h.UpdatePolicy(ctx, "getters", doc("s3:PutObject")))
+	h.ok(h.UpdatePolicy(ctx, "getters", doc("s3:PutObject"), nil))
 	if allows("s3:GetObject") || !allows("s3:PutObject") {
 		t.Error("updated")
 	}
@@ -281,12 +281,12 @@ func TestPolicies(t *testing.T) {
 	h.fails(h.Detach(ctx, "ann", "readonly"), ErrNoSuchPolicy)
 	h.fails(h.Attach(ctx, "ann", "arn:aws:s3:::readonly"), ErrNoSuchPolicy)
 	h.fails(h.DeletePolicy(ctx, "readonly", true), ErrInvalid)
-	h.fails(h.UpdatePolicy(ctx, "readonly", doc("s3:*")), ErrInvalid)
-	_, err = h.CreatePolicy(ctx, "readonly", doc("s3:*"))
+	h.fails(h.UpdatePolicy(ctx, "readonly", doc("s3:*"), nil), ErrInvalid)
+	_, err = h.CreatePolicy(ctx, Policy{Name: "readonly", Document: doc("s3:*")})
 	h.fails(err, ErrExists)
-	_, err = h.CreatePolicy(ctx, "a/b", doc("s3:*"))
+	_, err = h.CreatePolicy(ctx, Policy{Name: "a/b", Document: doc("s3:*")})
 	h.fails(err, ErrInvalid)
-	if _, err = h.CreatePolicy(ctx, "b", "{}"); !errors.As(err, new(*policy.Error)) {
+	if _, err = h.CreatePolicy(ctx, Policy{Name: "b", Document: "{}"}); !errors.As(err, new(*policy.Error)) {
 		t.Errorf("error %v", err)
 	}
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"stemma/pageserver/auth"
 	"stemma/pageserver/policy"
@@ -86,28 +87,43 @@ func checkPolicyName(s string) error {
 	return checkChars("the name of the policy", s, "_+=,.@-", maxPolicyName)
 }
 
-// CreatePolicy makes a managed policy. Errors: *policy.Error, ErrInvalid, ErrExists,
+// CreatePolicy makes a managed policy of a name, a document and a description. Errors: *policy.Error, ErrInvalid, ErrExists,
 // and those of a commit.
-func (d *Directory) CreatePolicy(ctx context.Context, name, document string) (Policy, error) {
+func (d *Directory) CreatePolicy(ctx context.Context, p Policy) (Policy, error) {
 	now := d.o.Now().UTC()
-	p := Policy{Name: name, Document: document, Created: now, Updated: now}
-	if err := errors.Join(checkPolicyName(name), CheckDocument(document)); err != nil {
+	p.Created, p.Updated, p.Canned = now, now, false
+	if err := errors.Join(checkPolicyName(p.Name), CheckDocument(p.Document), checkPolicyDescription(p.Description)); err != nil {
 		return Policy{}, err
 	}
 	err := d.change(ctx, func(b *timeline.Batch) (func(), error) {
-		if _, err := d.policy(name); err == nil {
-			return nil, fmt.Errorf("policy %q: %w", name, ErrExists)
+		if _, err := d.policy(p.Name); err == nil {
+			return nil, fmt.Errorf("policy %q: %w", p.Name, ErrExists)
 		}
 		return d.putPolicy(b, p)
 	})
 	return p, err
 }
 
-// UpdatePolicy gives a managed policy another document, for all who have it. Errors:
+// checkPolicyDescription refuses what IAM refuses. Error: ErrInvalid.
+func checkPolicyDescription(s string) error {
+	if !utf8.ValidString(s) || utf8.RuneCountInString(s) > maxPolicyDescription {
+		return invalid("the description of a policy has at most %d characters", maxPolicyDescription)
+	}
+	return nil
+}
+
+const maxPolicyDescription = 1000
+
+// UpdatePolicy gives a managed policy another document, for all who have it, and another description unless that is nil. Errors:
 // *policy.Error, ErrNoSuchPolicy, ErrInvalid of a canned one, and those of a commit.
-func (d *Directory) UpdatePolicy(ctx context.Context, nameOrARN, document string) error {
+func (d *Directory) UpdatePolicy(ctx context.Context, nameOrARN, document string, description *string) error {
 	if err := CheckDocument(document); err != nil {
 		return err
+	}
+	if description != nil {
+		if err := checkPolicyDescription(*description); err != nil {
+			return err
+		}
 	}
 	return d.change(ctx, func(b *timeline.Batch) (func(), error) {
 		old, err := d.policy(nameOrARN)
@@ -119,6 +135,9 @@ func (d *Directory) UpdatePolicy(ctx context.Context, nameOrARN, document string
 		}
 		p := old.Policy
 		p.Document, p.Updated = document, d.o.Now().UTC()
+		if description != nil {
+			p.Description = *description
+		}
 		return d.putPolicy(b, p)
 	})
 }

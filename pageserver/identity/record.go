@@ -73,6 +73,8 @@ type Policy struct {
 	Document string    `json:"document"`
 	Created  time.Time `json:"created"`
 	Updated  time.Time `json:"updated"`
+	// Description is for people.
+	Description string `json:"description,omitempty"`
 	// Canned says that it comes with the server and cannot be changed.
 	Canned bool `json:"-"`
 }

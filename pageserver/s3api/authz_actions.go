@@ -17,6 +17,7 @@ func init() { // not in the declaration: what is checked leads back to the opera
 	accessOf = map[string]access{
 		"ListBuckets":    accessFunc((*request).mayListBuckets),
 		"OptionsRequest": anyone{},
+		"WhoAmI":         anyone{}, // whoAmI knows who signed
 		"CreateBucket":   accessFunc((*request).mayCreateBucket),
 
 		"HeadBucket":           onBucket{"s3:ListBucket", object.PermRead},

@@ -145,6 +145,9 @@ func (r *request) route() (*operation, error) {
 	if method == "POST" && at == serviceLevel {
 		return queryOperation, nil // its parameters are those of actions
 	}
+	if at == objectLevel && r.asksWho(method) {
+		return whoAmIOperation, nil
+	}
 	known := routeTable[routeClass{method, at}]
 	for i := range known {
 		rt := &known[i]

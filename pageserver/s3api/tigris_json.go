@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"stemma/pageserver/iam"
 	"stemma/pageserver/object"
 	"stemma/timeline"
 )
@@ -175,4 +176,26 @@ func patchBucket(ctx context.Context, r *request) error {
 		return err
 	}
 	return r.sendJSON(map[string]string{"status": "success"})
+}
+
+// whoAmIOperation tells clients of Tigris who they are.
+var whoAmIOperation = &operation{name: "WhoAmI", handle: whoAmI}
+
+// asksWho reports whether a request is GET /users/whoami of a client that speaks JSON. An object of that name goes before.
+func (r *request) asksWho(method string) bool {
+	if method != "GET" || r.bucket != "users" || r.key != "whoami" || len(r.target.Params) > 0 {
+		return false
+	}
+	if !r.wantsJSON() && !strings.HasPrefix(r.peek("Content-Type"), "application/json") {
+		return false
+	}
+	_, err := r.srv.objects.Bucket(r.bucket, 0)
+	return err != nil
+}
+
+func whoAmI(_ context.Context, r *request) error {
+	if r.proof.Caller.Anonymous() {
+		return errDenied
+	}
+	return r.sendJSON(iam.Who(r.proof.Caller))
 }
