@@ -19,6 +19,9 @@ type HistoryEntry struct {
 	StorageClass string    `json:"storage_class,omitempty"`
 	// VersionLSN is another than LSN where only tags, storage class or lock have changed.
 	VersionLSN LSN `json:"version_lsn,string"`
+	// Principal is who made the commit: the ARN of a user, or anonymous. Absent: the root, or the server
+	// itself; and of a move of the bucket.
+	Principal string `json:"principal,omitempty"`
 }
 
 // LogPage is one page of a log.
@@ -45,6 +48,9 @@ type LogEntry struct {
 	StorageClass string `json:"storage_class,omitempty"`
 	// VersionID is as S3 has it; absent of delete and move.
 	VersionID string `json:"version_id,omitempty"`
+	// Principal is who made the commit: the ARN of a user, or anonymous. Absent: the root, or the server
+	// itself; and of a move of the bucket.
+	Principal string `json:"principal,omitempty"`
 }
 
 // logEnd is the last line of a log that is answered line by line.

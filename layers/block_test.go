@@ -338,7 +338,7 @@ func FuzzStoredBlock(f *testing.F) {
 
 // A record's value is canonical: what decodes encodes to the same bytes.
 func FuzzRecordValue(f *testing.F) {
-	for _, r := range []Record{{Kind: KindValue, Meta: []byte("meta"), Body: AppendInlineBody(nil, []byte("body"))}, {Kind: KindTombstone}, {Kind: KindDelta, Meta: make([]byte, 200)}} {
+	for _, r := range []Record{{Kind: KindValue, Meta: []byte("meta"), Body: AppendInlineBody(nil, []byte("body"))}, {Kind: KindTombstone}, {Kind: KindTombstone, Writer: 1}, {Kind: KindValue, Writer: 300, Meta: []byte("meta")}, {Kind: KindDelta, Meta: make([]byte, 200)}} {
 		r.LSN, r.Death = 3, 3+300
 		for _, flags := range []byte{0, entryAdopted, entryDeath} {
 			f.Add(appendRecordValue(nil, &r, flags), flags, uint64(r.LSN))

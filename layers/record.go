@@ -39,9 +39,12 @@ type Record struct {
 	// Adopted says that the file holds no LSN for the record; the reader has
 	// filled LSN from the layer's Desc.AdoptedLSN (a staged merge, DESIGN 8).
 	Adopted bool
-	Meta    []byte // always in the layer, never parted
-	Body    Body   // inline bytes, or extents in value segments
-	End     Key    // range tombstones only: exclusive end, same timeline and namespace as Key
+	// Writer is who made the commit: a number that means something to whoever gave it. Zero: nobody said.
+	// Range tombstones have none.
+	Writer uint32
+	Meta   []byte // always in the layer, never parted
+	Body   Body   // inline bytes, or extents in value segments
+	End    Key    // range tombstones only: exclusive end, same timeline and namespace as Key
 }
 
 // Iterator walks point records in record order (key ascending, LSN

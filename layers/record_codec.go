@@ -3,6 +3,7 @@ package layers
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"stemma/wal"
 )
@@ -18,6 +19,9 @@ const (
 	entryDeath    = 0x10 // behind the flags lies how far above its LSN it ended
 )
 
+// entryWriter is the flag of an entry that has a Writer; it lies before the meta.
+const entryWriter = 0x20
+
 // entryFlags returns the flags that every entry of a file has beside its kind.
 func entryFlags(kind LayerKind, adopted bool) (flags byte) {
 	if kind == HistoryLayer {
@@ -32,9 +36,15 @@ func entryFlags(kind LayerKind, adopted bool) (flags byte) {
 // appendRecordValue appends what follows the key in an entry of a data block
 // of a file whose entries have the given flags.
 func appendRecordValue(dst []byte, r *Record, flags byte) []byte {
+	if r.Writer != 0 {
+		flags |= entryWriter
+	}
 	dst = append(dst, byte(r.Kind)|flags)
 	if flags&entryDeath != 0 {
 		dst = binary.AppendUvarint(dst, uint64(r.Death-r.LSN))
+	}
+	if r.Writer != 0 {
+		dst = binary.AppendUvarint(dst, uint64(r.Writer))
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(r.Meta)))
 	dst = append(dst, r.Meta...)
@@ -48,7 +58,7 @@ func decodeRecord(r *Record, key Key, lsn wal.LSN, value []byte, flags byte) err
 		return fmt.Errorf("record with a key of %d and a value of %d bytes: %w", len(key), len(value), ErrCorrupt)
 	}
 	kind := Kind(value[0] & entryKindMask)
-	if kind < KindValue || kind > KindTombstone || value[0]&^entryKindMask != flags {
+	if kind < KindValue || kind > KindTombstone || value[0]&^(entryKindMask|entryWriter) != flags {
 		return fmt.Errorf("record with flags %02x: %w", value[0], ErrCorrupt)
 	}
 	rest, death := value[1:], wal.LSN(0)
@@ -59,6 +69,14 @@ func decodeRecord(r *Record, key Key, lsn wal.LSN, value []byte, flags byte) err
 		}
 		rest, death = behind, lsn+wal.LSN(after)
 	}
+	writer := uint32(0)
+	if value[0]&entryWriter != 0 {
+		n, behind, ok := uvarint(rest)
+		if !ok || n == 0 || n > math.MaxUint32 || len(behind) == 0 {
+			return fmt.Errorf("record of writer %d: %w", n, ErrCorrupt)
+		}
+		rest, writer = behind, uint32(n)
+	}
 	metaLen, meta, ok := uint64(rest[0]), rest[1:], true
 	if metaLen >= 0x80 {
 		metaLen, meta, ok = uvarint(rest)
@@ -67,6 +85,7 @@ func decodeRecord(r *Record, key Key, lsn wal.LSN, value []byte, flags byte) err
 		return fmt.Errorf("record with a meta of %d bytes in %d: %w", metaLen, len(value), ErrCorrupt)
 	}
 	r.Key, r.LSN, r.Death, r.Kind, r.Adopted, r.End = key, lsn, death, kind, flags&entryAdopted != 0, nil
+	r.Writer = writer
 	r.Meta, r.Body = meta[:metaLen:metaLen], Body(meta[metaLen:])
 	return nil
 }

@@ -24,6 +24,9 @@ type HistoryEntry struct {
 	StorageClass string    `json:"storage_class,omitempty"`
 	// VersionLSN is another than LSN where only tags, storage class or lock have changed.
 	VersionLSN wal.LSN `json:"version_lsn,string"`
+	// Principal is who made the commit: the ARN of a user, or anonymous. Absent: the root, or the server
+	// itself; and of a move of the bucket.
+	Principal string `json:"principal,omitempty"`
 }
 
 // history serves GET /v1/buckets/{name}/history.
@@ -49,7 +52,7 @@ func (a *admin) history(ctx context.Context, r *adminRequest, bucket string) (an
 	}
 	for i := range h.Entries {
 		e := &h.Entries[i]
-		out := HistoryEntry{LSN: e.LSN, Time: e.LSN.Time(), Deleted: e.Deleted, Size: e.Size, VersionLSN: e.Version}
+		out := HistoryEntry{LSN: e.LSN, Time: e.LSN.Time(), Deleted: e.Deleted, Size: e.Size, VersionLSN: e.Version, Principal: a.directory().WriterName(e.Writer)}
 		if !e.Deleted {
 			out.ETag, out.StorageClass = e.ETag.String(), e.Class.String()
 		}

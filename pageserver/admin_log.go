@@ -33,6 +33,9 @@ type LogEntry struct {
 	StorageClass string `json:"storage_class,omitempty"`
 	// VersionID is as S3 has it; absent of delete and move.
 	VersionID string `json:"version_id,omitempty"`
+	// Principal is who made the commit: the ARN of a user, or anonymous. Absent: the root, or the server
+	// itself; and of a move of the bucket.
+	Principal string `json:"principal,omitempty"`
 }
 
 // LogEnd is the last line of a log that is answered line by line.
@@ -43,11 +46,11 @@ type LogEnd struct {
 	Error    *AdminError `json:"error,omitempty"` // the lines before it are not all
 }
 
-func logEntries(list []object.LogEntry) []LogEntry {
+func (a *admin) logEntries(list []object.LogEntry) []LogEntry {
 	out := make([]LogEntry, len(list))
 	for i := range list {
 		e := &list[i]
-		out[i] = LogEntry{LSN: e.LSN, Time: e.LSN.Time(), Kind: string(e.Kind), Key: e.Key, Size: e.Size}
+		out[i] = LogEntry{LSN: e.LSN, Time: e.LSN.Time(), Kind: string(e.Kind), Key: e.Key, Size: e.Size, Principal: a.directory().WriterName(e.Writer)}
 		if e.Version == 0 {
 			continue
 		}
@@ -89,14 +92,14 @@ func (a *admin) log(ctx context.Context, r *adminRequest, bucket string) (any, e
 	if lines {
 		return &streamed{func(ctx context.Context, line func(any) error) { a.logLines(ctx, in, page, line) }}, nil
 	}
-	return &LogAnswer{ToLSN: page.To, SinceLSN: page.Since, Cut: page.Cut, Entries: logEntries(page.Entries), Next: page.NextToken}, nil
+	return &LogAnswer{ToLSN: page.To, SinceLSN: page.Since, Cut: page.Cut, Entries: a.logEntries(page.Entries), Next: page.NextToken}, nil
 }
 
 // logLines sends the first page and all that follow, and a LogEnd.
 func (a *admin) logLines(ctx context.Context, in *object.LogInput, page *object.LogPage, line func(any) error) {
 	end := LogEnd{ToLSN: page.To}
 	for {
-		for _, e := range logEntries(page.Entries) {
+		for _, e := range a.logEntries(page.Entries) {
 			if line(&e) != nil {
 				return // nobody reads any more
 			}

@@ -220,7 +220,7 @@ func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 	}
 	set.RegisterMetricsWriter(s.writeAccessMetrics)
 	api := s.o.S3
-	api.Access, api.Accounts, api.IAM = s.access, users, iam.New(users, s.o.Now)
+	api.Access, api.Accounts, api.IAM, api.Writers = s.access, users, iam.New(users, s.o.Now), users
 	api.TLS = s.o.TLS
 	api.Objects, api.Verifier, api.Logger, api.Metrics = s.objects, verifier, s.log, set
 	if s.s3, err = s3api.New(api); err != nil {

@@ -74,10 +74,13 @@ func get(t *testing.T, s *Server, path string) (int, string) {
 	return res.StatusCode, string(p)
 }
 
-func client(s *Server) *s3.Client {
+func client(s *Server) *s3.Client { return clientOf(s, rootKey) }
+
+// clientOf is a client with another key.
+func clientOf(s *Server, key auth.Key) *s3.Client {
 	return s3.New(s3.Options{
 		BaseEndpoint: aws.String("http://" + s.Addr().String()), Region: "us-east-1", UsePathStyle: true, Retryer: aws.NopRetryer{},
-		Credentials: credentials.NewStaticCredentialsProvider(rootKey.ID, rootKey.Secret, ""),
+		Credentials: credentials.NewStaticCredentialsProvider(key.ID, key.Secret, ""),
 		HTTPClient:  &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
 	})
 }

@@ -13,10 +13,11 @@ import (
 // writes. The zero Batch is empty and ready. Slices are kept until the commit
 // returns. Not safe for concurrent use.
 type Batch struct {
-	ops   []batchOp
-	index map[string]int // point ops by namespace and key, made once a batch has several
-	bytes int
-	guard ConfigGuard
+	ops    []batchOp
+	index  map[string]int // point ops by namespace and key, made once a batch has several
+	bytes  int
+	guard  ConfigGuard
+	writer uint32 // of the commit; see WithWriter
 	// stamped says that there are keys that end in the LSN of the commit; configures,
 	// that there are records of NamespaceConfig.
 	stamped, configures bool
@@ -150,7 +151,7 @@ func indexKey(ns layers.Namespace, key []byte) string {
 }
 
 // opOverhead bounds the bytes of an encoded record beside its key, meta and body.
-const opOverhead = 1 + 4*binary.MaxVarintLen32 + 2*9
+const opOverhead = 1 + 5*binary.MaxVarintLen32 + 2*9
 
 // encode returns the payload of a commit of b to timeline t, in a new slice
 // that the memlayer will alias.
@@ -159,7 +160,7 @@ func (b *Batch) encode(t layers.TimelineID) []byte {
 	p = appendPayloadHeader(p, len(b.ops))
 	for i := range b.ops {
 		o := &b.ops[i]
-		p = appendRecord(p, t, o)
+		p = appendRecord(p, t, o, b.writer)
 	}
 	return p
 }
@@ -178,7 +179,7 @@ func (b *Batch) stamps() []int {
 			key := appendKey(scratch[:0], 0, o.ns, o.key)
 			at = append(at, n+1+len(key)-StampBytes)
 		}
-		scratch = appendRecord(scratch[:0], 0, o)
+		scratch = appendRecord(scratch[:0], 0, o, b.writer)
 		n += len(scratch)
 	}
 	return at

@@ -339,7 +339,7 @@ func encodeTree(ops []treeOp) []byte {
 	for i := range ops {
 		if f := ops[i].first; f != nil {
 			for j := range f.ops {
-				p = appendRecord(p, ops[i].timeline, &f.ops[j])
+				p = appendRecord(p, ops[i].timeline, &f.ops[j], f.writer)
 			}
 		}
 	}

@@ -180,6 +180,7 @@ func (s *Store) prepare(tx *Tx, maxBytes int, fn func(tx *Tx) error) (done func(
 //
 // Errors: errMoved, ErrReadOnly, ErrConfigChanged, and those of the log.
 func (s *Store) append(ctx context.Context, name string, bk *bucket, n *node, b *Batch) (wal.LSN, error) {
+	b.writer = writerOf(ctx)
 	c := wal.Commit{Payload: b.encode(n.id)}
 	stamps := b.stamps()
 	c.Reserve = func(lsn wal.LSN) error {

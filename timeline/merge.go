@@ -207,7 +207,7 @@ func (m *merge) verify(outputs []*layers.Layer) error {
 // same compares a record of the inputs with one of the outputs.
 func (m *merge) same(in, out *layers.Record, v verdict) error {
 	death := m.death(v)
-	if in.Key.Compare(out.Key) != 0 || in.LSN != out.LSN || in.Kind != out.Kind || out.Death != death ||
+	if in.Key.Compare(out.Key) != 0 || in.LSN != out.LSN || in.Kind != out.Kind || in.Writer != out.Writer || out.Death != death ||
 		!bytes.Equal(in.Meta, out.Meta) || !bytes.Equal(in.Body, out.Body) {
 		return fmt.Errorf("record %s at %d, death %d, was written as %s at %d, death %d", in.Key, in.LSN, death, out.Key, out.LSN, out.Death)
 	}

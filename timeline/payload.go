@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"stemma/gc"
 	"stemma/layers"
@@ -17,6 +18,7 @@ import (
 //	operation    tag byte, then its fields; byte strings are uvarint length + bytes
 //
 //	tag 1..3     record: composite key, meta, body (value, page delta, tombstone)
+//	tag 33..35   the same, behind it a uvarint: who made the commit, not 0
 //	tag 4        range tombstone: first composite key, exclusive end
 //	tag 16       create bucket: bucket, timeline, window, name, properties
 //	tag 17       fork: ancestor, branch LSN (0: this commit's LSN - 1), source bucket, bucket, timeline, window, name, properties
@@ -101,14 +103,25 @@ func appendPayloadHeader(p []byte, ops int) []byte {
 	return binary.AppendUvarint(append(p, payloadVersion), uint64(ops))
 }
 
-func appendRecord(p []byte, t layers.TimelineID, o *batchOp) []byte {
-	p = append(p, byte(o.kind))
+// recordWriter is what the tag of a record has besides its kind when a writer follows it.
+const recordWriter = 0x20
+
+func appendRecord(p []byte, t layers.TimelineID, o *batchOp, writer uint32) []byte {
+	tag := byte(o.kind)
+	if writer != 0 && o.kind != layers.KindRangeTombstone {
+		tag |= recordWriter
+	}
+	p = append(p, tag)
 	p = appendKey(p, t, o.ns, o.key)
 	if o.kind == layers.KindRangeTombstone {
 		return appendKey(p, t, o.ns, o.end)
 	}
 	p = appendBytes(p, o.meta)
-	return appendBytes(p, o.body)
+	p = appendBytes(p, o.body)
+	if writer != 0 {
+		p = binary.AppendUvarint(p, uint64(writer))
+	}
+	return p
 }
 
 func boolByte(b bool) byte {
@@ -237,8 +250,8 @@ func decodePayload(p []byte, lsn wal.LSN, v payloadVisitor) error {
 	for i := uint64(0); i < n && d.err == nil; i++ {
 		tag := d.byte()
 		var err error
-		if tag <= byte(layers.KindRangeTombstone) {
-			rec := d.record(layers.Kind(tag), lsn)
+		if tag&^recordWriter <= byte(layers.KindRangeTombstone) {
+			rec := d.record(tag, lsn)
 			if d.err == nil && v.record != nil {
 				err = v.record(&rec)
 			}
@@ -371,10 +384,10 @@ func (d *decoder) key() layers.Key {
 	return k
 }
 
-func (d *decoder) record(kind layers.Kind, lsn wal.LSN) layers.Record {
-	r := layers.Record{Kind: kind, LSN: lsn}
+func (d *decoder) record(tag byte, lsn wal.LSN) layers.Record {
+	r := layers.Record{Kind: layers.Kind(tag &^ recordWriter), LSN: lsn}
 	r.Key = d.key()
-	switch kind {
+	switch r.Kind {
 	case layers.KindRangeTombstone:
 		r.End = d.key()
 		if d.err == nil && (r.Key.Compare(r.End) >= 0 || r.Key.Timeline() != r.End.Timeline() || r.Key.Namespace() != r.End.Namespace()) {
@@ -385,6 +398,13 @@ func (d *decoder) record(kind layers.Kind, lsn wal.LSN) layers.Record {
 		r.Body = layers.Body(d.bytes())
 	default:
 		d.fail("unknown record kind")
+	}
+	if tag&recordWriter != 0 {
+		n := d.uvarint()
+		if n == 0 || n > math.MaxUint32 || r.Kind == layers.KindRangeTombstone {
+			d.fail("bad writer")
+		}
+		r.Writer = uint32(n)
 	}
 	return r
 }

@@ -48,7 +48,7 @@ func FuzzPayload(f *testing.F) {
 				if r.Kind == layers.KindRangeTombstone {
 					o.end = r.End.User()
 				}
-				again = appendRecord(again, r.Key.Timeline(), &o)
+				again = appendRecord(again, r.Key.Timeline(), &o, r.Writer)
 				ops++
 				return nil
 			},

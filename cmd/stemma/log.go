@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -73,7 +75,7 @@ func (f *nativeFlags) showLog(cmd *cobra.Command, log iter.Seq2[client.LogEntry,
 		case f.asJSON:
 			err = out.Encode(&e)
 		default:
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d  %s  %-14s %12d  %s\n", e.LSN, when(e.Time), e.Kind, e.Size, e.Key)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d  %s  %-14s %12d  %s  %s\n", e.LSN, when(e.Time), e.Kind, e.Size, principal(e.Principal), e.Key)
 		}
 		if err != nil {
 			return err
@@ -83,6 +85,14 @@ func (f *nativeFlags) showLog(cmd *cobra.Command, log iter.Seq2[client.LogEntry,
 	return nil
 }
 
+// principal shortens who made a commit: a user to its name.
+func principal(p string) string {
+	if _, name, ok := strings.Cut(p, ":user"); ok {
+		return strings.TrimPrefix(name, "/")
+	}
+	return cmp.Or(p, "-")
+}
+
 // showHistory prints what commits made of a key.
 func (f *nativeFlags) showHistory(cmd *cobra.Command, c *client.Client, bucket, key, before string, limit int) error {
 	h, err := c.History(cmd.Context(), bucket, key, before, limit)
@@ -90,13 +100,13 @@ func (f *nativeFlags) showHistory(cmd *cobra.Command, c *client.Client, bucket, 
 		return err
 	}
 	return f.show(cmd, h, func(w io.Writer) {
-		fmt.Fprintln(w, "LSN\tTIME\tSIZE\tETAG")
+		fmt.Fprintln(w, "LSN\tTIME\tWHO\tSIZE\tETAG")
 		for _, e := range h.Entries {
 			what := fmt.Sprintf("%d\t%s", e.Size, e.ETag)
 			if e.Deleted {
 				what = "deleted\t"
 			}
-			fmt.Fprintf(w, "%d\t%s\t%s\n", e.LSN, when(e.Time), what)
+			fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", e.LSN, when(e.Time), principal(e.Principal), what)
 		}
 		if h.Cut {
 			fmt.Fprintln(w, "what was before is not kept any more")

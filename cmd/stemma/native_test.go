@@ -77,7 +77,7 @@ func TestNativeCommands(t *testing.T) {
 	run("rebase", "agent-1")
 	says("one", "cat", "agent-1/out.txt")
 	says("deleted", "log", "data/in/a.txt")
-	says("delete                    0  in/a.txt", "log", "data", "--limit", "5")
+	says("delete                    0  -  in/a.txt", "log", "data", "--limit", "5")
 	says(`"kind":"put"`, "log", "data", "--oldest", "--prefix", "in/", "--json")
 	fails(2, "log", "data/in/a.txt", "--oldest")
 	says("put", "cherry-pick", "agent-2", "kept", "out.txt")

@@ -38,11 +38,14 @@ type Directory struct {
 	mu struct { // taken within changing
 		sync.RWMutex
 		users    map[string]*user    // by name
+		uniques  map[string]*user    // by Unique
 		accounts map[string]*user    // top-level users by canonical id
 		emails   map[string]*user    // by email in lower case
 		keys     map[string]*userKey // by id
 		rootKeys map[string]*userKey // those of no user, by id
 		policies map[string]*managed // by name, canned ones included
+		writers  []Writer            // by number, from firstWriter on
+		writerOf map[string]uint32   // by Unique
 	}
 }
 
@@ -68,6 +71,7 @@ func Open(ctx context.Context, o Options) (*Directory, error) {
 	d := &Directory{o: o}
 	m := &d.mu
 	m.users, m.accounts, m.emails = make(map[string]*user), make(map[string]*user), make(map[string]*user)
+	m.writerOf, m.uniques = make(map[string]uint32), make(map[string]*user)
 	m.keys, m.rootKeys, m.policies = make(map[string]*userKey), make(map[string]*userKey), make(map[string]*managed)
 	for name, c := range canned {
 		p, err := newManaged(Policy{Name: name, Document: c.document, Canned: true})
@@ -84,7 +88,7 @@ func Open(ctx context.Context, o Options) (*Directory, error) {
 	}
 	defer v.Close()
 	// Policies before users, users before keys.
-	for _, prefix := range []string{"policy/", "user/", "key/"} {
+	for _, prefix := range []string{"policy/", "user/", "key/", "writer/"} {
 		if err := d.load(v, prefix); err != nil {
 			return nil, fmt.Errorf("open the directory of users: %w", err)
 		}
@@ -125,6 +129,12 @@ func (d *Directory) loadRecord(prefix string, meta []byte) error {
 			return err
 		}
 		d.mu.policies[p.Name] = m
+	case "writer/":
+		var w Writer
+		if err := decode(meta, &w); err != nil {
+			return err
+		}
+		return d.setWriter(w)
 	case "user/":
 		var u User
 		if err := decode(meta, &u); err != nil {
@@ -205,7 +215,7 @@ func (d *Directory) setUser(u *user) error {
 	if old := d.mu.users[u.Name]; old != nil {
 		d.dropUser(old)
 	}
-	d.mu.users[u.Name] = u
+	d.mu.users[u.Name], d.mu.uniques[u.Unique] = u, u
 	if !u.Member {
 		d.mu.accounts[u.ID] = u
 	}
@@ -221,6 +231,7 @@ func (d *Directory) setUser(u *user) error {
 // dropUser forgets u; its keys stay. The caller holds d.mu for writing.
 func (d *Directory) dropUser(u *user) {
 	delete(d.mu.users, u.Name)
+	delete(d.mu.uniques, u.Unique)
 	if !u.Member {
 		delete(d.mu.accounts, u.ID)
 	}

@@ -15,6 +15,7 @@
 //
 //	user/NAME     a user with its inline policies and the names of managed ones
 //	key/ID        an access key; the secret is sealed by the master keys, context "secret-key/ID"
+//	writer/N      who commits of the writer N are of, see Directory.Writer
 //	policy/NAME   a managed policy
 //
 // # Concurrency

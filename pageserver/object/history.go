@@ -18,6 +18,7 @@ type HistoryEntry struct {
 	ETag    ETag
 	Class   StorageClass
 	Version wal.LSN // of the version; another than LSN when only its tags, lock or class changed
+	Writer  uint32  // who made the commit, see timeline.WithWriter; zero of a move
 }
 
 // History is what a key was, newest first.
@@ -89,7 +90,7 @@ func (s *Service) historyStep(ctx context.Context, bucket string, key []byte, at
 		if e == nil {
 			e = &HistoryEntry{Deleted: true}
 		}
-		e.LSN = moved
+		e.LSN, e.Writer = moved, 0
 		return e, false, nil
 	}
 }
@@ -126,7 +127,7 @@ func (s *Service) newestWrite(v *timeline.View, key []byte) (e *HistoryEntry, er
 	}
 	rec := *c.Record()
 	if rec.Kind == layers.KindTombstone {
-		return &HistoryEntry{LSN: rec.LSN, Deleted: true}, nil
+		return &HistoryEntry{LSN: rec.LSN, Deleted: true, Writer: rec.Writer}, nil
 	}
 	f, err := asObject(rec)
 	if err != nil {
@@ -136,7 +137,7 @@ func (s *Service) newestWrite(v *timeline.View, key []byte) (e *HistoryEntry, er
 	if err != nil {
 		return nil, err
 	}
-	return &HistoryEntry{LSN: rec.LSN, Size: f.head.size, ETag: etag, Class: f.head.class, Version: f.lsn}, nil
+	return &HistoryEntry{LSN: rec.LSN, Size: f.head.size, ETag: etag, Class: f.head.class, Version: f.lsn, Writer: rec.Writer}, nil
 }
 
 // Distance is what a fork has written since it was made.

@@ -37,6 +37,7 @@ type LogEntry struct {
 	Size    uint64    // of what is there from then on, or of the version
 	ETag    ETag
 	Class   StorageClass
+	Writer  uint32 // who made the commit, see timeline.WithWriter; zero of LogMove
 }
 
 // LogInput says which part of a log is wanted.
@@ -204,7 +205,7 @@ func (c *logCollector) object(r *layers.Record) error {
 	if !c.wants(p) {
 		return nil
 	}
-	e := &LogEntry{LSN: r.LSN, Kind: LogDelete, Key: p.key}
+	e := &LogEntry{LSN: r.LSN, Kind: LogDelete, Key: p.key, Writer: r.Writer}
 	if r.Kind != layers.KindTombstone {
 		f, err := asObject(*r)
 		if err == nil {
@@ -252,7 +253,7 @@ func (c *logCollector) version(r *layers.Record) error {
 	if !c.wants(p) {
 		return nil
 	}
-	e := LogEntry{LSN: r.LSN, Key: p.key, Kind: LogDeleteVersion, Version: lsn, ID: VersionID(lsn)}
+	e := LogEntry{LSN: r.LSN, Key: p.key, Kind: LogDeleteVersion, Version: lsn, ID: VersionID(lsn), Writer: r.Writer}
 	if r.Kind != layers.KindTombstone {
 		f, err := asVersion(*r, lsn)
 		if err == nil {

@@ -12,6 +12,7 @@ import (
 
 	"stemma/timeline"
 	"stemma/wal"
+	"stemma/wal/storefs"
 )
 
 // logged is a whole log, page by page.
@@ -202,4 +203,57 @@ func TestLogPages(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Who has made a commit stays with its records: in the log of the store, in layers, in a fork that was detached, and
+// after a restart.
+func TestLogWriters(t *testing.T) {
+	fs := storefs.NewMem()
+	h := open(t, fs, small)
+	h.bucket("home")
+	as := func(writer uint32, do func()) {
+		was := h.ctx
+		h.ctx = timeline.WithWriter(was, writer)
+		do()
+		h.ctx = was
+	}
+	as(7, func() { h.put("home", "a", []byte("one")) })
+	h.put("home", "b", []byte("two"))
+	as(1<<32-1, func() { h.del("home", "a") })
+	as(300, func() { h.label("b", 0) })
+	h.versioning("home", Enabled)
+	as(2, func() { h.del("home", "b") })
+	h.fork("home", "fork")
+	check := func(when string) {
+		t.Helper()
+		for _, bucket := range []string{"home", "fork"} {
+			var got []string
+			for _, e := range h.logged(LogInput{Bucket: bucket, Oldest: true}) {
+				got = append(got, fmt.Sprintf("%s %s %d", e.Kind, e.Key, e.Writer))
+			}
+			if s := strings.Join(got, ", "); s != "put a 7, put b 0, delete a 4294967295, metadata b 300, marker b 2" {
+				t.Errorf("%s, log of %s: %s", when, bucket, s)
+			}
+		}
+		page, err := h.History(h.ctx, "home", "b", 0, 0)
+		if err != nil || len(page.Entries) != 3 || page.Entries[0].Writer != 2 || page.Entries[1].Writer != 300 || page.Entries[2].Writer != 0 {
+			t.Errorf("%s: %+v, %v", when, page, err)
+		}
+	}
+	check("in memory")
+	h.flush()
+	check("flushed")
+	if _, err := h.store.CollectFull(h.ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.store.Detach(h.ctx, "fork"); err != nil {
+		t.Fatal(err)
+	}
+	check("collected")
+	h.Close()
+	if err := h.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h = open(t, fs, small)
+	check("opened again")
 }

@@ -10,6 +10,7 @@ import (
 
 	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
+	"stemma/timeline"
 	"stemma/wal"
 )
 
@@ -161,12 +162,28 @@ func (r *request) serve() error {
 	if r.website {
 		return r.serveWebsite(r.srv.base)
 	}
-	if r.op.long {
-		return r.hideMissing(r.op.handle(r.srv.base, r), r.bucket, r.key)
+	base, err := r.base()
+	if err != nil {
+		return err
 	}
-	ctx, cancel := context.WithTimeout(r.srv.base, operationTimeout)
+	if r.op.long {
+		return r.hideMissing(r.op.handle(base, r), r.bucket, r.key)
+	}
+	ctx, cancel := context.WithTimeout(base, operationTimeout)
 	defer cancel()
 	return r.hideMissing(r.op.handle(ctx, r), r.bucket, r.key)
+}
+
+// base returns the context of what the request does: commits with it are those of the caller.
+func (r *request) base() (context.Context, error) {
+	if r.srv.o.Writers == nil || r.proof == nil || r.proof.Caller.Root || r.ctx.IsGet() || r.ctx.IsHead() {
+		return r.srv.base, nil
+	}
+	n, err := r.srv.o.Writers.Writer(r.srv.base, r.proof.Caller)
+	if err != nil || n == 0 {
+		return r.srv.base, err
+	}
+	return timeline.WithWriter(r.srv.base, n), nil
 }
 
 // end gives back what the request holds of the server.

@@ -38,6 +38,8 @@ type Options struct {
 	Accounts Accounts
 	// IAM serves what is sent to the service itself. Default: NotImplemented.
 	IAM *iam.API
+	// Writers numbers those who write, for the history of keys. Default: nobody is remembered.
+	Writers Writers
 	// Access records requests. Default: nobody does.
 	Access Access
 	// Domains are the host names below which buckets are host names. Default
@@ -63,6 +65,12 @@ type Options struct {
 	ProgressTimeout time.Duration
 	// IdleTimeout ends a connection without requests. Default 2 min.
 	IdleTimeout time.Duration
+}
+
+// Writers numbers those who write. Safe for concurrent use.
+type Writers interface {
+	// Writer returns the number of whoever acts for a caller; zero is the root.
+	Writer(ctx context.Context, c *auth.Caller) (uint32, error)
 }
 
 // Limits of the protocol.
