@@ -48,6 +48,9 @@ func (tx *Tx) Scan(ns layers.Namespace, lower, upper []byte) *layers.Scan {
 // LSN returns the LSN that the Tx reads at.
 func (tx *Tx) LSN() wal.LSN { return tx.view.lsn }
 
+// BranchLSN is View.BranchLSN.
+func (tx *Tx) BranchLSN() wal.LSN { return tx.view.BranchLSN() }
+
 // Info describes the bucket.
 func (tx *Tx) Info() Info { return tx.view.Info() }
 

@@ -157,6 +157,14 @@ func (v *View) Moved() wal.LSN {
 	return 0
 }
 
+// BranchLSN is Info.BranchLSN, without the rest.
+func (v *View) BranchLSN() wal.LSN {
+	if v.bucket.source == 0 {
+		return 0
+	}
+	return v.node.sourceLSN
+}
+
 // Info describes the bucket.
 func (v *View) Info() Info { return v.store.info(v.bucket, v.node) }
 

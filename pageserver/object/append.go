@@ -97,7 +97,7 @@ func (a *appending) check(ctx context.Context, bucket string, offset uint64) err
 		return err
 	}
 	if a.in.Size > 0 {
-		if err := a.s.checkFits(ctx, bucket, []byte(a.key), int64(old.Size)+a.in.Size); err != nil {
+		if err := a.s.checkFits(ctx, bucket, []byte(a.key), a.in.Size, old); err != nil {
 			return err
 		}
 	}

@@ -49,6 +49,7 @@ func samples() map[string][]byte {
 		"upload_sse_c":        (&uploadRecord{algorithm: CRC32, crypt: lockedCrypt(SSEC)}).append(nil),
 		"object_sse_c_fields": withFieldsKey(lockedEntry(SSEC)).append(nil),
 		"object_access":       (&Entry{Size: 5, StorageClass: StandardIA, ETag: ETag{Sum: [16]byte{5}}, Access: access}).append(nil),
+		"object_inherited":    (&Entry{Size: 5, LSN: 1, ETag: ETag{Sum: [16]byte{5}}, Access: access, inherited: inheritance{base: 300, size: 4}}).append(nil),
 		"object_empty_acl":    (&Entry{Access: Access{ACL: ACL{}}}).append(nil),
 		"upload_access":       (&uploadRecord{algorithm: CRC32, access: access, initiator: "third"}).append(nil),
 		"part_sealed":         (&partRecord{size: 7, locked: lockedCrypt(SSES3).locked}).append(nil, nil),

@@ -233,6 +233,11 @@ func (t *commitTx) move(o *CommitOp, f *found, key string) (*Entry, error) {
 		return nil, err
 	}
 	o.describe(e)
+	if o.Kind != CommitCopy {
+		if err := e.goesOn(t.set, f, t.tx.BranchLSN()); err != nil {
+			return nil, err
+		}
+	}
 	return t.shown(e), t.write(key, e, f.rec.Body)
 }
 
@@ -274,7 +279,7 @@ func (o *CommitOp) describe(e *Entry) {
 	if o.Replace {
 		e.Headers, e.UserMeta, e.Tags = o.Headers, o.UserMeta, o.Tags
 	}
-	e.LSN, e.made, e.renamed, e.Lock = 0, 0, renameToken{}, Lock{}
+	e.LSN, e.made, e.renamed, e.Lock, e.inherited = 0, 0, renameToken{}, Lock{}, inheritance{}
 }
 
 // shown returns the entry with what is encrypted of it in the clear, if the store has the key.

@@ -162,7 +162,7 @@ func (s *Service) Copy(ctx context.Context, bucket, key string, in *CopyInput) (
 		return nil, fmt.Errorf("copy %q: %w", key, ErrSelfCopy)
 	}
 	e := *src.entry
-	e.uploadID, e.LSN, e.made, e.renamed, e.Versioned, e.Lock = uploadID{}, 0, 0, renameToken{}, false, in.Lock
+	e.uploadID, e.LSN, e.made, e.renamed, e.inherited, e.Versioned, e.Lock = uploadID{}, 0, 0, renameToken{}, inheritance{}, false, in.Lock
 	e.StorageClass, e.Access = in.StorageClass, in.Access
 	if in.Replace {
 		e.Headers, e.UserMeta = in.Headers, in.UserMeta

@@ -44,6 +44,8 @@ type Entry struct {
 	// made is LSN in a record of a later commit, zero otherwise.
 	made    wal.LSN
 	renamed renameToken // by which rename it got its key
+	// inherited is what of the version a fork had from its source.
+	inherited inheritance
 }
 
 // ID returns the version id.

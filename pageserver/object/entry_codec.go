@@ -37,6 +37,7 @@ const (
 	tagHeaders = 0x10
 	numHeaders = 7
 	tagRenamed = 0x30
+	tagInherit = 0x31
 )
 
 // maxMetaBytes bounds a meta: 8 KiB of headers, 2 KiB of user metadata, 15 KiB of
@@ -309,6 +310,7 @@ func (e *Entry) appendFields(dst []byte, clear, secret bool) []byte {
 		dst = appendField(dst, tagRenamed, e.renamed[:])
 	}
 	if clear {
+		dst = e.inherited.append(dst)
 		dst = e.Access.append(dst)
 	}
 	return dst
@@ -425,6 +427,8 @@ func (e *Entry) decodeFields(p []byte, clear, secret bool) error {
 				return corrupt("rename token of %d bytes", len(v))
 			}
 			e.renamed = renameToken(v)
+		case tagInherit:
+			return e.inherited.decode(v)
 		case tagCrypt, tagSealed:
 			return e.crypt.decodeField(tag, v)
 		default:

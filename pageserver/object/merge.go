@@ -312,7 +312,7 @@ func (m *merger) take(tx *timeline.Tx, e *timeline.MergeEntry) error {
 	if entry.pages.paged() { // its pages are records of the fork
 		return fmt.Errorf("merge %q, which was written in place; copy it instead: %w", e.Key, ErrNotInPlace)
 	}
-	entry.LSN, entry.made, entry.uploadID, entry.renamed = 0, 0, uploadID{}, renameToken{}
+	entry.LSN, entry.made, entry.uploadID, entry.renamed, entry.inherited = 0, 0, uploadID{}, renameToken{}, inheritance{}
 	if set.Lock == nil {
 		entry.Lock = Lock{}
 	}

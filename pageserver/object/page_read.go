@@ -324,7 +324,7 @@ func (s *Service) Clone(ctx context.Context, bucket, key string, in *CloneInput)
 		n = size - in.Off
 	}
 	e := *src.entry
-	e.uploadID, e.LSN, e.made, e.renamed, e.Versioned, e.Lock = uploadID{}, 0, 0, renameToken{}, false, Lock{}
+	e.uploadID, e.LSN, e.made, e.renamed, e.inherited, e.Versioned, e.Lock = uploadID{}, 0, 0, renameToken{}, inheritance{}, false, Lock{}
 	e.Checksum, e.PartsCount, e.Parts, e.parts = Checksum{}, 0, nil, partTable{}
 	if want, err := s.defaultSSE(ctx, bucket); err != nil {
 		return nil, err

@@ -192,6 +192,9 @@ func (w *pageWrite) open() (*pageBase, error) {
 	if e.crypt != nil || w.s.defaultOf(w.set).Kind != NoSSE {
 		return nil, fmt.Errorf("encrypted objects, and buckets that encrypt: %w", ErrNotInPlace)
 	}
+	if !w.created {
+		e.inherited = e.inherited.after(e.LSN, e.Size, w.tx.BranchLSN())
+	}
 	e.made = 0 // the bytes are new, so the version is
 	w.file = &e.pages
 	if e.pages.paged() {

@@ -90,7 +90,7 @@ func (s *Service) precheck(ctx context.Context, bucket string, key []byte, in *P
 		if err := s.store.AdmitWrite(ctx); err != nil {
 			return err
 		}
-		if err := s.checkFits(ctx, bucket, key, in.Size); err != nil {
+		if err := s.checkFits(ctx, bucket, key, in.Size, nil); err != nil {
 			return err
 		}
 	}
@@ -178,7 +178,16 @@ func (s *Service) commitVersion(ctx context.Context, sc *scratch, bucket string,
 		if err := s.checkWrite(cond, tx, sc.key); err != nil {
 			return err
 		}
-		e.Lock = asked.orDefault(set, s.now())
+		e.Lock, e.inherited = asked.orDefault(set, s.now()), inheritance{}
+		if cond.unchanged != 0 {
+			f, err := getObject(tx, sc.key)
+			if err == nil {
+				err = e.goesOn(set, f, tx.BranchLSN())
+			}
+			if err != nil {
+				return err
+			}
+		}
 		w := keyWriter{s: s, tx: tx, set: set, holds: &h, key: sc.key}
 		e.putBase(tx)
 		return w.put(e, body)

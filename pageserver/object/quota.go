@@ -104,18 +104,28 @@ func (e *QuotaError) Error() string {
 func (e *QuotaError) Unwrap() error { return ErrQuotaExceeded }
 
 // usageOf returns what a record of NamespaceObjects or NamespaceVersions counts that a commit at
-// lsn wrote: nothing if it is no version with a body, or if that is not younger than base, and
-// so inherited. Errors: ErrCorrupt.
+// lsn wrote: nothing if it is no version with a body, or if that is not younger than the branch point
+// base, and so inherited; of one that goes on from an inherited one what it has grown by. Errors: ErrCorrupt.
 func usageOf(ns layers.Namespace, key, meta []byte, lsn, base wal.LSN) (Usage, error) {
 	if ns == layers.NamespaceVersions && isNullRecord(key) {
 		return Usage{}, nil
 	}
 	var h metaHead
-	if _, err := h.decode(meta, true); err != nil {
+	fields, err := h.decode(meta, true)
+	if err != nil {
 		return Usage{}, fmt.Errorf("version of %q at %d: %w", key, lsn, err)
 	}
 	if h.flags&flagMarker != 0 || h.version(lsn) <= base {
 		return Usage{}, nil
+	}
+	if base != 0 {
+		i, err := inheritedBy(fields)
+		if err != nil {
+			return Usage{}, fmt.Errorf("version of %q at %d: %w", key, lsn, err)
+		}
+		if i.base == base {
+			return Usage{Bytes: int64(h.size - min(h.size, i.size))}, nil
+		}
 	}
 	return Usage{Bytes: int64(h.size), Objects: 1}, nil
 }
@@ -171,12 +181,12 @@ func (s *Service) admit(tx *timeline.Tx) (done func(bool), err error) {
 	if err != nil || known.quota == nil {
 		return nil, err
 	}
-	info := tx.Info()
-	change, err := changeBy(tx, info.BranchLSN)
+	change, err := changeBy(tx, tx.BranchLSN())
 	if err != nil || change == (Usage{}) {
 		return nil, err
 	}
-	if m := s.meters.get(info.Timeline, known.quota.Epoch); m != nil {
+	id, _ := tx.Configured()
+	if m := s.meters.get(id, known.quota.Epoch); m != nil {
 		err := m.admit(known.quota, change)
 		if err == nil {
 			return func(committed bool) { m.settle(change, committed) }, nil
@@ -187,9 +197,8 @@ func (s *Service) admit(tx *timeline.Tx) (done func(bool), err error) {
 	} else if !known.quota.grows(change) {
 		return nil, nil // whoever counts will see it
 	}
-	return nil, &timeline.Later{Wait: func(ctx context.Context) error {
-		return s.awaitCount(ctx, info.Name, info.Timeline, known.quota.Epoch)
-	}}
+	name, epoch := tx.Info().Name, known.quota.Epoch
+	return nil, &timeline.Later{Wait: func(ctx context.Context) error { return s.awaitCount(ctx, name, id, epoch) }}
 }
 
 func writesObjects(tx *timeline.Tx) bool {
@@ -201,9 +210,10 @@ func writesObjects(tx *timeline.Tx) bool {
 	return false
 }
 
-// checkFits refuses, before the body is there, a version of a key whose size (negative: unknown)
-// cannot fit as things are. The commit will look again. Errors: *QuotaError, those of reads.
-func (s *Service) checkFits(ctx context.Context, bucket string, key []byte, size int64) error {
+// checkFits refuses, before the body is there, a body whose size (negative: unknown) cannot fit as things are:
+// of a version of a key, or of what goes on from the version old. The commit will look again. Errors:
+// *QuotaError, those of reads.
+func (s *Service) checkFits(ctx context.Context, bucket string, key []byte, size int64, old *Entry) error {
 	if size < 0 {
 		return nil
 	}
@@ -216,18 +226,23 @@ func (s *Service) checkFits(ctx context.Context, bucket string, key []byte, size
 		return err
 	}
 	defer v.Close()
-	info, change := v.Info(), Usage{Bytes: size}
-	if known.set.Versioning != Enabled {
-		f, err := getObject(v, key)
+	change, base := Usage{Bytes: size}, v.BranchLSN()
+	switch f, err := getObject(v, key); {
+	case err != nil:
+		return err
+	case f == nil:
+	case old == nil && known.set.replaces(f):
+		was, err := usageOf(layers.NamespaceObjects, key, f.rec.Meta, f.rec.LSN, base)
 		if err != nil {
 			return err
 		}
-		if f != nil && f.id() == NullVersion && f.lsn > info.BranchLSN {
-			change.Bytes -= int64(f.head.size)
-		}
+		change.Bytes -= was.Bytes
+	case old != nil && !old.pages.paged() && !known.set.replaces(f):
+		change.Bytes += int64(old.Size)
 	}
+	id, _ := v.Configured()
 	used := Usage{}
-	if m := s.meters.get(info.Timeline, known.quota.Epoch); m != nil {
+	if m := s.meters.get(id, known.quota.Epoch); m != nil {
 		used, _ = m.now()
 	}
 	if refused := known.quota.refuses(used, Usage{}, change); refused != nil {

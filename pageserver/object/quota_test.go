@@ -437,6 +437,88 @@ func TestQuotaStartsFromTheBranchPoint(t *testing.T) {
 	h.wantUsage("fork-1", 100, 2)
 }
 
+// What a fork renames, appends to or writes in place goes on being inherited, and counts what it has grown by; a copy does not.
+func TestQuotaOfInheritedObjectsThatGoOn(t *testing.T) {
+	h := start(t)
+	if _, err := h.store.SetWindow(h.ctx, "home", gc.Forever); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"renamed", "appended", "paged", "both", "committed"} {
+		h.put("home", key, make([]byte, 1000))
+	}
+	h.fork("home", "dev")
+	grows := func(bytes, objects int64, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		used, err := h.QuotaUsage(h.ctx, "dev")
+		info, _ := h.Bucket("dev", 0)
+		h.meters.drop(info.Timeline, h.meters.m[info.Timeline])
+		again, err2 := h.QuotaUsage(h.ctx, "dev")
+		if want := (Usage{bytes, objects}); err != nil || err2 != nil || used != want || again != want {
+			t.Errorf("dev uses %+v (%v), counted anew %+v (%v), want %+v", used, err, again, err2, want)
+		}
+	}
+	appendTo := func(key string, offset, n int) error {
+		_, err := h.Append(h.ctx, "dev", key, uint64(offset), &PutInput{Body: bytes.NewReader(make([]byte, n)), Size: int64(n)})
+		return err
+	}
+	rename := func(bucket, from, to string) error {
+		_, err := h.Rename(h.ctx, bucket, to, &RenameInput{Source: from})
+		return err
+	}
+	write := func(key string, ops ...PageOp) error {
+		_, err := h.WritePages(h.ctx, "dev", key, &PageInput{Ops: ops})
+		return err
+	}
+	if err := rename("dev", "committed", "unmetered"); err != nil { // no quota yet: it is remembered all the same
+		t.Fatal(err)
+	}
+	h.quota("dev", 100, 1)
+	grows(0, 0, nil)
+	grows(0, 0, rename("dev", "renamed", "moved"))
+	grows(0, 0, rename("dev", "moved", "again"))
+	grows(60, 0, appendTo("appended", 1000, 60))
+	h.wantRefused(appendTo("appended", 1060, 41))
+	grows(100, 0, appendTo("appended", 1060, 40))
+	grows(100, 0, write("paged", PageOp{Kind: PageWrite, Off: 10, Data: make([]byte, 900)}))
+	h.wantRefused(write("paged", PageOp{Kind: PageWrite, Off: 1000, Data: []byte("x")}))
+	h.wantRefused(appendTo("paged", 1000, 1))
+	grows(100, 0, write("paged", PageOp{Kind: PageResize, Off: 500}))
+	grows(100, 0, write("paged", PageOp{Kind: PageResize, Off: 1000}))
+	grows(100, 0, rename("dev", "paged", "paged again"))
+	_, err := h.Commit(h.ctx, "dev", &CommitInput{Ops: []CommitOp{
+		{Kind: CommitRename, Source: "again", Key: "both"}, {Kind: CommitRename, Source: "both", Key: "again"}, {Kind: CommitRenamePrefix, Source: "unm", Key: "m"},
+	}})
+	grows(100, 0, err)
+	h.quota("dev", 2000, 0)
+	_, err = h.Copy(h.ctx, "dev", "copy", &CopyInput{SrcBucket: "dev", SrcKey: "again", StorageClass: Glacier})
+	grows(1100, 1, err)
+	h.del("dev", "appended")
+	grows(1000, 1, nil)
+
+	// Whoever forks the fork inherits all, what is merged is a new version of the target.
+	h.fork("dev", "grand")
+	h.quota("grand", 10, 0)
+	if err := rename("grand", "copy", "mine"); err != nil {
+		t.Fatal(err)
+	}
+	h.wantRefused(h.tryPut("grand", "n", 11))
+	h.quota("home", MaxQuota, 0)
+	if _, err := h.CherryPick(h.ctx, &PickInput{Source: Point{Bucket: "dev"}, Target: "home", Keys: []string{"both", "copy"}}); err != nil {
+		t.Fatal(err)
+	}
+	h.wantUsage("home", 6000, 6)
+
+	// Where versions are kept, what it was stays beside it.
+	h.versioning("dev", Enabled)
+	h.quota("dev", 4000, 0)
+	grows(2000, 2, rename("dev", "both", "beside"))
+	h.wantRefused(appendTo("again", 1000, 1001))
+	grows(3001, 3, appendTo("again", 1000, 1))
+}
+
 // Versions that a fork inherits stay free when others become current.
 func TestQuotaOfForkWithVersions(t *testing.T) {
 	h := start(t)

@@ -106,6 +106,9 @@ func (in *RenameInput) run(s *Service, tx *timeline.Tx, h *holds, source, key []
 		return 0, err
 	}
 	e.LSN, e.made, e.renamed, e.Lock = 0, 0, in.token(), Lock{}.orDefault(set, s.now())
+	if err := e.goesOn(set, f, tx.BranchLSN()); err != nil {
+		return 0, err
+	}
 	to := keyWriter{s: s, tx: tx, set: set, holds: h, key: key}
 	if err := to.put(e, f.rec.Body); err != nil {
 		return 0, err

@@ -25,7 +25,7 @@ func (s *Service) PutPart(ctx context.Context, bucket, key, id string, number in
 		err = s.store.AdmitWrite(ctx) // before the body is sent
 	}
 	if err == nil {
-		err = s.checkFits(ctx, bucket, []byte(key), in.Size)
+		err = s.checkFits(ctx, bucket, []byte(key), in.Size, nil)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("put part: %w", err)
