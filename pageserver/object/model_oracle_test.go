@@ -18,6 +18,7 @@ type naiveVersion struct {
 	label  string // value of the one tag; empty: none
 	sum    Checksum
 	paged  bool // it was written in place
+	kept   inheritance
 }
 
 // naiveState is what a key has from an LSN on: all of its versions, the newest first.
@@ -35,6 +36,8 @@ type naiveBucket struct {
 	dropped    bool         // deleted for good: nobody reads it by name or below the birth of a fork
 	keys       map[string][]naiveState
 	versioning []naiveVersioning
+	base       wal.LSN // branch point; zero of a root
+	quota      Quota
 }
 
 // naiveVersioning is the state of versioning from an LSN on.
@@ -74,6 +77,38 @@ func newestAt(states []naiveState, at wal.LSN) int {
 		n--
 	}
 	return n
+}
+
+// usage is what counts for a quota.
+func (b *naiveBucket) usage() (u Usage) {
+	for key := range b.keys {
+		for _, v := range b.versions(key, wal.MaxLSN) {
+			switch {
+			case v.marker || v.lsn <= b.base:
+			case b.base != 0 && v.kept.base == b.base:
+				u.Bytes += max(0, int64(len(v.body))-int64(v.kept.size))
+			default:
+				u.Bytes, u.Objects = u.Bytes+int64(len(v.body)), u.Objects+1
+			}
+		}
+	}
+	return u
+}
+
+// exceeds reports whether the quota refuses what change does to the bucket.
+func (b *naiveBucket) exceeds(change func(b *naiveBucket)) bool {
+	if !b.quota.Any() {
+		return false
+	}
+	after := *b
+	after.keys = make(map[string][]naiveState, len(b.keys))
+	for key, states := range b.keys {
+		after.keys[key] = slices.Clip(states)
+	}
+	change(&after)
+	was, is := b.usage(), after.usage()
+	over := func(bound, was, is int64) bool { return bound != 0 && is > was && is > bound }
+	return over(b.quota.MaxBytes, was.Bytes, is.Bytes) || over(b.quota.MaxObjects, was.Objects, is.Objects)
 }
 
 func (b *naiveBucket) state(at wal.LSN) (v Versioning) {

@@ -25,6 +25,8 @@ type model struct {
 	buckets []*naiveBucket
 	lsns    []wal.LSN
 	forks   int
+	// refusals are writes that a quota had no room for.
+	refusals int
 }
 
 func (m *model) anyBucket() *naiveBucket { return m.buckets[m.rng.IntN(len(m.buckets))] }
@@ -68,6 +70,47 @@ func (m *model) wrote(b *naiveBucket, key string, v naiveVersion) {
 	m.saw(v.lsn)
 }
 
+// stepQuota gives a bucket a quota, most often one that is nearly full, or takes it away.
+func (m *model) stepQuota() {
+	b := m.anyBucket()
+	u, q := b.usage(), Quota{}
+	if m.rng.IntN(4) > 0 {
+		q.MaxBytes = max(1, u.Bytes+int64(m.rng.IntN(40_000))-1000)
+	}
+	if m.rng.IntN(3) == 0 {
+		q.MaxObjects = max(1, u.Objects+int64(m.rng.IntN(6))-1)
+	}
+	m.quota(b.name, q.MaxBytes, q.MaxObjects)
+	b.quota = q
+}
+
+// stepUsage compares what counts for a quota.
+func (m *model) stepUsage() {
+	b, want := m.anyBucket(), Usage{}
+	if b.quota.Any() {
+		want = b.usage()
+	}
+	if used, err := m.QuotaUsage(m.ctx, b.name); err != nil || used != want {
+		m.t.Fatalf("%s uses %+v (%v), want %+v of %+v", b.name, used, err, want, b.quota)
+	}
+}
+
+// refused reports whether a write that would change b so was refused by the quota, and checks that it had to be.
+func (m *model) refused(b *naiveBucket, err error, change func(b *naiveBucket)) bool {
+	m.t.Helper()
+	is, want := errors.Is(err, ErrQuotaExceeded), b.exceeds(change)
+	if is != want {
+		m.t.Fatalf("%s with a quota of %+v, of which %+v are used: %v, want a refusal: %t", b.name, b.quota, b.usage(), err, want)
+	}
+	if is {
+		m.refusals++
+	}
+	return is
+}
+
+// unmade stands for the LSN of a commit that was refused.
+const unmade = wal.MaxLSN - 1
+
 // saw notes a commit.
 func (m *model) saw(lsn wal.LSN) {
 	if len(m.lsns) == 0 || m.lsns[len(m.lsns)-1] < lsn {
@@ -108,6 +151,10 @@ func (m *model) stepPut() {
 		}
 	}
 	e, err := m.Put(m.ctx, b.name, key, in)
+	larger := func(b *naiveBucket) { b.add(key, naiveVersion{lsn: unmade, body: body}) }
+	if want == nil && m.refused(b, err, larger) || errors.Is(err, ErrQuotaExceeded) && b.exceeds(larger) {
+		return // of a large body the size is looked at before conditions
+	}
 	if !errors.Is(err, want) {
 		m.t.Fatalf("put %q: %v, want %v", key, err, want)
 	}
@@ -139,8 +186,12 @@ func (m *model) stepCopy() {
 	if from == to && in.SrcKey == key && in.SrcAt == 0 && in.SrcVersion == 0 && errors.Is(err, ErrSelfCopy) {
 		return // it was a copy already
 	}
-	m.check(err)
 	v := *src
+	v.kept = inheritance{}
+	if m.refused(to, err, func(b *naiveBucket) { v := v; v.lsn = unmade; b.add(key, v) }) {
+		return
+	}
+	m.check(err)
 	v.lsn = res.LSN
 	if v.paged { // no MD5: that of the copy is one of its own
 		if v.tag = res.ETag; v.tag == src.tag {
@@ -175,24 +226,28 @@ func (m *model) stepPages() {
 			in.Ops = in.Ops[len(in.Ops)-1:] // nothing else
 		}
 	}
+	change := func(b *naiveBucket) { b.replace(key, v) }
+	switch {
+	case old == nil:
+		change = func(b *naiveBucket) { b.add(key, v) }
+	case b.base != 0 && old.lsn <= b.base:
+		v.kept = inheritance{base: b.base, size: uint64(len(old.body))}
+	default:
+		v.kept = old.kept
+	}
 	r, err := m.WritePages(m.ctx, b.name, key, in)
+	v.lsn, v.paged, v.body = unmade, true, inPlace(v.body, in.Ops)
+	if m.refused(b, err, change) {
+		return
+	}
 	m.check(err)
+	v.lsn, v.tag = r.LSN, r.ETag
 	if old != nil && in.metaOnly() {
-		user := v.user
-		v = *old
-		if v.lsn, v.user = r.LSN, user; v.paged {
-			v.tag = r.ETag
+		if v.paged, v.sum = old.paged, old.sum; !v.paged {
+			v.tag = old.tag
 		}
-		b.replace(key, v)
-		m.saw(v.lsn)
-		return
 	}
-	v.lsn, v.tag, v.paged, v.body = r.LSN, r.ETag, true, inPlace(v.body, in.Ops)
-	if old == nil {
-		m.wrote(b, key, v)
-		return
-	}
-	b.replace(key, v)
+	change(b)
 	m.saw(v.lsn)
 }
 
@@ -223,6 +278,9 @@ func (m *model) stepUpload() {
 		return // left open
 	}
 	e, err := m.CompleteUpload(m.ctx, b.name, key, u.ID, &CompleteInput{Parts: []CompletePart{{Number: 1, ETag: p.ETag.String()}}, Size: int64(len(body))})
+	if m.refused(b, err, func(b *naiveBucket) { b.add(key, naiveVersion{lsn: unmade, body: body}) }) {
+		return
+	}
 	m.check(err)
 	sum := md5.Sum(body)
 	m.wrote(b, key, naiveVersion{
@@ -254,7 +312,9 @@ func (m *model) stepFork() {
 		parent = parent.parent
 	}
 	for i, name := range names {
-		m.buckets = append(m.buckets, src.fork(name, infos[i].Created, tip(at), parent))
+		f := src.fork(name, infos[i].Created, tip(at), parent)
+		f.base = infos[i].BranchLSN
+		m.buckets = append(m.buckets, f)
 		m.lsns = append(m.lsns, infos[i].Created)
 	}
 	slices.Sort(m.lsns)
@@ -320,7 +380,7 @@ func TestModel(t *testing.T) {
 	}{
 		{30, m.stepPut}, {24, m.stepDelete}, {8, m.stepCopy}, {8, m.stepUpload}, {14, m.stepPages}, {3, m.stepFork},
 		{1, m.stepReopen}, {2, func() { m.flush() }}, {40, m.stepRead}, {8, m.stepList},
-		{1, m.stepVersioning}, {8, m.stepRelabel}, {30, m.stepReadVersion}, {6, m.stepListVersions},
+		{1, m.stepVersioning}, {8, m.stepRelabel}, {4, m.stepQuota}, {8, m.stepUsage}, {30, m.stepReadVersion}, {6, m.stepListVersions},
 	}
 	var deck []func()
 	for _, s := range steps {
@@ -334,6 +394,9 @@ func TestModel(t *testing.T) {
 	}
 	for range n {
 		deck[m.rng.IntN(len(deck))]()
+	}
+	if m.refusals == 0 && !testing.Short() {
+		t.Error("no quota was ever full")
 	}
 	var names []string
 	for _, b := range m.buckets {

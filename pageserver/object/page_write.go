@@ -192,10 +192,7 @@ func (w *pageWrite) open() (*pageBase, error) {
 	if e.crypt != nil || w.s.defaultOf(w.set).Kind != NoSSE {
 		return nil, fmt.Errorf("encrypted objects, and buckets that encrypt: %w", ErrNotInPlace)
 	}
-	if !w.created {
-		e.inherited = e.inherited.after(e.LSN, e.Size, w.tx.BranchLSN())
-	}
-	e.made = 0 // the bytes are new, so the version is
+	w.goOn()
 	w.file = &e.pages
 	if e.pages.paged() {
 		return nil, nil
@@ -251,12 +248,20 @@ func (w *pageWrite) describeOnly() (done bool, err error) {
 	if err := w.describe(); err != nil {
 		return false, err
 	}
-	w.entry.made, w.file = 0, &w.entry.pages
+	w.goOn()
+	w.file = &w.entry.pages
 	if err := w.moved.add(w.s, f.rec.Body); err != nil {
 		return false, err
 	}
 	w.tx.Put(layers.NamespaceObjects, w.key, w.entry.append(nil), f.rec.Body)
 	return true, nil
+}
+
+// goOn makes the entry a new version, in the place of the one that is there.
+func (w *pageWrite) goOn() {
+	if e := w.entry; !w.created {
+		e.inherited, e.made = e.inherited.after(e.LSN, e.Size, w.tx.BranchLSN()), 0
+	}
 }
 
 // describe changes the metadata of the entry.

@@ -159,6 +159,10 @@ func TestQuotaOfEveryWrite(t *testing.T) {
 			_, err := h.WritePages(h.ctx, "home", "a", &PageInput{Ops: []PageOp{{Kind: PageResize, Off: 1 << 20}}})
 			return err
 		}, Usage{1<<20 - 60, 0}},
+		{"clone", nil, func(h *harness) error {
+			_, err := h.Clone(h.ctx, "home", "n", &CloneInput{SrcBucket: "other", SrcKey: "b", Len: 30_000})
+			return err
+		}, Usage{30_000, 1}},
 		{"append in place", func(h *harness) {
 			if _, err := h.WritePages(h.ctx, "home", "a", &PageInput{Ops: []PageOp{{Kind: PageWrite, Data: []byte("x")}}}); err != nil {
 				h.t.Fatal(err)
