@@ -102,11 +102,12 @@ func (in *DiffRequest) points(a *admin) (*object.DiffInput, error) {
 		}
 		out.From = object.Point{Bucket: info.SourceName, At: info.BranchLSN}
 	}
-	var err error
+	from, err := a.point(out.From.Bucket, in.FromAt)
+	if err != nil {
+		return nil, err
+	}
 	if in.FromAt != "" {
-		if out.From.At, err = a.point(out.From.Bucket, in.FromAt); err != nil {
-			return nil, err
-		}
+		out.From.At = from
 	}
 	out.To.At, err = a.point(in.To, in.ToAt)
 	return out, err

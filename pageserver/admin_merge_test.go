@@ -25,6 +25,9 @@ func TestAdminMerge(t *testing.T) {
 		t.Fatal(err)
 	}
 	put("dev", "a", "dev")
+	if status, e := ask(t, s, root, "POST", "/v1/users", `{"name":"ann"}`, nil); status != http.StatusOK && status != http.StatusCreated {
+		t.Fatalf("user: %d %+v", status, e)
+	}
 	var diff DiffAnswer
 	if status, e := ask(t, s, root, "POST", "/v1/diff", `{"from":"main","to":"dev"}`, &diff); status != http.StatusOK || len(diff.Entries) != 1 || diff.Entries[0].Kind != "modified" {
 		t.Errorf("diff: %d %+v %+v", status, e, diff)
@@ -47,6 +50,10 @@ func TestAdminMerge(t *testing.T) {
 		{"/v1/buckets/main/merge", `{"source":"dev","if_lsn":"1"}`, "PreconditionFailed", 412},
 		{"/v1/buckets/main/revert", `{}`, "InvalidArgument", 400},
 		{"/v1/buckets/main/merge", `{"sauce":"dev"}`, "BadRequest", 400},
+		{"/v1/buckets/main/merge", `{"source":".stemma"}`, "NoSuchBucket", 404}, // the server's own
+		{"/v1/buckets/main/cherry-pick", `{"source":".stemma","keys":["a"]}`, "NoSuchBucket", 404},
+		{"/v1/diff", `{"from":".stemma","to":"dev"}`, "NoSuchBucket", 404},
+		{"/v1/diff", `{"from":"main","to":".stemma"}`, "NoSuchBucket", 404},
 		{"/v1/diff", `{"from":"main","to":"dev","token":"?"}`, "InvalidArgument", 400},
 	} {
 		if status, e := ask(t, s, root, "POST", c.path, c.body, nil); status != c.status || e.Code != c.code {

@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"stemma/pageserver/object"
 	"stemma/timeline"
 	"stemma/wal"
 )
@@ -19,7 +20,10 @@ import (
 // point returns the LSN that a string names for a bucket; zero is the tip. Errors: InvalidArgument,
 // timeline.ErrNoSuchSnapshot, ErrNoSuchBucket, ErrFuture.
 func (a *admin) point(bucket, at string) (wal.LSN, error) {
-	if at == "" {
+	switch {
+	case object.Reserved(bucket):
+		return 0, &AdminError{Code: "NoSuchBucket", Message: "no such bucket"}
+	case at == "":
 		return 0, nil
 	}
 	lsn, ok, err := parsePoint(a.server.store, at)

@@ -22,7 +22,7 @@ func (d *Directory) RenameUser(ctx context.Context, nameOrID, name string) error
 		if old.Name == name {
 			return func() {}, nil
 		}
-		if d.mu.users[name] != nil {
+		if d.nameTaken(name) {
 			return nil, fmt.Errorf("user %q: %w", name, ErrExists)
 		}
 		u := &user{User: old.User, keys: make(map[string]*userKey)}

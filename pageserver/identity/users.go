@@ -136,16 +136,21 @@ func (u *User) check() error {
 // checkFree refuses a new user whose name, id or email is taken. The caller holds d.mu.
 func (d *Directory) checkFree(u *User) error {
 	switch {
-	case d.mu.users[u.Name] != nil:
+	case d.nameTaken(u.Name):
 		return fmt.Errorf("user %q: %w", u.Name, ErrExists)
 	case u.Member && u.ID != auth.RootID && d.mu.accounts[u.ID] == nil:
 		return fmt.Errorf("account %q: %w", u.ID, ErrNoSuchUser)
-	case !u.Member && (d.mu.accounts[u.ID] != nil || u.ID == auth.RootID):
+	case !u.Member && (d.mu.accounts[u.ID] != nil || u.ID == auth.RootID || d.mu.users[u.ID] != nil):
 		return fmt.Errorf("id %q: %w", u.ID, ErrExists)
 	case u.Email != "" && d.mu.emails[strings.ToLower(u.Email)] != nil:
 		return fmt.Errorf("email %q: %w", u.Email, ErrExists)
 	}
 	return nil
+}
+
+// nameTaken reports whether a name is that of a user, or the canonical id of one: users are found by either.
+func (d *Directory) nameTaken(name string) bool {
+	return d.mu.users[name] != nil || d.mu.accounts[name] != nil || name == auth.RootID
 }
 
 func dedupe(list []string) []string {

@@ -13,9 +13,9 @@ type BucketPolicy struct {
 	// Bucket is the name that the bucket had then, by which the document speaks of it:
 	// also of a fork, which has the policy of its source, and after a rename.
 	Bucket string `json:"bucket"`
-	// BindsOwner says that it was confirmed that the policy may take the owner's right
-	// to change the policy.
-	BindsOwner bool `json:"binds_owner,omitempty"`
+	// BindsOwnerOf is the id of the bucket of which it was confirmed that the policy may take the owner's
+	// right to change the policy; zero: of none. It binds no owner of a fork.
+	BindsOwnerOf uint64 `json:"binds_owner_of,omitempty"`
 
 	compiled *policy.Policy
 }

@@ -126,7 +126,7 @@ func (r *request) may(n *need) bool {
 		granted = compiled.Evaluate(q)
 		block := n.bucket.set.PublicAccessBlocked()
 		switch {
-		case granted == policy.Deny && !(c.Owner && c.ID == n.bucket.owner && !doc.BindsOwner && policyActions[n.action]):
+		case granted == policy.Deny && !(c.Owner && c.ID == n.bucket.owner && doc.BindsOwnerOf != uint64(n.bucket.info.Bucket) && policyActions[n.action]):
 			return false
 		case block.RestrictPublicBuckets && compiled.Public() && c.ID != n.bucket.owner,
 			owner != n.bucket.owner: // it is not the bucket owner's to give

@@ -33,8 +33,15 @@ func putBucketPolicy(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	if doc.BindsOwner, err = r.boolHeader("x-amz-confirm-remove-self-bucket-access"); err != nil {
+	switch binds, err := r.boolHeader("x-amz-confirm-remove-self-bucket-access"); {
+	case err != nil:
 		return err
+	case binds:
+		b, err := r.resource(r.bucket)
+		if err != nil {
+			return err
+		}
+		doc.BindsOwnerOf = uint64(b.info.Bucket)
 	}
 	lsn, err := r.srv.objects.UpdateSettings(ctx, r.bucket, func(set *object.Settings) error {
 		if set.PublicAccessBlocked().BlockPublicPolicy && doc.Compiled().Public() {

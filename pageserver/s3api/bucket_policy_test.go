@@ -92,6 +92,21 @@ func TestPolicyDeniesItsOwner(t *testing.T) {
 	n.want(200, n.main.as(call{method: "GET", path: "/home/k"}))
 }
 
+// Who forks a bucket is not bound by what its owner said of itself.
+func TestPolicyLocksNoForkOut(t *testing.T) {
+	n := newTenants(t)
+	n.want(200, n.main.as(call{method: "PUT", path: "/home"}))
+	lock := policyOf(statement("Allow", everybody, `["s3:*","stemma:*"]`, homeAll, ""), statement("Deny", everybody, `["s3:GetBucketPolicy","s3:PutBucketPolicy","s3:DeleteBucketPolicy"]`, homeAll, ""))
+	n.want(204, n.main.as(call{method: "PUT", path: "/home?policy", body: lock, headers: []string{"x-amz-confirm-remove-self-bucket-access", "true"}}))
+	n.want(200, n.alt.as(call{method: "PUT", path: "/fork", headers: []string{"X-Tigris-Fork-Source-Bucket", "home"}}))
+	n.refused(403, "AccessDenied", n.main.as(call{method: "PUT", path: "/home?policy", body: lock}))
+	n.refused(403, "AccessDenied", n.main.as(call{method: "GET", path: "/fork?policy"}))
+	n.want(200, n.alt.as(call{method: "GET", path: "/fork?policy"}))
+	n.want(204, n.alt.as(call{method: "PUT", path: "/fork?policy", body: strings.ReplaceAll(lock, "arn:aws:s3:::home", "arn:aws:s3:::fork")}))
+	n.want(204, n.alt.as(call{method: "DELETE", path: "/fork?policy"}))
+	n.want(204, call{method: "DELETE", path: "/home?policy"})
+}
+
 func TestPolicyConditions(t *testing.T) {
 	n := newTenants(t)
 	n.want(200, n.main.as(call{method: "PUT", path: "/home"}))
