@@ -16,43 +16,46 @@ import (
 func (n *node) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	n.m.tree.RLock()
 	defer n.m.tree.RUnlock()
-	s := &dirStream{n: n, prefix: n.keyLocked()}
-	return s, s.fetch()
+	s := &dirStream{n: n}
+	return s, s.fetchLocked()
 }
 
 // dirStream goes through a directory, page by page.
 type dirStream struct {
 	n       *node
-	prefix  string
 	entries []fuse.DirEntry
 	token   string
 	errno   syscall.Errno
 }
 
-// fetch gets pages until there is something on one.
-func (s *dirStream) fetch() syscall.Errno {
+// fetchLocked gets pages until there is something on one. FS.tree is held.
+func (s *dirStream) fetchLocked() syscall.Errno {
+	prefix := s.n.keyLocked()
 	for {
 		var page *client.ObjectPage
 		err := s.n.m.retry(true, func(ctx context.Context) (err error) {
-			o := client.ObjectListOptions{Prefix: s.prefix, Delimiter: "/", Token: s.token, At: s.n.point()}
+			o := client.ObjectListOptions{Prefix: prefix, Delimiter: "/", Token: s.token}
+			if s.token == "" {
+				o.At = s.n.point() // the token brings it
+			}
 			page, err = s.n.m.c.Objects(ctx, s.n.m.o.Bucket, o)
 			return err
 		})
 		if err != nil {
 			return errnoOf(err)
 		}
-		s.take(page)
+		s.take(prefix, page)
 		if s.token = page.Next; len(s.entries) > 0 || s.token == "" {
 			return 0
 		}
 	}
 }
 
-func (s *dirStream) take(page *client.ObjectPage) {
+func (s *dirStream) take(prefix string, page *client.ObjectPage) {
 	n := s.n
 	dirs := make(map[string]bool, len(page.Prefixes))
 	for _, p := range page.Prefixes {
-		name := strings.TrimSuffix(p[len(s.prefix):], "/")
+		name := strings.TrimSuffix(p[len(prefix):], "/")
 		if dirs[name] = true; validName(name) && (n.parent != nil || name != hiddenDir) {
 			s.entries = append(s.entries, fuse.DirEntry{Name: name, Mode: syscall.S_IFDIR})
 		}
@@ -60,7 +63,7 @@ func (s *dirStream) take(page *client.ObjectPage) {
 	recent := listed{objects: make(map[string]*client.ObjectInfo, len(page.Objects)), until: time.Now().Add(n.m.o.TTL)}
 	for i := range page.Objects {
 		o := &page.Objects[i]
-		name := o.Key[len(s.prefix):]
+		name := o.Key[len(prefix):]
 		if !validName(name) || dirs[name] { // a directory goes before a file of its name
 			continue
 		}
@@ -79,9 +82,23 @@ func validName(name string) bool {
 // HasNext implements fs.DirStream.
 func (s *dirStream) HasNext() bool {
 	if len(s.entries) == 0 && s.token != "" && s.errno == 0 {
-		s.errno = s.fetch()
+		s.n.m.tree.RLock()
+		s.errno = s.fetchLocked()
+		s.n.m.tree.RUnlock()
 	}
 	return len(s.entries) > 0 || s.errno != 0
+}
+
+// Seekdir implements fs.FileSeekdirer: places are numbers of entries, of which it goes through all before.
+func (s *dirStream) Seekdir(_ context.Context, off uint64) syscall.Errno {
+	s.n.m.tree.RLock()
+	s.entries, s.token, s.errno = nil, "", 0
+	errno := s.fetchLocked()
+	s.n.m.tree.RUnlock()
+	for ; errno == 0 && off > 0 && s.HasNext(); off-- {
+		_, errno = s.Next()
+	}
+	return errno
 }
 
 // Next implements fs.DirStream.

@@ -125,8 +125,8 @@ func (h *handle) Flush(context.Context) syscall.Errno {
 	return errnoOf(h.n.flush())
 }
 
-// Fsync implements fs.FileFsyncer. On return what was written is durable.
-func (h *handle) Fsync(context.Context, uint32) syscall.Errno { return errnoOf(h.n.flush()) }
+// Fsync implements fs.NodeFsyncer, of directories too. On return what was written is durable.
+func (n *node) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno { return errnoOf(n.flush()) }
 
 // Release implements fs.FileReleaser.
 func (h *handle) Release(context.Context) syscall.Errno {

@@ -2,6 +2,8 @@ package mount
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -74,6 +76,10 @@ func TestPOSIX(t *testing.T) {
 	}
 	m.fails(err, syscall.ENAMETOOLONG) // of the key
 	m.ok(os.RemoveAll(m.path("from/" + strings.Repeat("d", 150))))
+	dir, err := os.Open(m.dir)
+	m.ok(err)
+	m.ok(dir.Sync())
+	m.ok(dir.Close())
 	var st syscall.Statfs_t
 	if m.ok(syscall.Statfs(m.dir, &st)); st.Bavail == 0 || st.Namelen != 255 {
 		t.Errorf("%+v", st)
@@ -87,6 +93,56 @@ func TestPOSIX(t *testing.T) {
 	if info, err := os.Lstat(m.path("pipe")); err != nil || info.Mode() != os.ModeNamedPipe|0o600 {
 		t.Error(info.Mode(), err)
 	}
+}
+
+// A directory of several pages is listed once each, from the start again too, while it changes; and removed.
+func TestLargeDirectory(t *testing.T) {
+	s := serve(t)
+	m := s.mount(Options{})
+	const n = 2500
+	var r client.CommitRequest
+	for i := range n {
+		key := fmt.Sprintf("d/f%04d", i)
+		if i%10 == 0 {
+			key += "/x"
+		}
+		r.Operations = append(r.Operations, client.CommitOperation{Op: "put", Key: key})
+	}
+	_, err := s.Commit(t.Context(), "data", r)
+	m.ok(err)
+	d, err := os.Open(m.path("d"))
+	m.ok(err)
+	defer d.Close()
+	for range 2 {
+		seen := map[string]bool{}
+		for {
+			entries, err := d.ReadDir(700)
+			for _, e := range entries {
+				if seen[e.Name()] || e.IsDir() != strings.HasSuffix(e.Name(), "0") {
+					t.Fatalf("%s, again: %t", e, seen[e.Name()])
+				}
+				seen[e.Name()] = true
+			}
+			if err == io.EOF {
+				break
+			}
+			m.ok(err)
+			m.write(fmt.Sprintf("d/other%dx", len(seen)), "")
+		}
+		if len(seen) < n {
+			t.Errorf("%d entries, want %d", len(seen), n)
+		}
+		if _, err := d.Seek(0, io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.ok(os.Rename(m.path("d"), m.path("e")))
+	if got := len(strings.Fields(m.names("e"))); got < n {
+		t.Error(got)
+	}
+	m.ok(os.RemoveAll(m.path("e/f0010")))
+	_, err = os.Stat(m.path("e/f0010"))
+	m.fails(err, syscall.ENOENT)
 }
 
 // What is written at any offset, cut, grown, appended and punched is what is read, by this mount and the next one.

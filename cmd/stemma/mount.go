@@ -35,7 +35,7 @@ func newMount() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			through.MaxIdleConnsPerHost = 64
+			through.MaxIdleConnsPerHost, through.IdleConnTimeout = 64, 5*time.Second // the server waits for 10
 			o.Bucket, o.MaxDirtyBytes = args[0], dirtyMiB<<20
 			o.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 			m, err := mount.Mount(cmd.Context(), c, args[1], o)
