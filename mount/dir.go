@@ -60,7 +60,7 @@ func (s *dirStream) take(prefix string, page *client.ObjectPage) {
 			s.entries = append(s.entries, fuse.DirEntry{Name: name, Mode: syscall.S_IFDIR})
 		}
 	}
-	recent := listed{objects: make(map[string]*client.ObjectInfo, len(page.Objects)), until: time.Now().Add(n.m.o.TTL)}
+	recent := listed{objects: make(map[string]*client.ObjectInfo, len(page.Objects)), lsn: page.LSN, until: time.Now().Add(n.m.o.TTL)}
 	for i := range page.Objects {
 		o := &page.Objects[i]
 		name := o.Key[len(prefix):]
@@ -144,7 +144,7 @@ func (n *node) make(ctx context.Context, name string, mode uint32, data []byte, 
 	}
 	n.altered(name)
 	info := attributes{lsn: done.LSN, size: uint64(len(data)), etag: done.Results[0].ETag, contentType: kind, meta: meta}
-	return n.newChild(ctx, name, dir, info, out), 0
+	return n.newChild(ctx, name, dir, info, done.LSN, out), 0
 }
 
 // altered says that a directory has something else at a name.
@@ -186,10 +186,10 @@ func (n *node) existing(ctx context.Context, name string, out *fuse.EntryOut) (*
 	switch {
 	case err != nil:
 		return nil, errnoOf(err)
-	case l[0].Object == nil:
+	case l.Keys[0].Object == nil:
 		return nil, syscall.ESTALE
 	}
-	in := n.newChild(ctx, name, false, attributesOf(l[0].Object), out)
+	in := n.newChild(ctx, name, false, attributesOf(l.Keys[0].Object), l.LSN, out)
 	if in.Operations().(*node).kind != syscall.S_IFREG {
 		return nil, syscall.ESTALE
 	}
@@ -244,9 +244,12 @@ func (n *node) keepLocked() error {
 	})
 	switch {
 	case err == nil:
-		n.info.lsn, n.info.meta = done.LSN, meta
-	case client.IsCode(err, "PreconditionFailed"):
-		n.checked, err = time.Time{}, nil
+		n.info.lsn, n.info.meta, n.asOf = done.LSN, meta, done.LSN
+	case client.IsCode(err, "PreconditionFailed"): // it has one by now
+		if errno := n.refreshLocked(); errno != 0 {
+			return errno
+		}
+		return nil
 	}
 	return err
 }
@@ -305,10 +308,15 @@ func (m *FS) hiddenKey() string { return m.hidden + modeText(uint32(m.hiddenCoun
 // hideLocked says that a node lives on under a hidden key.
 func (n *node) hideLocked(key string, lsn client.LSN) {
 	n.orphan = key
+	n.becameLocked(lsn)
+}
+
+// becameLocked says that a commit of this mount has given the object, as it was, another version.
+func (n *node) becameLocked(lsn client.LSN) {
 	if n.cached == n.info.lsn {
 		n.cached = lsn
 	}
-	n.info.lsn = lsn
+	n.info.lsn, n.asOf = lsn, lsn
 }
 
 // copyAway makes to a copy of from, by handle, for objects whose key cannot be changed.
@@ -344,9 +352,9 @@ func (n *node) Rmdir(_ context.Context, name string) syscall.Errno {
 	switch {
 	case err != nil:
 		return errnoOf(err)
-	case l[0].Below:
+	case l.Keys[0].Below:
 		return syscall.ENOTEMPTY
-	case l[0].Object == nil:
+	case l.Keys[0].Object == nil:
 		return syscall.ENOENT
 	}
 	if err := n.keepLocked(); err != nil {

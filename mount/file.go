@@ -35,9 +35,10 @@ func (n *node) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, sys
 	} else if errno != 0 {
 		return nil, 0, errno
 	}
-	keep := uint32(0)
-	if n.cached == n.info.lsn {
-		keep = fuse.FOPEN_KEEP_CACHE
+	keep := uint32(fuse.FOPEN_KEEP_CACHE)
+	if n.cached != n.info.lsn { // the kernel drops bytes, and asks for the size
+		keep = 0
+		_ = n.NotifyContent(-1, 0)
 	}
 	n.cached = n.info.lsn
 	n.handles++
@@ -106,14 +107,14 @@ func (h *handle) Write(_ context.Context, p []byte, off int64) (uint32, syscall.
 	}
 	n.m.tree.RLock()
 	defer n.m.tree.RUnlock()
+	if err := n.m.makeRoomLocked(len(p)); err != nil {
+		return 0, errnoOf(err)
+	}
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.changed.write(uint64(off), p)
 	n.describeLocked(map[string]string{metaMtime: mtimeText(time.Now())})
 	n.m.account(n)
-	n.mu.Unlock()
-	if err := n.m.makeRoomLocked(); err != nil {
-		return 0, errnoOf(err)
-	}
 	return uint32(len(p)), 0
 }
 

@@ -245,6 +245,9 @@ func hiddenPrefix() string {
 	if err != nil || host == "" || strings.ContainsAny(host, "/") {
 		host = "localhost"
 	}
+	if ns, err := os.Readlink("/proc/self/ns/pid"); err == nil { // containers of one host have processes of their own
+		host += "-" + strings.Trim(ns, "pid:[]")
+	}
 	return fmt.Sprintf("%s/%s/%d/%x/", hiddenDir, host, os.Getpid(), time.Now().UnixNano())
 }
 

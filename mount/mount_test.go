@@ -99,11 +99,13 @@ func changeMapped(name string) error {
 	return syscall.Munmap(p)
 }
 
-// served is a server in memory.
+// served is a server in memory, which can be stopped and started again.
 type served struct {
 	*client.Client
-	t        *testing.T
-	endpoint string
+	t            *testing.T
+	endpoint, s3 string
+	options      pageserver.Options
+	server       *pageserver.Server
 }
 
 // serve starts a server with an empty bucket "data". The test is skipped where nothing can be mounted.
@@ -118,28 +120,38 @@ func serve(t *testing.T) *served {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := pageserver.Start(pageserver.Options{
+	s := &served{t: t, options: pageserver.Options{
 		Dir: "data", FS: storefs.NewMem(), Listen: "127.0.0.1:0", AdminListen: "127.0.0.1:0", MasterKeys: master,
 		RootKey: auth.Key{ID: "demo", Secret: "demo-secret"}, Logger: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
+	}}
+	s.start()
+	t.Cleanup(s.stop)
+	if s.Client, err = client.New(client.Options{Endpoint: s.endpoint, AccessKey: "demo", SecretKey: "demo-secret"}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := s.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	v := &served{t: t, endpoint: "http://" + s.AdminAddr().String()}
-	if v.Client, err = client.New(client.Options{Endpoint: v.endpoint, AccessKey: "demo", SecretKey: "demo-secret"}); err != nil {
+	if _, err := s.CreateBucket(t.Context(), client.NewBucket{Name: "data"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.CreateBucket(t.Context(), client.NewBucket{Name: "data"}); err != nil {
-		t.Fatal(err)
+	return s
+}
+
+// start starts the server, again at the addresses that it had.
+func (s *served) start() {
+	s.t.Helper()
+	var err error
+	if s.server, err = pageserver.Start(s.options); err != nil {
+		s.t.Fatal(err)
 	}
-	return v
+	s.options.Listen, s.options.AdminListen = s.server.Addr().String(), s.server.AdminAddr().String()
+	s.s3, s.endpoint = s.options.Listen, "http://"+s.options.AdminListen
+}
+
+func (s *served) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := s.server.Shutdown(ctx); err != nil {
+		s.t.Error(err)
+	}
 }
 
 // mounted is a mount that another process serves.
@@ -239,7 +251,11 @@ func (m *mounted) write(name, text string) {
 func (m *mounted) has(name, want string) {
 	m.t.Helper()
 	if p, err := os.ReadFile(m.path(name)); err != nil || string(p) != want {
-		m.t.Errorf("%s: %.100q, %v, want %.100q", name, p, err, want)
+		same := 0
+		for same < min(len(p), len(want)) && p[same] == want[same] {
+			same++
+		}
+		m.t.Errorf("%s: %d bytes %.50q, %v, want %d bytes %.50q; they differ from %d on", name, len(p), p, err, len(want), want, same)
 	}
 }
 

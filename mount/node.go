@@ -29,6 +29,7 @@ type node struct {
 
 	mu      sync.Mutex
 	info    attributes // of the object
+	asOf    client.LSN // when info was true; what the server said of earlier moments is old
 	checked time.Time  // when info was asked for; zero: it must be asked for
 	handles int
 	changed overlay           // of a file
@@ -45,6 +46,7 @@ type node struct {
 // listed is a page of a directory, for the lookups that the kernel makes of what it lists.
 type listed struct {
 	objects map[string]*client.ObjectInfo
+	lsn     client.LSN // that it was read at
 	until   time.Time
 }
 
@@ -93,33 +95,32 @@ func (n *node) point() string {
 	return n.at.String()
 }
 
-// newChild makes a node for what was found at a name, or returns the one that the kernel knows. FS.tree is held.
-func (n *node) newChild(ctx context.Context, name string, dir bool, info attributes, out *fuse.EntryOut) *fs.Inode {
+// newChild makes a node for what was at a name at an LSN, or returns the one that the kernel knows. FS.tree is held.
+func (n *node) newChild(ctx context.Context, name string, dir bool, info attributes, at client.LSN, out *fuse.EntryOut) *fs.Inode {
 	kind := modeOf(info.meta, dir) & syscall.S_IFMT
 	if in := n.GetChild(name); in != nil {
 		if c, ok := in.Operations().(*node); ok && c.StableAttr().Mode == kind && c.orphan == "" && c.parent == n && c.name == name {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			if !c.gone && (kind != syscall.S_IFLNK || c.info.lsn == info.lsn) { // the kernel keeps where links lead
-				c.foundLocked(info)
+				c.foundLocked(info, at)
 				c.attrLocked(&out.Attr)
 				return in
 			}
 		}
 	}
 	c := &node{m: n.m, dir: dir, kind: kind, at: n.at, parent: n, name: name}
-	c.foundLocked(info)
+	c.foundLocked(info, at)
 	c.attrLocked(&out.Attr)
 	return n.NewInode(ctx, c, fs.StableAttr{Mode: kind, Ino: n.m.inodes.Add(1) + 1})
 }
 
-// foundLocked takes over what the server says of the object.
-func (n *node) foundLocked(info attributes) {
-	n.checked = time.Now()
-	if info.lsn < n.info.lsn || n.changed.dirty() || n.newMeta != nil {
+// foundLocked takes over what the server says that the object was at an LSN.
+func (n *node) foundLocked(info attributes, at client.LSN) {
+	if at < n.asOf || n.changed.dirty() || n.newMeta != nil {
 		return // what is known here is newer
 	}
-	n.info, n.changed = info, clean(info.size)
+	n.info, n.changed, n.asOf, n.checked = info, clean(info.size), at, time.Now()
 }
 
 // attrLocked fills in what stat shows.
@@ -176,27 +177,20 @@ func (n *node) refreshLocked() syscall.Errno {
 	if err != nil {
 		return errnoOf(err)
 	}
-	if l[0].Object == nil && !n.dir {
+	if l.Keys[0].Object == nil && !n.dir {
 		return syscall.ENOENT
 	}
-	if n.info.lsn != 0 && l[0].Object == nil { // a directory lost its own object
-		n.info = attributes{}
-	}
-	n.foundLocked(attributesOf(l[0].Object))
+	n.foundLocked(attributesOf(l.Keys[0].Object), l.LSN)
 	return 0
 }
 
 // look asks what is at some keys.
-func (m *FS) look(n *node, keys ...string) ([]client.Seen, error) {
-	var l *client.Looks
-	err := m.retry(true, func(ctx context.Context) (err error) {
+func (m *FS) look(n *node, keys ...string) (l *client.Looks, err error) {
+	err = m.retry(true, func(ctx context.Context) (err error) {
 		l, err = m.c.Look(ctx, m.o.Bucket, n.point(), keys...)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return l.Keys, nil
+	return l, err
 }
 
 // commit makes changes at once, unless a condition fails.
@@ -227,17 +221,18 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs
 	default:
 		return nil, errno
 	}
-	if o := n.listedAt(name); o != nil {
-		return n.newChild(ctx, name, false, attributesOf(o), out), 0
+	if o, at := n.listedAt(name); o != nil {
+		return n.newChild(ctx, name, false, attributesOf(o), at, out), 0
 	}
 	l, err := n.m.look(n, key, key+"/")
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, errnoOf(err)
-	case l[1].Object != nil || l[1].Below:
-		return n.newChild(ctx, name, true, attributesOf(l[1].Object), out), 0
-	case l[0].Object != nil:
-		return n.newChild(ctx, name, false, attributesOf(l[0].Object), out), 0
+	}
+	switch file, dir := l.Keys[0], l.Keys[1]; {
+	case dir.Object != nil || dir.Below:
+		return n.newChild(ctx, name, true, attributesOf(dir.Object), l.LSN, out), 0
+	case file.Object != nil:
+		return n.newChild(ctx, name, false, attributesOf(file.Object), l.LSN, out), 0
 	}
 	if in := n.GetChild(name); in != nil {
 		if c, ok := in.Operations().(*node); ok && !c.dir {
@@ -256,15 +251,14 @@ func (n *node) vanished() {
 	}
 }
 
-// listedAt returns what the directory's last page had at a name, if that is fresh; of a file.
-func (n *node) listedAt(name string) *client.ObjectInfo {
+// listedAt returns what file the directory's last page had at a name, if that is fresh, and the LSN of the page.
+func (n *node) listedAt(name string) (*client.ObjectInfo, client.LSN) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if time.Now().After(n.recent.until) {
 		n.recent = listed{}
-		return nil
 	}
-	return n.recent.objects[name]
+	return n.recent.objects[name], n.recent.lsn
 }
 
 // forgetListed has the next lookup of a name ask the server.
@@ -336,7 +330,8 @@ func (n *node) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, o
 	}
 	n.describeLocked(set)
 	if n.handles == 0 {
-		if err := n.flushLocked(); err != nil {
+		err := n.flushLocked()
+		if n.m.account(n); err != nil {
 			return errnoOf(err)
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 	"golang.org/x/sys/unix"
 
 	"stemma/client"
@@ -373,9 +375,97 @@ func TestPast(t *testing.T) {
 		ro.fails(os.WriteFile(ro.path("x"), nil, 0o600), syscall.EROFS)
 		ro.fails(os.Chmod(ro.path("d"), 0o700), syscall.EROFS)
 	}
-	if _, err := s.ChangeBucket(t.Context(), "data", client.BucketChange{ReadOnly: new(bool)}); err != nil {
+	yes := true
+	_, err = s.ChangeBucket(t.Context(), "data", client.BucketChange{ReadOnly: &yes})
+	m.ok(err)
+	m.fails(os.WriteFile(m.path("x"), nil, 0o600), syscall.EROFS)
+	s.mount(Options{}).has("d/f", "new")
+}
+
+// A bucket that is restored below a mount is what it was, for who opens its files then.
+func TestRestored(t *testing.T) {
+	s := serve(t)
+	m := s.mount(Options{})
+	m.write("f", "old")
+	m.write("big", strings.Repeat("old", 100_000))
+	snap, err := s.Snapshot(t.Context(), "data", client.NewSnapshot{Name: "first"})
+	m.ok(err)
+	m.write("f", "newer")
+	m.write("big", strings.Repeat("newer", 100_000))
+	_, _, err = s.Restore(t.Context(), "data", client.RestoreRequest{At: snap.LSN.String()})
+	m.ok(err)
+	m.has("f", "old")
+	m.has("big", strings.Repeat("old", 100_000))
+	m.write("f", "after")
+	m.has("f", "after")
+}
+
+// Where a bucket keeps versions, what was written in place is renamed and unlinked, too.
+func TestVersions(t *testing.T) {
+	s := serve(t)
+	api, err := minio.New(s.s3, &minio.Options{Creds: credentials.NewStaticV4("demo", "demo-secret", ""), BucketLookup: minio.BucketLookupPath})
+	if err != nil {
 		t.Fatal(err)
 	}
+	if err := api.EnableVersioning(t.Context(), "data"); err != nil {
+		t.Fatal(err)
+	}
+	m := s.mount(Options{})
+	text := strings.Repeat("0123456789", 50_000)
+	m.write("f", text)
+	m.write("g", text[1:])
+	f, err := os.Open(m.path("f"))
+	m.ok(err)
+	defer f.Close()
+	m.ok(os.Rename(m.path("g"), m.path("f")))
+	m.has("f", text[1:])
+	p := make([]byte, len(text))
+	if n, err := f.ReadAt(p, 0); err != nil || string(p[:n]) != text {
+		t.Errorf("what was replaced has %d bytes, %v", n, err)
+	}
+	g, err := os.Open(m.path("f"))
+	m.ok(err)
+	defer g.Close()
+	m.ok(os.Remove(m.path("f")))
+	if got := m.names("."); got != "" {
+		t.Error(got)
+	}
+	if n, _ := g.ReadAt(p, 0); string(p[:n]) != text[1:] {
+		t.Errorf("what was unlinked has %d bytes", n)
+	}
+}
+
+// While the server is away requests wait; when it stays away for long they fail, and what was written waits on.
+func TestServerAway(t *testing.T) {
+	s := serve(t)
+	m := s.mount(Options{Patience: 300 * time.Millisecond, WriteBackAfter: time.Hour})
+	f, err := os.Create(m.path("f"))
+	m.ok(err)
+	defer f.Close()
+	_, err = f.WriteString("kept")
+	m.ok(err)
+	s.stop()
+	m.fails(f.Sync(), syscall.EIO)
+	m.fails(os.Mkdir(m.path("d"), 0o700), syscall.EIO)
+	s.start()
+	m.ok(f.Sync())
+	m.ok(f.Close())
+	m.has("f", "kept")
+	m.unmount()
+	m.start(s, Options{})
+	m.has("f", "kept")
+	f, err = os.OpenFile(m.path("f"), os.O_WRONLY, 0)
+	m.ok(err)
+	_, err = f.WriteString("meanwhile")
+	m.ok(err)
+	s.stop()
+	done := make(chan error)
+	go func() { done <- f.Sync() }()
+	time.Sleep(200 * time.Millisecond)
+	s.start()
+	m.ok(<-done)
+	m.ok(f.Close())
+	m.has("f", "meanwhile")
 }
 
 // Memory that a file is mapped to is the file.

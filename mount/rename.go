@@ -70,11 +70,12 @@ func (r *renaming) plan() (errno syscall.Errno) {
 	if err != nil {
 		return errnoOf(err)
 	}
+	file, dir, newFile, newDir := l.Keys[0], l.Keys[1], l.Keys[2], l.Keys[3]
 	isDir := func(s client.Seen) bool { return s.Object != nil || s.Below }
-	r.dir, r.exchanged = isDir(l[1]), isDir(l[3])
-	there := l[2].Object != nil || r.exchanged
+	r.dir, r.exchanged = isDir(dir), isDir(newDir)
+	there := newFile.Object != nil || r.exchanged
 	switch {
-	case !r.dir && l[0].Object == nil:
+	case !r.dir && file.Object == nil:
 		return syscall.ENOENT
 	case r.flags&renameNoReplace != 0 && there:
 		return syscall.EEXIST
@@ -87,11 +88,11 @@ func (r *renaming) plan() (errno syscall.Errno) {
 		return syscall.ENOTDIR
 	case !r.dir && r.exchanged:
 		return syscall.EISDIR
-	case r.dir && l[3].Below:
+	case r.dir && newDir.Below:
 		return syscall.ENOTEMPTY
 	}
 	r.request.Operations = renameOps(r.key, r.newKey, r.dir)
-	if r.dir && l[1].Object == nil && l[3].Object != nil {
+	if r.dir && dir.Object == nil && newDir.Object != nil {
 		r.request.Operations = append(r.request.Operations, client.CommitOperation{Op: "delete", Key: r.newKey + "/"})
 	}
 	if r.replaced = there; !there && !r.dir {
@@ -173,14 +174,7 @@ func (r *renaming) byCopy() (*client.Committed, error) {
 // movedLocked gives a node another place.
 func (n *node) movedLocked(parent *node, name string, lsn client.LSN) {
 	n.parent, n.name = parent, name
-	if n.dir {
-		if n.info.lsn != 0 {
-			n.info.lsn = lsn
-		}
-		return
+	if !n.dir || n.info.lsn != 0 {
+		n.becameLocked(lsn)
 	}
-	if n.cached == n.info.lsn {
-		n.cached = lsn
-	}
-	n.info.lsn = lsn
 }

@@ -37,12 +37,12 @@ func (m *FS) account(n *node) {
 	}
 }
 
-// makeRoomLocked writes back the files of which most waits, until no more waits than may. FS.tree is held.
-func (m *FS) makeRoomLocked() error {
+// makeRoomLocked writes back the files of which most waits, until more bytes may. FS.tree is held.
+func (m *FS) makeRoomLocked(more int) error {
 	for {
 		m.mu.Lock()
 		var most *node
-		if m.mu.bytes > m.o.MaxDirtyBytes {
+		if m.mu.bytes > 0 && m.mu.bytes+int64(more) > m.o.MaxDirtyBytes {
 			for n := range m.mu.dirty {
 				if most == nil || n.counted > most.counted {
 					most = n
@@ -53,16 +53,19 @@ func (m *FS) makeRoomLocked() error {
 		if most == nil {
 			return nil
 		}
-		if err := most.flushTreeLocked(); err != nil {
+		if err := most.flushTreeLocked(); err != nil && err != syscall.ESTALE { // then nothing waits any more
 			return err
 		}
 	}
 }
 
-// flush writes back what waits of a node. On return it is durable.
+// flush writes back what waits of a node, unless it was unlinked: then nobody will ever see it. On return it is durable.
 func (n *node) flush() error {
 	n.m.tree.RLock()
 	defer n.m.tree.RUnlock()
+	if n.orphan != "" {
+		return nil
+	}
 	return n.flushTreeLocked()
 }
 
@@ -88,9 +91,6 @@ func (n *node) flushLocked() error {
 		n.dropLocked()
 		return syscall.ESTALE
 	}
-	if n.orphan != "" && n.m.small(n) {
-		return nil // nobody will ever see it
-	}
 	key := n.keyLocked()
 	var err error
 	switch o := &n.changed; {
@@ -113,13 +113,6 @@ func (n *node) flushLocked() error {
 		return n.lostLocked(err)
 	}
 	return nil
-}
-
-// small reports whether what waits of a node can go on to do so.
-func (m *FS) small(n *node) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.mu.bytes <= m.o.MaxDirtyBytes
 }
 
 // lostLocked drops what waits of a file that another client has removed.
@@ -163,21 +156,19 @@ func (n *node) overtakenLocked(key string) error {
 	if err != nil {
 		return err
 	}
-	if l[0].Object == nil {
+	o := l.Keys[0].Object
+	if o == nil {
 		return syscall.ESTALE
 	}
 	n.cached = 0
-	info := attributesOf(l[0].Object)
-	n.info.lsn, n.info.meta, n.info.inPlace = info.lsn, info.meta, info.inPlace
+	n.info.lsn, n.info.meta, n.info.inPlace = o.LSN, o.Metadata, o.InPlace
 	return nil
 }
 
 // writtenLocked says that all that waited is in a version.
 func (n *node) writtenLocked(lsn client.LSN, size uint64, meta map[string]string) {
-	if n.cached == n.info.lsn {
-		n.cached = lsn
-	}
-	n.info.lsn, n.info.size, n.info.meta = lsn, size, meta
+	n.becameLocked(lsn)
+	n.info.size, n.info.meta = size, meta
 	if size != n.changed.size { // another client wrote behind its end
 		n.cached = 0
 	}
@@ -218,10 +209,8 @@ func (n *node) patchLocked(key string) error {
 			return err
 		}
 		n.m.commits.Add(1)
-		if n.cached == n.info.lsn {
-			n.cached = done.LSN
-		}
-		n.info.lsn, n.info.inPlace, n.info.etag = done.LSN, done.PageBytes > 0, done.ETag
+		n.becameLocked(done.LSN)
+		n.info.inPlace, n.info.etag = done.PageBytes > 0, done.ETag
 		o.IfLSN, o.PageBytes = done.LSN, 0
 	}
 	n.m.written.Add(int64(n.changed.bytes))
