@@ -18,6 +18,15 @@ type Bucket struct {
 	HasForks    bool              `json:"has_forks"`
 	Source      *Origin           `json:"source,omitempty"` // of a fork
 	Quota       *Quota            `json:"quota,omitempty"`
+	Snapshots   []SnapshotRule    `json:"snapshots,omitempty"`
+}
+
+// SnapshotRule has snapshots taken of a bucket at regular times, and deletes them again. Durations are such as 90m or 24h.
+type SnapshotRule struct {
+	Name     string `json:"name"`                // a-z, 0-9 and -; snapshots are named like hourly-20261129T180000Z
+	Every    string `json:"every"`               // whole minutes: at each multiple of it since 1970, UTC
+	KeepFor  string `json:"keep_for,omitempty"`  // when they expire
+	KeepLast int    `json:"keep_last,omitempty"` // how many there are at most; one of the two is needed
 }
 
 // Quota is what a bucket may hold at most, and what of that it does.
@@ -59,6 +68,8 @@ type BucketOptions struct {
 	// QuotaBytes and QuotaObjects bound what the bucket may hold; absent: no bound.
 	QuotaBytes   int64 `json:"quota_bytes,omitempty"`
 	QuotaObjects int64 `json:"quota_objects,omitempty"`
+	// Snapshots are the rules by which snapshots of it are taken.
+	Snapshots []SnapshotRule `json:"snapshots,omitempty"`
 }
 
 // NewBucket says which bucket to make.
@@ -86,6 +97,8 @@ type BucketChange struct {
 	// QuotaBytes and QuotaObjects are what it may hold; 0: no bound.
 	QuotaBytes   *int64 `json:"quota_bytes,omitempty"`
 	QuotaObjects *int64 `json:"quota_objects,omitempty"`
+	// Snapshots are the rules by which snapshots of it are taken, all of them.
+	Snapshots *[]SnapshotRule `json:"snapshots,omitempty"`
 }
 
 // Change is the answer to a change that has nothing else to tell.

@@ -107,6 +107,7 @@ type Bucket struct {
 	HasForks    bool              `json:"has_forks"`
 	Source      *Origin           `json:"source,omitempty"` // of a fork
 	Quota       *Quota            `json:"quota,omitempty"`
+	Snapshots   []SnapshotRule    `json:"snapshots,omitempty"`
 }
 
 // Quota is what a bucket may hold at most, and what of that it does.
@@ -148,6 +149,8 @@ type BucketOptions struct {
 	// QuotaBytes and QuotaObjects bound what the bucket may hold; absent: no bound.
 	QuotaBytes   int64 `json:"quota_bytes,omitempty"`
 	QuotaObjects int64 `json:"quota_objects,omitempty"`
+	// Snapshots are the rules by which snapshots of it are taken.
+	Snapshots []SnapshotRule `json:"snapshots,omitempty"`
 }
 
 // NewBucket says which bucket to make.
@@ -175,6 +178,8 @@ type BucketChange struct {
 	// QuotaBytes and QuotaObjects are what it may hold; 0: no bound.
 	QuotaBytes   *int64 `json:"quota_bytes,omitempty"`
 	QuotaObjects *int64 `json:"quota_objects,omitempty"`
+	// Snapshots are the rules by which snapshots of it are taken, all of them.
+	Snapshots *[]SnapshotRule `json:"snapshots,omitempty"`
 }
 
 // Renamed names what something is called from now on.
@@ -200,6 +205,7 @@ func (a *admin) bucketAnswer(info *timeline.Info) (Bucket, error) {
 	if q := &attrs.Quota; q.Any() {
 		b.Quota = &Quota{MaxBytes: q.MaxBytes, MaxObjects: q.MaxObjects}
 	}
+	b.Snapshots = ruleAnswers(attrs.Snapshots)
 	if w, err := a.server.store.Window(info.Name); err == nil { // else it was deleted meanwhile
 		b.Retention = FormatWindow(w)
 	}
@@ -314,9 +320,11 @@ const quotaWait = 2 * time.Second
 
 func (a *admin) options(in *BucketOptions) (*object.BucketOptions, error) {
 	expires, err := a.expiry(in.ExpiresIn, in.ExpiresAt)
+	rules, bad := snapshotRules(in.Snapshots)
+	err = errors.Join(err, bad)
 	quota := object.Quota{MaxBytes: in.QuotaBytes, MaxObjects: in.QuotaObjects}
 	return &object.BucketOptions{
-		Attributes: object.Attributes{Labels: in.Labels, Description: in.Description, Quota: quota}, Expires: expires, ReadOnly: in.ReadOnly, Protected: in.Protected,
+		Attributes: object.Attributes{Labels: in.Labels, Description: in.Description, Quota: quota, Snapshots: rules}, Expires: expires, ReadOnly: in.ReadOnly, Protected: in.Protected,
 	}, err
 }
 
@@ -372,6 +380,11 @@ func (a *admin) patchBucket(ctx context.Context, r *adminRequest, name string) (
 		}
 		if in.QuotaObjects != nil {
 			o.MaxObjects = *in.QuotaObjects
+		}
+		if in.Snapshots != nil {
+			if o.Snapshots, err = snapshotRules(*in.Snapshots); err != nil {
+				return err
+			}
 		}
 		o.Expires, err = expires(o.Expires)
 		return err

@@ -208,7 +208,12 @@ func FormatWindow(w gc.Window) string {
 	if w == gc.Forever {
 		return "forever"
 	}
-	s := time.Duration(w).String()
+	return durationText(time.Duration(w))
+}
+
+// durationText is d as people write it: 24h, not 24h0m0s.
+func durationText(d time.Duration) string {
+	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = s[:len(s)-2]
 	}

@@ -116,6 +116,7 @@ type Server struct {
 	uploads uploadCounters
 
 	lifecycle lifecycleCounters
+	schedules scheduleCounters
 	logs      *bucketLogs
 	access    *access
 	jobs      *jobs // what works on the store besides s3
@@ -231,6 +232,9 @@ func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 	}
 	if s.jobs.begin() {
 		go s.followLifecycles()
+	}
+	if s.jobs.begin() {
+		go s.followSchedules()
 	}
 	if s.jobs.begin() {
 		go s.deliverLogs()

@@ -60,6 +60,7 @@ func (s *Server) writeMetrics(w io.Writer) {
 	counter("stemma_uploads_aborted_total", s.uploads.aborted.Load())
 	counter("stemma_upload_abort_errors_total", s.uploads.errors.Load())
 	s.lifecycle.write(w)
+	s.schedules.write(w)
 	writeLogMetrics(w, &m)
 }
 

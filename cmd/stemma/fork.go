@@ -18,6 +18,7 @@ type bucketFlags struct {
 	readOnly, protected bool
 	quotaBytes          byteSize
 	quotaObjects        int64
+	snapshots           ruleFlags
 }
 
 func (b *bucketFlags) add(cmd *cobra.Command) {
@@ -29,12 +30,13 @@ func (b *bucketFlags) add(cmd *cobra.Command) {
 	fl.BoolVar(&b.protected, "protected", false, "it cannot be deleted")
 	fl.Var(&b.quotaBytes, "quota-bytes", "how much it may hold at most, such as 10GiB; of a fork what it has written; 0: no bound")
 	fl.Int64Var(&b.quotaObjects, "quota-objects", 0, "how many versions of objects it may hold at most; 0: no bound")
+	fl.Var(&b.snapshots, "snapshots", "take snapshots by a rule, such as hourly:every=1h,keep-for=48h or daily:every=24h,keep-last=7; may be repeated; none: no rules")
 }
 
 func (b *bucketFlags) options() client.BucketOptions {
 	return client.BucketOptions{
 		Labels: b.labels, Description: b.description, ExpiresIn: b.expiresIn, ReadOnly: b.readOnly, Protected: b.protected,
-		QuotaBytes: int64(b.quotaBytes), QuotaObjects: b.quotaObjects,
+		QuotaBytes: int64(b.quotaBytes), QuotaObjects: b.quotaObjects, Snapshots: b.snapshots,
 	}
 }
 
@@ -49,7 +51,7 @@ type forkFlags struct {
 }
 
 // nativeForkFlags are the names of the flags that ask for what S3 has no word for.
-var nativeForkFlags = []string{"label", "description", "expires-in", "read-only", "protected", "quota-bytes", "quota-objects", "count", "name-prefix", "key", "json"}
+var nativeForkFlags = []string{"label", "description", "expires-in", "read-only", "protected", "quota-bytes", "quota-objects", "snapshots", "count", "name-prefix", "key", "json"}
 
 func (m *forkFlags) add(cmd *cobra.Command) {
 	m.bucketFlags.add(cmd)
@@ -138,6 +140,9 @@ func printBucket(w io.Writer, b *client.Bucket) {
 			fmt.Fprintf(w, "quota of objects\t%s\n", quotaText(q.Used != nil, strconv.FormatInt(used.Objects, 10), strconv.FormatInt(q.MaxObjects, 10)))
 		}
 	}
+	for _, r := range b.Snapshots {
+		fmt.Fprintf(w, "snapshots\t%s\n", ruleText(r))
+	}
 	fmt.Fprintf(w, "read-only\t%v\nprotected\t%v\nhas forks\t%v\n", b.ReadOnly, b.Protected, b.HasForks)
 }
 
@@ -151,8 +156,8 @@ func quotaText(counted bool, used, most string) string {
 func newBucketSet() *cobra.Command {
 	var b bucketFlags
 	var extend string
-	return native("set BUCKET", "Change labels, description, expiry, read-only, protection or quota of a bucket",
-		"Set changes what its flags say and leaves the rest. Labels are replaced as a whole; --expires-in never ends an expiry.",
+	return native("set BUCKET", "Change labels, description, expiry, read-only, protection, quota or scheduled snapshots of a bucket",
+		"Set changes what its flags say and leaves the rest. Labels and rules for snapshots are replaced as a whole; --expires-in never ends an expiry.",
 		exactArgs("BUCKET"), func(cmd *cobra.Command) {
 			b.add(cmd)
 			cmd.Flags().StringVar(&extend, "extend", "", "how much later it deletes itself than it would have")
@@ -179,6 +184,9 @@ func newBucketSet() *cobra.Command {
 			}
 			if given("quota-objects") {
 				in.QuotaObjects = &b.quotaObjects
+			}
+			if given("snapshots") {
+				in.Snapshots = (*[]client.SnapshotRule)(&b.snapshots)
 			}
 			out, err := c.ChangeBucket(cmd.Context(), args[0], in)
 			return out, func(w io.Writer) { printBucket(w, out) }, err

@@ -22,6 +22,8 @@ type Attributes struct {
 	Description string `json:"description,omitempty"`
 	// Quota bounds what the bucket may hold.
 	Quota
+	// Snapshots are the rules by which snapshots are taken.
+	Snapshots []SnapshotRule `json:"snapshots,omitempty"`
 }
 
 // Limits of attributes; lengths are in bytes.
@@ -33,8 +35,8 @@ const (
 )
 
 // ErrBadAttributes: InvalidArgument; labels or a description that are too long, or no text, or
-// a quota that is out of range.
-var ErrBadAttributes = errors.New("object: bad labels, description or quota")
+// a quota or rules for snapshots that are out of range.
+var ErrBadAttributes = errors.New("object: bad labels, description, quota or rules")
 
 // check refuses what is out of range. Errors: ErrBadAttributes.
 func (a *Attributes) check() error {
@@ -49,6 +51,9 @@ func (a *Attributes) check() error {
 	if len(a.Description) > MaxDescriptionBytes || !utf8.ValidString(a.Description) {
 		return fmt.Errorf("description of %d bytes, at most %d: %w", len(a.Description), MaxDescriptionBytes, ErrBadAttributes)
 	}
+	if err := checkRules(a.Snapshots); err != nil {
+		return err
+	}
 	return a.Quota.check()
 }
 
@@ -57,7 +62,7 @@ const attributesVersion = 1
 
 // encode returns the bytes that the store keeps; none when there is nothing to keep.
 func (a *Attributes) encode() []byte {
-	if a.Owner == "" && len(a.Labels) == 0 && a.Description == "" && a.Quota == (Quota{}) {
+	if a.Owner == "" && len(a.Labels) == 0 && a.Description == "" && a.Quota == (Quota{}) && len(a.Snapshots) == 0 {
 		return nil
 	}
 	p, err := json.Marshal(a)
@@ -83,6 +88,9 @@ func decodeAttributes(p []byte) (Attributes, error) {
 	}
 	if len(a.Labels) == 0 {
 		a.Labels = nil
+	}
+	if len(a.Snapshots) == 0 {
+		a.Snapshots = nil
 	}
 	return a, nil
 }
