@@ -431,11 +431,13 @@ func TestNativeQuota(t *testing.T) {
 	refused("PATCH", "/v1/buckets/dev/objects/b?append=7", "1234", Room{"bytes", 10, 7, 4})
 
 	sdk := client(s)
-	_, err := sdk.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("dev"), Key: aws.String("c"), Body: strings.NewReader("1234")})
-	var api smithy.APIError
-	var res *awshttp.ResponseError
-	if !errors.As(err, &api) || api.ErrorCode() != "QuotaExceeded" || !errors.As(err, &res) || res.HTTPStatusCode() != http.StatusForbidden {
-		t.Errorf("put over S3: %v", err)
+	for _, size := range []int{4, 100_000} { // the second is refused before it is read
+		_, err := sdk.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("dev"), Key: aws.String("c"), Body: strings.NewReader(strings.Repeat("x", size))})
+		var api smithy.APIError
+		var res *awshttp.ResponseError
+		if !errors.As(err, &api) || api.ErrorCode() != "QuotaExceeded" || !errors.As(err, &res) || res.HTTPStatusCode() != http.StatusForbidden {
+			t.Errorf("put of %d bytes over S3: %v", size, err)
+		}
 	}
 	mustAsk(t, s, "PATCH", "/v1/buckets/dev", `{"quota_bytes":0}`, nil)
 	used(Quota{MaxObjects: 2}, QuotaUsage{7, 1})

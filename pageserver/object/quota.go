@@ -226,19 +226,22 @@ func (s *Service) checkFits(ctx context.Context, bucket string, key []byte, size
 		return err
 	}
 	defer v.Close()
-	change, base := Usage{Bytes: size}, v.BranchLSN()
-	switch f, err := getObject(v, key); {
-	case err != nil:
+	change := Usage{Bytes: size}
+	goes, err := replacedBy(v, known.set, key)
+	if err != nil {
 		return err
-	case f == nil:
-	case old == nil && known.set.replaces(f):
-		was, err := usageOf(layers.NamespaceObjects, key, f.rec.Meta, f.rec.LSN, base)
-		if err != nil {
-			return err
+	}
+	if inPlace := old != nil && (old.pages.paged() || goes != nil && goes.object); !inPlace {
+		if old != nil {
+			change.Bytes += int64(old.Size)
 		}
-		change.Bytes -= was.Bytes
-	case old != nil && !old.pages.paged() && !known.set.replaces(f):
-		change.Bytes += int64(old.Size)
+		if goes != nil {
+			was, err := usageOf(layers.NamespaceObjects, key, goes.rec.Meta, goes.rec.LSN, v.BranchLSN())
+			if err != nil {
+				return err
+			}
+			change.Bytes -= was.Bytes
+		}
 	}
 	id, _ := v.Configured()
 	used := Usage{}
@@ -249,6 +252,22 @@ func (s *Service) checkFits(ctx context.Context, bucket string, key []byte, size
 		return refused
 	}
 	return nil
+}
+
+// replacedBy returns the version in whose place another one of the key would be; nil: it would be beside all.
+func replacedBy(r reader, set *Settings, key []byte) (*found, error) {
+	f, err := getObject(r, key)
+	if err != nil || f != nil && set.replaces(f) {
+		return f, err
+	}
+	if set.Versioning != Suspended {
+		return nil, nil
+	}
+	f, err = getNull(r, versionsOf(key))
+	if err != nil || f == nil || f.marker() {
+		return nil, err
+	}
+	return f, nil
 }
 
 // QuotaUsage returns what of a bucket counts for its quota, which it must have, once that is counted;

@@ -665,6 +665,24 @@ func TestQuotaRefusesEarly(t *testing.T) {
 	h.wantRefused(err)
 	h.put("home", "a", make([]byte, 100_000)) // in place of what is there
 	h.wantUsage("home", 100_000, 1)
+
+	// What makes room is seen wherever it lies, and where nothing does, what is appended to counts again.
+	h.put("home", "a", make([]byte, 50_000))
+	h.versioning("home", Enabled)
+	h.put("home", "a", make([]byte, 40_000))
+	h.versioning("home", Suspended)
+	_, err = h.Append(h.ctx, "home", "a", 40_000, &PutInput{Body: body, Size: 40_000}) // 40,000, and 80,000 in the place of 50,000
+	h.wantRefused(err)
+	h.put("home", "a", make([]byte, 60_000)) // in the place of the null version
+	h.wantUsage("home", 100_000, 2)
+	h.versioning("home", Enabled)
+	h.quota("home", 200_000, 0)
+	_, err = h.Append(h.ctx, "home", "a", 60_000, &PutInput{Body: body, Size: 40_001})
+	h.wantRefused(err)
+	if _, err := h.append("a", 60_000, make([]byte, 40_000)); err != nil {
+		t.Error(err)
+	}
+	h.wantUsage("home", 200_000, 3)
 }
 
 // unread fails the test when somebody reads it.
