@@ -75,6 +75,13 @@ func (c *conditions) global(name string) []string {
 	case "viaawsservice", "principalisawsservice", "multifactorauthpresent":
 		return one("false")
 	}
+	if c.need.action == tagResource { // of tags of objects S3 has keys of its own
+		if tag, ok := strings.CutPrefix(name, "requesttag/"); ok {
+			return tagValue(c.need.tags, tag)
+		} else if name == "tagkeys" {
+			return tagKeys(c.need.tags)
+		}
+	}
 	return nil
 }
 
@@ -167,11 +174,7 @@ func (c *conditions) ofRequest(name string) []string {
 	case "resourceaccount":
 		return c.global(name)
 	case "requestobjecttagkeys":
-		var keys []string
-		for _, t := range c.requestTags() {
-			keys = append(keys, t.Key)
-		}
-		return keys
+		return tagKeys(c.requestTags())
 	}
 	return nil
 }
@@ -231,6 +234,13 @@ func (c *conditions) requestTags() []object.Field {
 		return nil
 	}
 	return tags
+}
+
+func tagKeys(tags []object.Field) (keys []string) {
+	for _, t := range tags {
+		keys = append(keys, t.Key)
+	}
+	return keys
 }
 
 // tagValue returns the value of a tag; the key of a condition is in lower case.

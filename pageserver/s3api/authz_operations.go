@@ -54,9 +54,12 @@ func (r *request) mayCreateBucket() error {
 	return nil
 }
 
+// tagResource is the right to make a bucket with tags.
+const tagResource = "s3:TagResource"
+
 // mayByIdentity decides by what is attached to the caller alone about something that
-// its own account will have, or has.
-func (r *request) mayByIdentity(action, arn string) bool {
+// its own account will have, or has. tags are those that the request gives it.
+func (r *request) mayByIdentity(action, arn string, tags ...object.Field) bool {
 	c := r.proof.Caller
 	if c.Root {
 		return true
@@ -64,7 +67,7 @@ func (r *request) mayByIdentity(action, arn string) bool {
 	if !inScope(c.Scope, 0, action) {
 		return false
 	}
-	q := &policy.Request{Principal: c.Principal, Action: action, Resource: arn, Context: &conditions{r: r, need: &need{}}}
+	q := &policy.Request{Principal: c.Principal, Action: action, Resource: arn, Context: &conditions{r: r, need: &need{action: action, tags: tags}}}
 	decision, _ := byIdentity(c, q, c.ID)
 	return decision == policy.Allow && !c.Anonymous()
 }

@@ -111,6 +111,8 @@ func TestBadInput(t *testing.T) {
 		{"delete of no size", 400, "InvalidArgument", call{method: "DELETE", path: "/b-1/k", headers: []string{"x-amz-if-match-size", "-1"}}},
 		{"delete of another time", 412, "PreconditionFailed", call{method: "DELETE", path: "/b-1/k", headers: []string{"x-amz-if-match-last-modified-time", "Thu, 01 Jan 2015 00:00:00 GMT"}}},
 		{"delete of no time", 400, "InvalidArgument", call{method: "DELETE", path: "/b-1/k", headers: []string{"x-amz-if-match-last-modified-time", "noon"}}},
+		{"abort with a condition", 501, "NotImplemented", call{method: "DELETE", path: "/b-1/k?uploadId=x", headers: []string{"x-amz-if-match-initiated-time", "Wed, 21 Oct 2026 07:28:00 GMT"}}},
+		{"bucket in a namespace", 501, "NotImplemented", call{method: "PUT", path: "/b-2", headers: []string{"x-amz-bucket-namespace", "account-regional"}}},
 		{"put with a condition of deletes", 501, "NotImplemented", call{method: "PUT", path: "/b-1/k", headers: []string{"x-amz-if-match-size", "4"}}},
 		{"form upload", 412, "PreconditionFailed", call{method: "POST", path: "/b-1", body: "x"}},
 		{"post to an object", 501, "NotImplemented", call{method: "POST", path: "/b-1/k", body: "x"}},

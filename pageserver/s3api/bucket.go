@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/xml"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -139,10 +140,14 @@ func (r *request) visibleBuckets(ctx context.Context, list lister, prefix, after
 type createBucketXML struct {
 	XMLName            xml.Name     `xml:"CreateBucketConfiguration"`
 	LocationConstraint string       `xml:"LocationConstraint"`
+	Tags               *tagSetXML   `xml:"Tags"`
 	Unknown            []unknownXML `xml:",any"`
 }
 
 func createBucket(ctx context.Context, r *request) error {
+	if v := r.amz("x-amz-bucket-namespace"); v != "" && v != "global" {
+		return notImplemented("the namespace " + clip(v) + " of buckets")
+	}
 	p, err := r.document(maxXMLBytes, false)
 	if err != nil {
 		return err
@@ -160,9 +165,13 @@ func createBucket(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
-	info, err := r.createOrFork(ctx, location)
+	tags, err := r.firstTags(&doc)
+	if err != nil {
+		return err
+	}
+	info, err := r.createOrFork(ctx, location, tags)
 	if errors.Is(err, timeline.ErrBucketExists) {
-		return r.createAgain(err)
+		return r.createAgain(err, tags)
 	} else if err != nil {
 		return err
 	}
@@ -170,6 +179,25 @@ func createBucket(ctx context.Context, r *request) error {
 	r.setLSN(info.Created)
 	r.setFork(&info)
 	return nil
+}
+
+// firstTags returns the tags that the bucket is to have from the start. Errors:
+// MalformedXML, *object.RuleError, errDenied.
+func (r *request) firstTags(doc *createBucketXML) ([]object.Field, error) {
+	if doc.Tags == nil {
+		return nil, nil
+	}
+	tags, err := (&taggingXML{doc.Tags}).fields()
+	if err != nil {
+		return nil, err
+	}
+	if err := object.CheckBucketTags(tags); err != nil {
+		return nil, err
+	}
+	if len(tags) > 0 && !r.mayByIdentity(tagResource, "arn:aws:s3:::"+r.bucket, tags...) {
+		return nil, errDenied
+	}
+	return tags, nil
 }
 
 // bucketLocation returns where the bucket is said to be, empty: where the server is. Any
@@ -188,7 +216,7 @@ func (r *request) bucketLocation(constraint string) (string, error) {
 // createAgain answers the creation of a bucket that there is. In its first region S3 lets
 // that pass and does nothing if the caller owns it, unless something else is asked for
 // than is there.
-func (r *request) createAgain(exists error) error {
+func (r *request) createAgain(exists error, tags []object.Field) error {
 	b, err := r.resource(r.bucket)
 	if err != nil {
 		return err
@@ -203,7 +231,7 @@ func (r *request) createAgain(exists error) error {
 	if err != nil {
 		return err
 	}
-	if r.amz(bucketLockHeader) != "" || !acl.Equal(b.set.ACL) {
+	if r.amz(bucketLockHeader) != "" || !acl.Equal(b.set.ACL) || len(tags) > 0 && !slices.Equal(tags, b.set.Tags) {
 		return &apiError{code: "BucketAlreadyExists"}
 	}
 	r.set("Location", "/"+r.bucket)
@@ -220,7 +248,7 @@ func (r *request) newAttributes() object.Attributes {
 
 // createOrFork makes the bucket, empty or as a fork of the one that a header names,
 // which is where that is.
-func (r *request) createOrFork(ctx context.Context, location string) (timeline.Info, error) {
+func (r *request) createOrFork(ctx context.Context, location string, tags []object.Field) (timeline.Info, error) {
 	at, err := r.pointInTime("x-stemma-at", "X-Tigris-Fork-Source-Bucket-Snapshot", "X-Tigris-Snapshot-Version")
 	if err != nil {
 		return timeline.Info{}, err
@@ -230,7 +258,7 @@ func (r *request) createOrFork(ctx context.Context, location string) (timeline.I
 		if at != 0 {
 			return timeline.Info{}, invalidArgument("X-Tigris-Fork-Source-Bucket", "", "A point in time needs the bucket to fork")
 		}
-		set, err := r.firstSettings(location)
+		set, err := r.firstSettings(location, tags)
 		if err != nil {
 			return timeline.Info{}, err
 		}
@@ -242,6 +270,9 @@ func (r *request) createOrFork(ctx context.Context, location string) (timeline.I
 	if acl, ownership, err := r.newBucketACL(); err != nil || acl != nil || ownership != "" {
 		return timeline.Info{}, errors.Join(err, invalidArgument("x-amz-acl", r.amz("x-amz-acl"), "A fork has the ACL and the ownership controls of its source"))
 	}
+	if len(tags) > 0 {
+		return timeline.Info{}, invalidArgument("Tags", "", "A fork has the tags of its source")
+	}
 	infos, err := r.srv.objects.ForkWith(ctx, string(source[0]), at, []string{r.bucket}, r.newAttributes())
 	if errors.Is(err, timeline.ErrNoSuchBucket) {
 		return timeline.Info{}, noSuchSource(string(source[0]))
@@ -252,7 +283,7 @@ func (r *request) createOrFork(ctx context.Context, location string) (timeline.I
 }
 
 // firstSettings returns how a new bucket is configured; nil: not at all.
-func (r *request) firstSettings(location string) (*object.Settings, error) {
+func (r *request) firstSettings(location string, tags []object.Field) (*object.Settings, error) {
 	on, err := r.wantsSnapshots()
 	if err != nil {
 		return nil, err
@@ -262,10 +293,10 @@ func (r *request) firstSettings(location string) (*object.Settings, error) {
 		return nil, err
 	}
 	acl, ownership, err := r.newBucketACL()
-	if err != nil || !on && !locked && location == "" && acl == nil && ownership == "" {
+	if err != nil || !on && !locked && location == "" && acl == nil && ownership == "" && len(tags) == 0 {
 		return nil, err
 	}
-	set := &object.Settings{Location: location, ACL: acl, Ownership: ownership}
+	set := &object.Settings{Location: location, ACL: acl, Ownership: ownership, Tags: tags}
 	if on {
 		snapshotsOn(set)
 	}

@@ -139,7 +139,7 @@ var wildHeaders = strings.Fields(`Range If-Match If-None-Match If-Modified-Since
 	x-amz-checksum-algorithm x-amz-checksum-mode x-amz-sdk-checksum-algorithm x-amz-trailer x-amz-decoded-content-length x-amz-copy-source x-amz-copy-source-range
 	x-amz-copy-source-if-match x-amz-metadata-directive x-amz-tagging-directive x-amz-tagging x-amz-storage-class x-amz-meta-a x-amz-website-redirect-location
 	x-amz-write-offset-bytes x-amz-rename-source x-amz-client-token x-amz-mp-object-size x-amz-object-attributes x-amz-max-parts x-amz-part-number-marker
-	x-amz-if-match-size x-amz-if-match-last-modified-time x-amz-expected-bucket-owner x-amz-server-side-encryption x-amz-server-side-encryption-customer-algorithm
+	x-amz-bucket-namespace x-amz-if-match-initiated-time x-amz-if-match-size x-amz-if-match-last-modified-time x-amz-expected-bucket-owner x-amz-server-side-encryption x-amz-server-side-encryption-customer-algorithm
 	x-amz-server-side-encryption-customer-key x-amz-server-side-encryption-customer-key-md5 x-amz-object-lock-mode x-amz-object-lock-retain-until-date
 	x-amz-object-lock-legal-hold x-amz-bypass-governance-retention x-amz-bucket-object-lock-enabled x-amz-mfa x-amz-request-payer x-amz-security-token
 	x-amz-object-ownership x-stemma-at x-stemma-copy-source-at x-stemma-undo X-Tigris-Snapshot-Version X-Tigris-Fork-Source-Bucket X-Tigris-Force-Delete
@@ -156,6 +156,7 @@ var documents = []string{
 	"", "hello", `<Delete><Object><Key>k</Key><VersionId>1</VersionId><ETag>x</ETag></Object><Quiet>true</Quiet></Delete>`,
 	`<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>"1f3c0b8e5d5ba57dbe7d2ee2de1ad1a5"</ETag></Part></CompleteMultipartUpload>`,
 	`<CreateBucketConfiguration><LocationConstraint>eu</LocationConstraint></CreateBucketConfiguration>`,
+	`<CreateBucketConfiguration><Tags><Tag><Key>k</Key><Value>v</Value></Tag></Tags></CreateBucketConfiguration>`,
 	`<Tagging><TagSet><Tag><Key>a</Key><Value>b</Value></Tag></TagSet></Tagging>`,
 	`<VersioningConfiguration><Status>Enabled</Status><MfaDelete>Disabled</MfaDelete></VersioningConfiguration>`,
 	`<CORSConfiguration><CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>`,

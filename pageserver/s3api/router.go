@@ -188,7 +188,7 @@ var (
 	}
 	refusedHeaders = makeSet(
 		"x-amz-tagging", "x-amz-write-offset-bytes", bucketLockHeader, "x-amz-if-match-last-modified-time",
-		"x-amz-if-match-size",
+		"x-amz-if-match-size", "x-amz-if-match-initiated-time",
 	)
 	// idleTigris are X-Tigris-* headers that clients send by themselves, and that
 	// ask for nothing.

@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"stemma/pageserver/identity"
 )
 
 func contains(s, part string) bool { return strings.Contains(s, part) }
@@ -64,6 +66,34 @@ func TestBucketTagging(t *testing.T) {
 	ok(s.sdk.PutBucketTagging(ctx, &s3.PutBucketTaggingInput{Bucket: b, Tagging: tagSet()}))(t)
 	_, err := s.sdk.GetBucketTagging(ctx, &s3.GetBucketTaggingInput{Bucket: b})
 	sdkError(t, err, 404, "NoSuchTagSet")
+}
+
+// Tags that a bucket is made with are a right of their own, and no fork's.
+func TestBucketsMadeWithTags(t *testing.T) {
+	n := newTenants(t)
+	input := func(name string, tags ...string) *s3.CreateBucketInput {
+		return &s3.CreateBucketInput{Bucket: &name, CreateBucketConfiguration: &types.CreateBucketConfiguration{Tags: tagSet(tags...).TagSet}}
+	}
+	ok(n.main.sdk.CreateBucket(ctx, input("made", "team=a", "b=2")))(t)
+	ok(n.main.sdk.CreateBucket(ctx, input("made", "team=a", "b=2")))(t) // again
+	_, err := n.main.sdk.CreateBucket(ctx, input("made", "team=b"))
+	sdkError(t, err, 409, "BucketAlreadyExists")
+	if got := ok(n.main.sdk.GetBucketTagging(ctx, &s3.GetBucketTaggingInput{Bucket: aws.String("made")}))(t); pairs(got.TagSet) != "team=a b=2" {
+		t.Errorf("tags %s", pairs(got.TagSet))
+	}
+	_, err = n.main.sdk.CreateBucket(ctx, input("twice", "a=1", "a=2"))
+	sdkError(t, err, 400, "InvalidTag")
+	n.refused(400, "InvalidArgument", n.main.as(call{method: "PUT", path: "/fork", headers: []string{"X-Tigris-Fork-Source-Bucket", "made"},
+		body: "<CreateBucketConfiguration><Tags><Tag><Key>a</Key><Value>1</Value></Tag></Tags></CreateBucketConfiguration>"}))
+
+	some := n.user(identity.NewUser{Name: "some", Account: n.main.ID})
+	n.iam(n.main.key, "PutUserPolicy", "UserName", "some", "PolicyName", "p", "PolicyDocument", policyOf(
+		`{"Effect":"Allow","Action":"s3:CreateBucket","Resource":"*"}`,
+		`{"Effect":"Allow","Action":"s3:TagResource","Resource":"*","Condition":{"StringEquals":{"aws:RequestTag/team":"a"}}}`))
+	ok(some.sdk.CreateBucket(ctx, input("plain")))(t)
+	ok(some.sdk.CreateBucket(ctx, input("of-a", "team=a")))(t)
+	_, err = some.sdk.CreateBucket(ctx, input("of-b", "team=b"))
+	sdkError(t, err, 403, "AccessDenied")
 }
 
 func TestObjectTagging(t *testing.T) {
