@@ -53,7 +53,7 @@ func TestMergeTooLarge(t *testing.T) {
 	for i := 0; i < keys; {
 		var b timeline.Batch
 		for ; i < keys && b.Len() < 1000; i++ {
-			b.Put(layers.NamespaceObjects, fmt.Appendf(nil, "key-%06d", i), make([]byte, 80), nil)
+			b.Put(layers.NamespaceObjects, fmt.Appendf(nil, "key-%06d", i), make([]byte, 70), nil)
 		}
 		if _, err := s.Commit(t.Context(), "dev", &b); err != nil {
 			t.Fatal(err)
