@@ -275,7 +275,7 @@ func (a *admin) listBuckets(ctx context.Context, r *adminRequest, list func(pref
 			if err != nil {
 				return nil, err
 			}
-			if filter.match(b.Labels) {
+			if filter.match(b.Labels) && (r.root || r.judge.Sees(b.Name)) {
 				answer.Buckets = append(answer.Buckets, b)
 			}
 		}
@@ -318,13 +318,13 @@ func (a *admin) quotaUsage(ctx context.Context, name string) (*QuotaUsage, error
 // quotaWait bounds how long a description of a bucket waits for a count.
 const quotaWait = 2 * time.Second
 
-func (a *admin) options(in *BucketOptions) (*object.BucketOptions, error) {
+func (a *admin) options(r *adminRequest, in *BucketOptions) (*object.BucketOptions, error) {
 	expires, err := a.expiry(in.ExpiresIn, in.ExpiresAt)
 	rules, bad := snapshotRules(in.Snapshots)
 	err = errors.Join(err, bad)
 	quota := object.Quota{MaxBytes: in.QuotaBytes, MaxObjects: in.QuotaObjects}
 	return &object.BucketOptions{
-		Attributes: object.Attributes{Labels: in.Labels, Description: in.Description, Quota: quota, Snapshots: rules}, Expires: expires, ReadOnly: in.ReadOnly, Protected: in.Protected,
+		Attributes: object.Attributes{Owner: r.owner(), Labels: in.Labels, Description: in.Description, Quota: quota, Snapshots: rules}, Expires: expires, ReadOnly: in.ReadOnly, Protected: in.Protected,
 	}, err
 }
 
@@ -334,7 +334,7 @@ func (a *admin) createBucket(ctx context.Context, r *adminRequest, _ string) (an
 	if err := r.decode(&in); err != nil {
 		return nil, err
 	}
-	o, err := a.options(&in.BucketOptions)
+	o, err := a.options(r, &in.BucketOptions)
 	if err != nil {
 		return nil, err
 	}
@@ -345,7 +345,7 @@ func (a *admin) createBucket(ctx context.Context, r *adminRequest, _ string) (an
 	if err != nil {
 		return nil, err
 	}
-	made, err := a.withKeys(ctx, []timeline.Info{info}, in.Key)
+	made, err := a.withKeys(ctx, r, []timeline.Info{info}, in.Key)
 	if err != nil {
 		return nil, err
 	}

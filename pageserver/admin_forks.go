@@ -84,7 +84,7 @@ func (a *admin) fork(ctx context.Context, r *adminRequest, source string) (any, 
 	if err != nil {
 		return nil, err
 	}
-	o, err := a.options(&in.BucketOptions)
+	o, err := a.options(r, &in.BucketOptions)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (a *admin) fork(ctx context.Context, r *adminRequest, source string) (any, 
 	if err != nil {
 		return nil, err
 	}
-	forks, err := a.withKeys(ctx, infos, in.Key)
+	forks, err := a.withKeys(ctx, r, infos, in.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (a *admin) fork(ctx context.Context, r *adminRequest, source string) (any, 
 
 // withKeys describes buckets that were just made, and makes an access key for each if one is wanted. When that
 // fails, the buckets go again.
-func (a *admin) withKeys(ctx context.Context, infos []timeline.Info, k *ForkKey) ([]MadeBucket, error) {
+func (a *admin) withKeys(ctx context.Context, r *adminRequest, infos []timeline.Info, k *ForkKey) ([]MadeBucket, error) {
 	made := make([]MadeBucket, len(infos))
 	var err error
 	for i := range infos {
@@ -121,7 +121,7 @@ func (a *admin) withKeys(ctx context.Context, infos []timeline.Info, k *ForkKey)
 	}
 	list := make([]identity.NewKey, len(infos))
 	for i := range infos {
-		list[i] = identity.NewKey{Description: k.Description, Scope: []auth.BucketRole{{Bucket: uint64(infos[i].Bucket), ReadOnly: k.Role == roleReadOnly}}}
+		list[i] = identity.NewKey{User: r.user(), Description: k.Description, Scope: []auth.BucketRole{{Bucket: uint64(infos[i].Bucket), ReadOnly: k.Role == roleReadOnly}}}
 		if k.Expires != nil {
 			list[i].Expires = *k.Expires
 		}

@@ -17,6 +17,7 @@ import (
 	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
 	"stemma/pageserver/policy"
+	"stemma/pageserver/s3api"
 	"stemma/timeline"
 	"stemma/wal"
 	"stemma/wal/storefs"
@@ -59,6 +60,7 @@ var adminErrors = []struct {
 	err  error
 	code string
 }{
+	{s3api.ErrDenied, "AccessDenied"},
 	{timeline.ErrNoSuchBucket, "NoSuchBucket"},
 	{timeline.ErrBucketExists, "BucketAlreadyExists"},
 	{timeline.ErrGone, "Gone"},
@@ -84,6 +86,9 @@ type adminRequest struct {
 	body   []byte
 	second string // the second variable of the path
 	accept string // header
+	root   bool   // the root may everything
+	caller *auth.Caller
+	judge  *s3api.Judge // decides about others
 }
 
 // adminRoute is a path with two variables at most: the parts that are {}.
@@ -153,7 +158,7 @@ next:
 	return nil, "", &AdminError{Code: "NotFound", Message: "there is no " + r.target.Path}
 }
 
-// handleV1 serves the administration: for the root key only, signed as for S3.
+// handleV1 serves the native API and the administration, signed as for S3.
 func (a *admin) handleV1(ctx *fasthttp.RequestCtx) {
 	if isPages(ctx.Path()) {
 		a.servePages(ctx)
@@ -180,9 +185,6 @@ func (a *admin) serveV1(ctx *fasthttp.RequestCtx) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if why := a.server.state.Load(); why != nil {
-		return nil, &AdminError{Code: "ServiceUnavailable", Message: *why}
-	}
 	if route.path[0] == "buckets" && object.Reserved(variable) {
 		return nil, &AdminError{Code: "NoSuchBucket", Message: "no such bucket"}
 	}
@@ -190,13 +192,25 @@ func (a *admin) serveV1(ctx *fasthttp.RequestCtx) (any, error) {
 		return nil, &AdminError{Code: "ServiceUnavailable", Message: "shutting down"}
 	}
 	defer a.server.jobs.end()
-	base := a.server.jobs.ctx
-	if route.long {
-		return route.serve(a, base, r, variable)
-	}
-	limited, cancel := context.WithTimeout(base, adminTimeout)
+	limited, cancel := context.WithTimeout(a.server.jobs.ctx, adminTimeout)
 	defer cancel()
-	return route.serve(a, limited, r, variable)
+	base, err := r.judge.Base(limited)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.decide(base, route, r, variable); err != nil {
+		return nil, err
+	}
+	if route.long {
+		if base, err = r.judge.Base(a.server.jobs.ctx); err != nil {
+			return nil, err
+		}
+	}
+	answer, err := route.serve(a, base, r, variable)
+	if err == nil && !r.root {
+		r.hideNames(answer)
+	}
+	return answer, err
 }
 
 // read verifies who asks, and the body.
@@ -209,8 +223,8 @@ func (a *admin) read(ctx *fasthttp.RequestCtx) (*adminRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !proof.Key.Root {
-		return nil, &AdminError{Code: "AccessDenied", Message: "only the root key may do this"}
+	if proof.Service != "s3" {
+		return nil, &AdminError{Code: "AccessDenied", Message: "the request must be signed for the service s3"}
 	}
 	if proof.Payload.Chunked() {
 		return nil, &AdminError{Code: "BadRequest", Message: "a body in signed chunks is not understood here"}
@@ -225,7 +239,13 @@ func (a *admin) read(ctx *fasthttp.RequestCtx) (*adminRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &adminRequest{target: target, body: p, accept: string(ctx.Request.Header.Peek("Accept"))}, nil
+	if why := a.server.state.Load(); why != nil { // there is nobody yet who could decide
+		return nil, &AdminError{Code: "ServiceUnavailable", Message: *why}
+	}
+	return &adminRequest{
+		target: target, body: p, accept: string(ctx.Request.Header.Peek("Accept")),
+		root: proof.Caller.Root, caller: proof.Caller, judge: a.server.s3.Judge(ctx, target, proof),
+	}, nil
 }
 
 // decode decodes the body: one JSON value without unknown fields.
@@ -280,7 +300,7 @@ func (a *admin) worded(err error) *AdminError {
 	}
 	for _, e := range adminErrors {
 		if errors.Is(err, e.err) {
-			return &AdminError{Code: e.code, Message: strings.NewReplacer("timeline: ", "", "identity: ", "").Replace(err.Error()), Quota: room(err)}
+			return &AdminError{Code: e.code, Message: strings.NewReplacer("timeline: ", "", "identity: ", "", "s3api: ", "").Replace(err.Error()), Quota: room(err)}
 		}
 	}
 	var gone *timeline.BelowHorizonError

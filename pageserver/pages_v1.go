@@ -101,16 +101,17 @@ func (a *admin) servePagesErr(ctx *fasthttp.RequestCtx) error {
 	if err != nil {
 		return err
 	}
-	if why := a.server.state.Load(); why != nil {
-		return &AdminError{Code: "ServiceUnavailable", Message: *why}
-	}
 	if !a.server.jobs.begin() {
 		return &AdminError{Code: "ServiceUnavailable", Message: "shutting down"}
 	}
 	defer a.server.jobs.end()
 	limited, cancel := context.WithTimeout(a.server.jobs.ctx, adminTimeout)
 	defer cancel()
-	p := pagesRequest{adminRequest: r, a: a, http: ctx, ctx: limited}
+	writing, err := r.judge.Base(limited)
+	if err != nil {
+		return err
+	}
+	p := pagesRequest{adminRequest: r, a: a, http: ctx, ctx: writing}
 	path := strings.TrimPrefix(r.target.Path, "/v1/buckets/")
 	p.bucket, path, _ = strings.Cut(path, "/")
 	method := string(ctx.Method())
@@ -118,11 +119,17 @@ func (a *admin) servePagesErr(ctx *fasthttp.RequestCtx) error {
 		if method != "POST" {
 			return &AdminError{Code: "MethodNotAllowed", Message: method + " is not for pages:read"}
 		}
+		if err := p.mayReadBatch(); err != nil {
+			return err
+		}
 		return p.readBatch()
 	}
 	p.key = strings.TrimPrefix(path, "objects/")
 	_, changed := r.target.Get("changed")
 	_, clone := r.target.Get("clone")
+	if err := p.decide(method, clone, changed); err != nil {
+		return err
+	}
 	switch {
 	case method == "PATCH" && !changed && !clone:
 		return p.patch()

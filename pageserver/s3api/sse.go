@@ -206,5 +206,5 @@ func (r *request) speaksOfSSE() bool {
 // secure reports whether the connection is encrypted.
 func (r *request) secure() bool {
 	c, ok := r.ctx.Conn().(*conn)
-	return ok && c.secure
+	return ok && c.secure || r.ctx.IsTLS()
 }
