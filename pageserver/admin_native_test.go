@@ -125,7 +125,7 @@ func TestNativeForks(t *testing.T) {
 	}
 	// Its key may write to the fork and to nothing else, and dies with it.
 	key := auth.Key{ID: f.Forks[0].Key.ID, Secret: f.Forks[0].Key.SecretKey}
-	if status, e := ask(t, s, key, "GET", "/v1/buckets", "", nil); status != 403 || e.Code != "AccessDenied" {
+	if status, e := ask(t, s, key, "GET", "/v1/users", "", nil); status != 403 || e.Code != "AccessDenied" {
 		t.Errorf("administration with a fork's key: %d %+v", status, e)
 	}
 	for name, at := range map[string]string{"at-snapshot": "v1", "at-version": snaps.Snapshots[0].LSN.String(), "at-time": snaps.Snapshots[0].Time.Format(time.RFC3339Nano)} {
