@@ -14,7 +14,7 @@ type ObjectInfo struct {
 	LSN         LSN               `json:"lsn,string"` // of the version
 	ContentType string            `json:"content_type,omitempty"`
 	Metadata    map[string]string `json:"metadata,omitempty"`
-	InPlace     bool              `json:"in_place,omitempty"` // it was written in place
+	File        string            `json:"file,omitempty"` // of an object that was written in place: another one if it is replaced
 }
 
 // ObjectPage is a page of objects, by key, and of the common prefixes of those that a delimiter rolls up.

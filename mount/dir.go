@@ -268,26 +268,24 @@ func (n *node) Unlink(_ context.Context, name string) syscall.Errno {
 	if err := n.keepLocked(); err != nil {
 		return errnoOf(err)
 	}
-	r := client.CommitRequest{
-		If:         []client.CommitCondition{{Key: key, ETag: "*"}},
-		Operations: []client.CommitOperation{{Op: "delete", Key: key}},
-	}
 	c := n.known(name)
-	hidden := ""
 	if c != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.handles > 0 && !c.gone {
-			hidden = n.m.hiddenKey()
-			r.Operations[0] = client.CommitOperation{Op: "rename", Source: key, Key: hidden}
+			done, err := c.hideLocked(key)
+			if done {
+				n.altered(name)
+				return 0
+			} else if err != nil {
+				return errnoOf(err)
+			}
 		}
 	}
-	done, err := n.m.commit(false, r)
-	if client.IsCode(err, "InvalidRequest") && hidden != "" { // where the bucket has versions
-		if err = n.m.copyAway(key, hidden); err == nil {
-			done, err = n.m.commit(false, client.CommitRequest{Operations: []client.CommitOperation{{Op: "delete", Key: key}}})
-		}
-	}
+	_, err := n.m.commit(false, client.CommitRequest{
+		If:         []client.CommitCondition{{Key: key, ETag: "*"}},
+		Operations: []client.CommitOperation{{Op: "delete", Key: key}},
+	})
 	if client.IsCode(err, "PreconditionFailed") {
 		err = syscall.ENOENT
 	}
@@ -295,36 +293,67 @@ func (n *node) Unlink(_ context.Context, name string) syscall.Errno {
 		return errnoOf(err)
 	}
 	n.altered(name)
-	if hidden != "" {
-		c.hideLocked(hidden, done.LSN)
-	} else if c != nil {
-		c.dropLocked()
+	if c != nil {
+		c.endLocked()
 	}
 	return 0
 }
 
+// hideLocked gives what is open a hidden key. It is not done if another client has replaced it: then the node stands for the past.
+func (n *node) hideLocked(key string) (done bool, err error) {
+	hidden := n.m.hiddenKey()
+	same := []client.CommitCondition{{Key: key, LSN: n.info.lsn}}
+	moved, err := n.m.commit(false, client.CommitRequest{If: same, Operations: []client.CommitOperation{{Op: "rename", Source: key, Key: hidden}}})
+	if client.IsCode(err, "InvalidRequest") { // where the bucket has versions
+		var lsn client.LSN
+		if lsn, err = n.m.copyAway(key, hidden); err == nil {
+			moved, err = n.m.commit(false, client.CommitRequest{If: same, Operations: []client.CommitOperation{{Op: "delete", Key: key}}})
+		}
+		if err == nil {
+			n.hiddenLocked(hidden, version{lsn, moved.LSN})
+		}
+	} else if err == nil {
+		n.hiddenLocked(hidden, version{moved.LSN, moved.LSN})
+	}
+	if client.IsCode(err, "PreconditionFailed") {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 func (m *FS) hiddenKey() string { return m.hidden + modeText(uint32(m.hiddenCount.Add(1))) }
 
-// hideLocked says that a node lives on under a hidden key.
-func (n *node) hideLocked(key string, lsn client.LSN) {
+// hiddenLocked says that a node lives on under a hidden key.
+func (n *node) hiddenLocked(key string, v version) {
 	n.orphan = key
-	n.becameLocked(lsn)
+	n.becameLocked(v)
+}
+
+// endLocked says that there is no object for a node any more. What is open of it is read in the past.
+func (n *node) endLocked() {
+	if n.gone = true; n.handles == 0 {
+		n.dropLocked()
+	}
 }
 
 // becameLocked says that a commit of this mount has given the object, as it was, another version.
-func (n *node) becameLocked(lsn client.LSN) {
+func (n *node) becameLocked(v version) {
 	if n.cached == n.info.lsn {
-		n.cached = lsn
+		n.cached = v.lsn
 	}
-	n.info.lsn, n.asOf = lsn, lsn
+	n.info.lsn, n.asOf = v.lsn, v.at
 }
 
-// copyAway makes to a copy of from, by handle, for objects whose key cannot be changed.
-func (m *FS) copyAway(from, to string) error {
-	return m.retry(true, func(ctx context.Context) error {
-		_, err := m.c.Clone(ctx, m.o.Bucket, to, client.CloneSource{Key: from})
+// copyAway makes to a copy of from, by handle, for objects whose key cannot be changed, and returns its version.
+func (m *FS) copyAway(from, to string) (lsn client.LSN, err error) {
+	err = m.retry(true, func(ctx context.Context) error {
+		made, err := m.c.Clone(ctx, m.o.Bucket, to, client.CloneSource{Key: from})
+		if err == nil {
+			lsn = made.LSN
+		}
 		return err
 	})
+	return lsn, err
 }
 
 // known returns the node at a name, if the kernel knows one.

@@ -16,8 +16,9 @@
 // # Who else writes
 //
 // Each time a file is opened, the server is asked which version there is; the kernel keeps what it has cached of the file only if
-// that is the version it read. A write back is conditional on the version that is known: if another one was there, it is done
-// nevertheless, and what is cached is dropped.
+// that is the version it read. What is open is read as of the version that was opened, from the past if need be; if another client
+// replaces the object, its name gets another node, and if it writes in place, the node learns of it with its attributes. A write
+// back is conditional on the version that is known: if there is another one, the changed bytes are written to that in place.
 //
 // # Locks
 //

@@ -61,42 +61,64 @@ func (n *node) read(p []byte, off uint64) (int, syscall.Errno) {
 	defer n.m.tree.RUnlock()
 	n.mu.Lock()
 	got, gaps := n.changed.read(p, off)
-	gone := n.gone
+	v := n.versionLocked()
 	n.mu.Unlock()
 	if len(gaps) == 0 {
 		return got, 0
 	}
-	if gone && n.orphan == "" {
-		return 0, syscall.ESTALE
-	}
-	return got, n.fillLocked(gaps)
+	return got, n.fillLocked(n.keyLocked(), v, gaps)
 }
 
-// fillLocked reads bytes of the object. What the object does not have stays as it is. FS.tree is held.
-func (n *node) fillLocked(gaps []gap) syscall.Errno {
+// fillLocked reads bytes of a version of the object: of the tip if that is it still, else of the past. What the object does not have
+// stays as it is. FS.tree is held. ESTALE: another client has removed or replaced it, and the past is gone.
+func (n *node) fillLocked(key string, v version, gaps []gap) syscall.Errno {
 	reads := make([]client.PageRead, len(gaps))
-	key := n.keyLocked()
 	for i, g := range gaps {
 		reads[i] = client.PageRead{Key: key, At: n.at, Off: g.off, Len: uint64(len(g.p))}
 	}
-	var results []client.PageReadResult
-	err := n.m.retry(true, func(ctx context.Context) (err error) {
-		results, err = n.m.c.ReadPages(ctx, n.m.o.Bucket, reads)
-		return err
-	})
+	results, err := n.m.readPages(reads)
+	if err == nil && n.at == 0 && (results[0].LSN != v.lsn || client.IsCode(results[0].Err, "NoSuchKey")) {
+		for i := range reads {
+			reads[i].At = v.at
+		}
+		results, err = n.m.readPages(reads)
+	}
 	if err != nil {
 		return errnoOf(err)
 	}
 	for i, r := range results {
-		if errno := errnoOf(r.Err); errno == syscall.ENOENT {
-			return syscall.ESTALE // another client has removed it
-		} else if errno != 0 {
+		switch {
+		case client.IsCode(r.Err, "NoSuchKey", "HistoryNotRetained") && n.at == 0, r.Err == nil && r.LSN != v.lsn:
+			return syscall.ESTALE
+		case r.Err != nil:
 			n.m.o.Log.Warn("object cannot be read", "key", key, "err", r.Err)
-			return errno
+			return errnoOf(r.Err)
 		}
 		copy(gaps[i].p, r.Data)
 	}
 	return 0
+}
+
+func (m *FS) readPages(reads []client.PageRead) (results []client.PageReadResult, err error) {
+	err = m.retry(true, func(ctx context.Context) (err error) {
+		results, err = m.c.ReadPages(ctx, m.o.Bucket, reads)
+		return err
+	})
+	return results, err
+}
+
+// version is a version of an object, and an LSN that it is read at.
+type version struct{ lsn, at client.LSN }
+
+// versionLocked returns the version that a node stands for. FS.tree is held.
+func (n *node) versionLocked() version {
+	v := version{n.info.lsn, n.asOf}
+	for d := n.parent; d != nil; d = d.parent {
+		if d.moved > v.at { // then it was renamed with all it has
+			v = version{d.moved, d.moved}
+		}
+	}
+	return v
 }
 
 // Write implements fs.FileWriter.
@@ -147,7 +169,7 @@ func (h *handle) Release(context.Context) syscall.Errno {
 		}
 		return 0
 	}
-	if err := n.flushLocked(); err != nil {
+	if err := n.flushLocked(); err != nil && n.changed.dirty() {
 		n.m.o.Log.Warn("changes could not be written back, and wait on", "err", err)
 	}
 	n.m.account(n)
@@ -200,11 +222,11 @@ func (n *node) Readlink(context.Context) ([]byte, syscall.Errno) {
 	n.m.tree.RLock()
 	defer n.m.tree.RUnlock()
 	n.mu.Lock()
-	size := n.changed.size
+	size, v := n.changed.size, n.versionLocked()
 	n.mu.Unlock()
 	p := make([]byte, min(size, 4096))
 	if len(p) == 0 {
 		return p, 0
 	}
-	return p, n.fillLocked([]gap{{0, p}})
+	return p, n.fillLocked(n.keyLocked(), v, []gap{{0, p}})
 }

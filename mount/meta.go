@@ -35,13 +35,19 @@ type attributes struct {
 	contentType string
 	meta        map[string]string // never changed, only replaced
 	inPlace     bool
+	file        string // of what is in place; empty: it is not known
 }
 
 func attributesOf(o *client.ObjectInfo) attributes {
 	if o == nil {
 		return attributes{}
 	}
-	return attributes{lsn: o.LSN, size: o.Size, etag: o.ETag, contentType: o.ContentType, meta: o.Metadata, inPlace: o.InPlace}
+	return attributes{lsn: o.LSN, size: o.Size, etag: o.ETag, contentType: o.ContentType, meta: o.Metadata, inPlace: o.File != "", file: o.File}
+}
+
+// sameFile reports whether two versions are of one file: what is written in place stays one, what is put is another.
+func (a *attributes) sameFile(b *attributes) bool {
+	return a.lsn == b.lsn || a.inPlace && b.inPlace && (a.file == "" || a.file == b.file)
 }
 
 // with returns metadata with changes, of which those that are empty remove.

@@ -25,7 +25,8 @@ type node struct {
 	// FS.tree guards these.
 	parent *node // nil: the root of a mount or a snapshot
 	name   string
-	orphan string // the key of what was unlinked while it was open
+	orphan string     // the key of what was unlinked while it was open
+	moved  client.LSN // when this mount has renamed the directory last
 
 	mu      sync.Mutex
 	info    attributes // of the object
@@ -34,6 +35,7 @@ type node struct {
 	handles int
 	changed overlay           // of a file
 	newMeta map[string]string // user metadata that waits, too; empty: it is removed
+	drop    bool              // the kernel must forget what it has cached
 	cached  client.LSN        // what version the kernel has cached bytes of
 	partial int               // whole puts of a file of which only a part was new
 	gone    bool              // it was unlinked, or another client has removed it: what is written leads nowhere
@@ -98,15 +100,12 @@ func (n *node) point() string {
 // newChild makes a node for what was at a name at an LSN, or returns the one that the kernel knows. FS.tree is held.
 func (n *node) newChild(ctx context.Context, name string, dir bool, info attributes, at client.LSN, out *fuse.EntryOut) *fs.Inode {
 	kind := modeOf(info.meta, dir) & syscall.S_IFMT
-	if in := n.GetChild(name); in != nil {
-		if c, ok := in.Operations().(*node); ok && c.StableAttr().Mode == kind && c.orphan == "" && c.parent == n && c.name == name {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			if !c.gone && (kind != syscall.S_IFLNK || c.info.lsn == info.lsn) { // the kernel keeps where links lead
-				c.foundLocked(info, at)
-				c.attrLocked(&out.Attr)
-				return in
-			}
+	if c := n.known(name); c != nil && c.StableAttr().Mode == kind {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.gone && (kind != syscall.S_IFLNK || c.info.lsn == info.lsn) && c.foundLocked(info, at) { // the kernel keeps where links lead
+			c.attrLocked(&out.Attr)
+			return c.EmbeddedInode()
 		}
 	}
 	c := &node{m: n.m, dir: dir, kind: kind, at: n.at, parent: n, name: name}
@@ -115,12 +114,34 @@ func (n *node) newChild(ctx context.Context, name string, dir bool, info attribu
 	return n.NewInode(ctx, c, fs.StableAttr{Mode: kind, Ino: n.m.inodes.Add(1) + 1})
 }
 
-// foundLocked takes over what the server says that the object was at an LSN.
-func (n *node) foundLocked(info attributes, at client.LSN) {
-	if at < n.asOf || n.changed.dirty() || n.newMeta != nil {
-		return // what is known here is newer
+// foundLocked takes over what the server says that the object was at an LSN. It reports whether the node is still the one for it: what is
+// open stays what it was when another client replaces it.
+func (n *node) foundLocked(info attributes, at client.LSN) bool {
+	switch {
+	case at < n.asOf:
+		return true // what is known here is newer
+	case n.handles > 0 && !n.info.sameFile(&info):
+		return false
+	case n.changed.dirty() || n.newMeta != nil:
+		return true
+	}
+	if n.handles > 0 && n.cached != info.lsn {
+		n.cached, n.drop = 0, true
 	}
 	n.info, n.changed, n.asOf, n.checked = info, clean(info.size), at, time.Now()
+	return true
+}
+
+// dropPages has the kernel forget the bytes of a file that another client has changed while it is open. No lock is held: the kernel
+// waits for reads that are under way.
+func (n *node) dropPages() {
+	n.mu.Lock()
+	drop := n.drop
+	n.drop = false
+	n.mu.Unlock()
+	if drop {
+		_ = n.NotifyContent(0, 0)
+	}
 }
 
 // attrLocked fills in what stat shows.
@@ -160,7 +181,7 @@ func (n *node) attrLocked(out *fuse.Attr) {
 }
 
 // refreshLocked asks the server what version there is, if nothing waits here that is newer. FS.tree is held. A file that
-// is not there is ENOENT; a directory always is.
+// is not there, or another one, is ENOENT; a directory always is.
 func (n *node) refreshLocked() syscall.Errno {
 	if n.orphan != "" || n.at != 0 && !n.checked.IsZero() || n.changed.dirty() || n.newMeta != nil {
 		return 0
@@ -177,10 +198,9 @@ func (n *node) refreshLocked() syscall.Errno {
 	if err != nil {
 		return errnoOf(err)
 	}
-	if l.Keys[0].Object == nil && !n.dir {
+	if l.Keys[0].Object == nil && !n.dir || !n.foundLocked(attributesOf(l.Keys[0].Object), l.LSN) {
 		return syscall.ENOENT
 	}
-	n.foundLocked(attributesOf(l.Keys[0].Object), l.LSN)
 	return 0
 }
 
@@ -207,10 +227,15 @@ func (m *FS) commit(repeatable bool, r client.CommitRequest) (*client.Committed,
 }
 
 // Lookup implements fs.NodeLookuper.
-func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (in *fs.Inode, errno syscall.Errno) {
 	if n.parent == nil && n.at == 0 && name == snapshotDir {
 		return n.snapshots(ctx, out)
 	}
+	defer func() {
+		if errno == 0 {
+			in.Operations().(*node).dropPages()
+		}
+	}()
 	n.m.tree.RLock()
 	defer n.m.tree.RUnlock()
 	key, errno := n.childKeyLocked(name)
@@ -234,10 +259,8 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*fs
 	case file.Object != nil:
 		return n.newChild(ctx, name, false, attributesOf(file.Object), l.LSN, out), 0
 	}
-	if in := n.GetChild(name); in != nil {
-		if c, ok := in.Operations().(*node); ok && !c.dir {
-			c.vanished()
-		}
+	if c := n.known(name); c != nil && !c.dir {
+		c.vanished()
 	}
 	return nil, syscall.ENOENT
 }
@@ -270,14 +293,17 @@ func (n *node) forgetListed(name string) {
 
 // Getattr implements fs.NodeGetattrer.
 func (n *node) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
+	defer n.dropPages()
 	n.m.tree.RLock()
 	defer n.m.tree.RUnlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if time.Since(n.checked) > n.m.o.TTL {
-		if errno := n.refreshLocked(); errno == syscall.ENOENT {
+		switch errno := n.refreshLocked(); {
+		case errno == syscall.ENOENT && n.handles > 0: // what is open can be read as it was
+		case errno == syscall.ENOENT:
 			return syscall.ESTALE
-		} else if errno != 0 {
+		case errno != 0:
 			return errno
 		}
 	}
@@ -301,6 +327,7 @@ func (n *node) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, o
 			return errno
 		}
 	}
+	waited := n.changed.dirty() || n.newMeta != nil
 	set := map[string]string{}
 	if mode, ok := in.GetMode(); ok {
 		kind := n.kind
@@ -321,7 +348,7 @@ func (n *node) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, o
 		}
 	}
 	if mtime, ok := in.GetMTime(); ok {
-		set[metaMtime] = mtimeText(mtime)
+		set[metaMtime], n.touched = mtimeText(mtime), time.Time{}
 	}
 	if n.dir && n.parent == nil { // it has no key to keep that at
 		n.info.meta = with(n.info.meta, set)
@@ -331,6 +358,9 @@ func (n *node) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, o
 	n.describeLocked(set)
 	if n.handles == 0 {
 		err := n.flushLocked()
+		if err != nil && !waited && !n.gone {
+			n.undoLocked() // who asked is told
+		}
 		if n.m.account(n); err != nil {
 			return errnoOf(err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/sse"
 	"golang.org/x/sys/unix"
 
 	"stemma/client"
@@ -223,7 +224,7 @@ func TestAttributes(t *testing.T) {
 			t.Errorf("%s is %q, want %q", k, got, want)
 		}
 	}
-	if o := l.Keys[0].Object; o.InPlace || o.Size != 4 {
+	if o := l.Keys[0].Object; o.File != "" || o.Size != 4 {
 		t.Errorf("%+v", o)
 	}
 	if got := l.Keys[1].Object.Metadata["mode"]; got != "16841" { // 040711
@@ -485,4 +486,55 @@ func TestMapped(t *testing.T) {
 	m.unmount()
 	m.start(s, Options{})
 	m.has("f", string(text))
+}
+
+// Where the bucket encrypts, files are read and written, up to a size.
+func TestEncrypted(t *testing.T) {
+	s := serve(t)
+	api, err := minio.New(s.s3, &minio.Options{Creds: credentials.NewStaticV4("demo", "demo-secret", ""), BucketLookup: minio.BucketLookupPath})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := api.SetBucketEncryption(t.Context(), "data", sse.NewConfigurationSSES3()); err != nil {
+		t.Fatal(err)
+	}
+	m := s.mount(Options{})
+	for name, size := range map[string]int{"small": 100, "large": 3 << 20} {
+		text := strings.Repeat("0123456789", size/10)
+		m.write(name, text)
+		m.has(name, text)
+		f, err := os.OpenFile(m.path(name), os.O_WRONLY, 0)
+		m.ok(err)
+		_, err = f.WriteAt([]byte("within"), 50)
+		m.ok(err)
+		m.ok(f.Close())
+		m.unmount()
+		m.start(s, Options{})
+		m.has(name, text[:50]+"within"+text[56:])
+		m.ok(os.Chmod(m.path(name), 0o600))
+	}
+	m.fails(os.Truncate(m.path("small"), 20<<20), syscall.EOPNOTSUPP)
+}
+
+// Of two who change one file at a time each keeps what it wrote, where the file is small, too.
+func TestBothWrite(t *testing.T) {
+	s := serve(t)
+	a, b := s.mount(Options{}), s.mount(Options{})
+	for _, size := range []int{1000, 300_000} {
+		text := strings.Repeat("x", size)
+		a.write("f", text)
+		f, err := os.OpenFile(a.path("f"), os.O_RDWR, 0)
+		a.ok(err)
+		g, err := os.OpenFile(b.path("f"), os.O_RDWR, 0)
+		b.ok(err)
+		_, err = f.WriteAt([]byte("from a"), 10)
+		a.ok(err)
+		_, err = g.WriteAt([]byte("from b"), 500)
+		b.ok(err)
+		a.ok(f.Close())
+		b.ok(g.Close())
+		want := text[:10] + "from a" + text[16:500] + "from b" + text[506:]
+		a.has("f", want)
+		b.has("f", want)
+	}
 }

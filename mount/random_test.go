@@ -2,11 +2,14 @@ package mount
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"slices"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -164,4 +167,68 @@ func TestRandom(t *testing.T) {
 		m.ok(o.f.Close())
 	}
 	m.unmount()
+}
+
+// Many replace, rename, remove, list and read the same few files and directories at once, through two mounts: who reads
+// a file finds one of the texts that it ever had, whole.
+func TestManyAtOnce(t *testing.T) {
+	s := serve(t)
+	mounts := []*mounted{s.mount(Options{}), s.mount(Options{TTL: 20 * time.Millisecond})}
+	seed := seeds.For(t)
+	rounds := 150
+	if testing.Short() {
+		rounds = 60
+	}
+	for _, d := range []string{"a", "b"} {
+		mounts[0].ok(os.Mkdir(mounts[0].path(d), 0o700))
+	}
+	expected := func(err error) bool {
+		return err == nil || errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ESTALE) || errors.Is(err, syscall.ENOTDIR) ||
+			errors.Is(err, syscall.EEXIST) || errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EISDIR)
+	}
+	var all sync.WaitGroup
+	for w := range 8 {
+		m := mounts[w%2]
+		all.Go(func() {
+			rng := rand.New(rand.NewPCG(seed, uint64(w)))
+			anyDir := func() string { return m.path([]string{"a", "b", "a/c"}[rng.IntN(3)]) }
+			anyFile := func() string { return fmt.Sprintf("%s/f%d", anyDir(), rng.IntN(3)) }
+			for i := range rounds {
+				var err error
+				what := rng.IntN(8)
+				switch what {
+				case 0, 1: // replace
+					tmp := fmt.Sprintf("%s/tmp-%d-%d", anyDir(), w, i)
+					size := 1 + rng.IntN(300_000)
+					if err = os.WriteFile(tmp, bytes.Repeat([]byte{byte('a' + size%26)}, size), 0o600); err == nil {
+						err = os.Rename(tmp, anyFile())
+					}
+				case 2, 3:
+					var p []byte
+					if p, err = os.ReadFile(anyFile()); err == nil && len(p) > 0 {
+						if letter := byte('a' + len(p)%26); bytes.Count(p, []byte{letter}) != len(p) {
+							t.Errorf("%d bytes begin with %c and end with %c, want %c only", len(p), p[0], p[len(p)-1], letter)
+						}
+					}
+				case 4:
+					err = os.Remove(anyFile())
+				case 5:
+					_, err = os.ReadDir(anyDir())
+				case 6:
+					if err = os.Mkdir(m.path("a/c"), 0o700); rng.IntN(2) == 0 {
+						err = os.Rename(m.path("a/c"), m.path(fmt.Sprintf("a/moved-%d-%d", w, i)))
+					}
+				case 7:
+					err = os.Rename(anyFile(), anyFile())
+				}
+				if !expected(err) {
+					t.Errorf("%d: %v", what, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	for _, m := range mounts {
+		m.unmount()
+	}
 }

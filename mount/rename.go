@@ -26,18 +26,23 @@ func (n *node) Rename(_ context.Context, name string, newParent fs.InodeEmbedder
 	}
 	n.m.tree.Lock()
 	defer n.m.tree.Unlock()
-	r := renaming{from: n, to: to, name: name, newName: newName, flags: flags}
-	if errno := r.plan(); errno != 0 {
-		return errno
+	for try := 0; ; try++ {
+		r := renaming{from: n, to: to, name: name, newName: newName, flags: flags}
+		errno := r.plan()
+		if errno == 0 && !r.nothing {
+			if err := n.keepLocked(); err != nil {
+				return errnoOf(err)
+			}
+			errno = r.run()
+		}
+		if errno != syscall.EAGAIN || try == maxRenames {
+			return errno
+		}
 	}
-	if r.nothing {
-		return 0
-	}
-	if err := n.keepLocked(); err != nil {
-		return errnoOf(err)
-	}
-	return r.run()
 }
+
+// maxRenames is how often a rename is planned anew because another client has changed what it is about.
+const maxRenames = 20
 
 // renaming is one rename. FS.tree is held exclusively.
 type renaming struct {
@@ -50,8 +55,8 @@ type renaming struct {
 	dir, exchanged  bool  // kinds of the source, and of what it is exchanged with
 	nothing         bool
 	hidden          string // key of the target, if it is open
+	hiddenAs, newAs version
 	request         client.CommitRequest
-	replaced, found bool
 }
 
 // plan finds out what is there, and what to do.
@@ -65,7 +70,6 @@ func (r *renaming) plan() (errno syscall.Errno) {
 	if r.nothing = r.key == r.newKey; r.nothing {
 		return 0
 	}
-	r.source, r.target = r.from.known(r.name), r.to.known(r.newName)
 	l, err := r.from.m.look(r.from, r.key, r.key+"/", r.newKey, r.newKey+"/")
 	if err != nil {
 		return errnoOf(err)
@@ -73,6 +77,20 @@ func (r *renaming) plan() (errno syscall.Errno) {
 	file, dir, newFile, newDir := l.Keys[0], l.Keys[1], l.Keys[2], l.Keys[3]
 	isDir := func(s client.Seen) bool { return s.Object != nil || s.Below }
 	r.dir, r.exchanged = isDir(dir), isDir(newDir)
+	r.source, r.target = r.from.known(r.name), r.to.known(r.newName)
+	if !r.dir {
+		r.source = r.source.standsFor(file.Object, l.LSN)
+	}
+	if !r.exchanged {
+		r.target = r.target.standsFor(newFile.Object, l.LSN)
+	}
+	for i, s := range []client.Seen{file, newFile} {
+		if key := []string{r.key, r.newKey}[i]; s.Object != nil {
+			r.request.If = append(r.request.If, client.CommitCondition{Key: key, LSN: s.Object.LSN})
+		} else {
+			r.request.If = append(r.request.If, client.CommitCondition{Key: key, Absent: true})
+		}
+	}
 	there := newFile.Object != nil || r.exchanged
 	switch {
 	case !r.dir && file.Object == nil:
@@ -95,9 +113,6 @@ func (r *renaming) plan() (errno syscall.Errno) {
 	if r.dir && dir.Object == nil && newDir.Object != nil {
 		r.request.Operations = append(r.request.Operations, client.CommitOperation{Op: "delete", Key: r.newKey + "/"})
 	}
-	if r.replaced = there; !there && !r.dir {
-		r.request.If = []client.CommitCondition{{Key: r.newKey, Absent: true}}
-	}
 	if r.target != nil && !r.dir && there && r.target.open() {
 		r.hidden = r.to.m.hiddenKey()
 		r.request.Operations = append(r.request.Operations, client.CommitOperation{Op: "rename", Source: r.newKey, Key: r.hidden})
@@ -112,6 +127,20 @@ func renameOps(from, to string, dir bool) []client.CommitOperation {
 	return []client.CommitOperation{{Op: "rename", Source: from, Key: to}}
 }
 
+// standsFor returns the node if it is one of an object as it is, else nil: then it stands for the past from now on.
+func (n *node) standsFor(o *client.ObjectInfo, at client.LSN) *node {
+	if n == nil || n.dir {
+		return n
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if o == nil || n.gone || !n.foundLocked(attributesOf(o), at) {
+		n.endLocked()
+		return nil
+	}
+	return n
+}
+
 func (n *node) open() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -122,14 +151,17 @@ func (n *node) open() bool {
 func (r *renaming) run() syscall.Errno {
 	m := r.from.m
 	done, err := m.commit(false, r.request)
+	if err == nil {
+		r.hiddenAs, r.newAs = version{done.LSN, done.LSN}, version{done.LSN, done.LSN}
+	}
 	if client.IsCode(err, "InvalidRequest") && !r.dir && r.flags&renameExchange == 0 {
-		done, err = r.byCopy()
+		err = r.byCopy()
 	}
 	switch {
 	case client.IsCode(err, "RequestTooLarge", "InvalidRequest"):
 		return syscall.EXDEV // has mv copy one by one
 	case client.IsCode(err, "PreconditionFailed"):
-		return syscall.ESTALE
+		return syscall.EAGAIN
 	case err != nil:
 		return errnoOf(err)
 	}
@@ -140,17 +172,17 @@ func (r *renaming) run() syscall.Errno {
 		r.target.mu.Lock()
 		switch {
 		case exchange:
-			r.target.movedLocked(r.from, r.name, done.LSN)
+			r.target.movedLocked(r.from, r.name, r.newAs)
 		case r.hidden != "":
-			r.target.hideLocked(r.hidden, done.LSN)
+			r.target.hiddenLocked(r.hidden, r.hiddenAs)
 		default:
-			r.target.dropLocked()
+			r.target.endLocked()
 		}
 		r.target.mu.Unlock()
 	}
 	if r.source != nil {
 		r.source.mu.Lock()
-		r.source.movedLocked(r.to, r.newName, done.LSN)
+		r.source.movedLocked(r.to, r.newName, r.newAs)
 		r.source.mu.Unlock()
 	}
 	return 0
@@ -158,23 +190,30 @@ func (r *renaming) run() syscall.Errno {
 
 // byCopy renames an object that is written in place where the bucket has versions: then the old key keeps what it was, and
 // the new one gets a copy by handle. It takes several commits, of which the one that makes the new key is the first to show.
-func (r *renaming) byCopy() (*client.Committed, error) {
+func (r *renaming) byCopy() (err error) {
 	m := r.from.m
 	if r.hidden != "" {
-		if err := m.copyAway(r.newKey, r.hidden); err != nil {
-			return nil, err
+		if r.hiddenAs.lsn, err = m.copyAway(r.newKey, r.hidden); err != nil {
+			return err
 		}
 	}
-	if err := m.copyAway(r.key, r.newKey); err != nil {
-		return nil, err
+	if r.newAs.lsn, err = m.copyAway(r.key, r.newKey); err != nil {
+		return err
 	}
-	return m.commit(true, client.CommitRequest{Operations: []client.CommitOperation{{Op: "delete", Key: r.key}}})
+	done, err := m.commit(true, client.CommitRequest{Operations: []client.CommitOperation{{Op: "delete", Key: r.key}}})
+	if err == nil {
+		r.hiddenAs.at, r.newAs.at = done.LSN, done.LSN
+	}
+	return err
 }
 
 // movedLocked gives a node another place.
-func (n *node) movedLocked(parent *node, name string, lsn client.LSN) {
+func (n *node) movedLocked(parent *node, name string, v version) {
 	n.parent, n.name = parent, name
+	if n.dir {
+		n.moved = v.at
+	}
 	if !n.dir || n.info.lsn != 0 {
-		n.becameLocked(lsn)
+		n.becameLocked(v)
 	}
 }

@@ -16,6 +16,8 @@ const (
 	wholeBytes = 128 << 10
 	// maxPartial is how often that is done to a file of which only a part is new.
 	maxPartial = 8
+	// maxWholeBytes is up to where a file is put as a whole that cannot be written in place.
+	maxWholeBytes = 16 << 20
 	// batchBytes bounds the changes of one commit.
 	batchBytes = client.MaxPagesBody - 64<<10
 	// longRunBytes is from where on a new file that is written in one go gets large pages.
@@ -53,10 +55,18 @@ func (m *FS) makeRoomLocked(more int) error {
 		if most == nil {
 			return nil
 		}
-		if err := most.flushTreeLocked(); err != nil && err != syscall.ESTALE { // then nothing waits any more
+		if err := most.flushTreeLocked(); err != nil && m.waits(most) {
 			return err
 		}
 	}
+}
+
+// waits reports whether something waits of a node.
+func (m *FS) waits(n *node) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, waits := m.mu.dirty[n]
+	return waits
 }
 
 // flush writes back what waits of a node, unless it was unlinked: then nobody will ever see it. On return it is durable.
@@ -82,7 +92,7 @@ func (n *node) dropLocked() {
 	n.m.account(n)
 }
 
-// flushLocked is flush with n.mu and FS.tree held. After an error all waits on, unless it is ESTALE: then the file is gone.
+// flushLocked is flush with n.mu and FS.tree held. After an error all waits on, unless it would never be taken.
 func (n *node) flushLocked() error {
 	if !n.changed.dirty() && n.newMeta == nil {
 		return nil
@@ -92,65 +102,81 @@ func (n *node) flushLocked() error {
 		return syscall.ESTALE
 	}
 	key := n.keyLocked()
+	put := n.dir && n.info.lsn == 0 || n.wholeLocked()
 	var err error
-	switch o := &n.changed; {
-	case n.dir && n.info.lsn == 0:
-		err = n.putLocked(key, nil)
-	case !n.dir && o.dirty() && !n.info.inPlace && o.size <= wholeBytes && (o.below == 0 || n.partial < maxPartial && o.object <= wholeBytes):
-		p := make([]byte, o.size)
-		_, gaps := o.read(p, 0)
-		if len(gaps) > 0 {
-			n.partial++
-			if errno := n.fillLocked(gaps); errno != 0 {
-				return n.lostLocked(errno)
+	if put {
+		err = n.putLocked(key)
+		if client.IsCode(err, "PreconditionFailed") { // another client was there: both changes count
+			if err = n.overtakenLocked(key); err == nil {
+				put = false
 			}
 		}
-		err = n.putLocked(key, p)
-	default:
+	}
+	if !put && err == nil {
 		err = n.patchLocked(key)
+		if client.IsCode(err, "InvalidRequest") && !n.dir && n.changed.dirty() && n.changed.size <= maxWholeBytes { // where the bucket encrypts
+			err = n.putLocked(key)
+		}
 	}
-	if err != nil {
-		return n.lostLocked(err)
-	}
-	return nil
-}
-
-// lostLocked drops what waits of a file that another client has removed.
-func (n *node) lostLocked(err error) error {
-	if no := errnoOf(err); no == syscall.ENOENT || no == syscall.ESTALE {
+	switch errnoOf(err) {
+	case syscall.ENOENT, syscall.ESTALE: // another client has removed it
 		n.dropLocked()
 		return syscall.ESTALE
+	case syscall.EOPNOTSUPP, syscall.EFBIG, syscall.EROFS, syscall.EACCES: // it would be refused again
+		n.m.o.Log.Error("changes are refused, and lost", "key", key, "err", err)
+		n.undoLocked()
 	}
 	return err
 }
 
-// putLocked puts the file as a whole, or the object of a directory.
-func (n *node) putLocked(key string, p []byte) error {
+// undoLocked forgets what waits of a file that stays.
+func (n *node) undoLocked() {
+	n.changed, n.newMeta, n.cached, n.checked = clean(n.info.size), nil, 0, time.Time{}
+}
+
+// wholeLocked reports whether a file is to be put as a whole.
+func (n *node) wholeLocked() bool {
+	o := &n.changed
+	if n.dir || !o.dirty() || n.info.inPlace || o.size > wholeBytes || o.below > 0 && o.object > wholeBytes {
+		return false
+	}
+	if o.below > 0 {
+		n.partial++
+	}
+	return n.partial <= maxPartial
+}
+
+// putLocked puts the file as a whole, or the object of a directory, in the place of the version that is known.
+func (n *node) putLocked(key string) error {
 	meta := with(n.info.meta, n.newMeta)
+	var p []byte
 	if n.dir && meta[metaMode] == "" {
 		meta[metaMode] = modeText(syscall.S_IFDIR | 0o755)
 	}
-	r := client.CommitRequest{Operations: []client.CommitOperation{{Op: "put", Key: key, Data: p, ContentType: n.info.contentType, Metadata: meta}}}
-	if n.info.lsn != 0 {
-		r.If = []client.CommitCondition{{Key: key, LSN: n.info.lsn}}
-	}
-	done, err := n.m.commit(true, r)
-	if client.IsCode(err, "PreconditionFailed") {
-		if err = n.overtakenLocked(key); err == nil {
-			r.If = nil
-			done, err = n.m.commit(true, r)
+	if !n.dir {
+		p = make([]byte, n.changed.size)
+		if _, gaps := n.changed.read(p, 0); len(gaps) > 0 {
+			if errno := n.fillLocked(key, n.versionLocked(), gaps); errno != 0 {
+				return errno
+			}
 		}
 	}
+	condition := client.CommitCondition{Key: key, LSN: n.info.lsn, Absent: n.info.lsn == 0}
+	done, err := n.m.commit(true, client.CommitRequest{
+		If:         []client.CommitCondition{condition},
+		Operations: []client.CommitOperation{{Op: "put", Key: key, Data: p, ContentType: n.info.contentType, Metadata: meta}},
+	})
 	if err != nil {
 		return err
 	}
 	n.m.written.Add(int64(len(p)))
 	n.writtenLocked(done.LSN, uint64(len(p)), meta)
-	n.info.etag, n.info.inPlace = done.Results[0].ETag, false
+	n.info.etag, n.info.inPlace, n.info.file = done.Results[0].ETag, false, ""
 	return nil
 }
 
-// overtakenLocked learns what another client has made of the file, whose changes then are lost where both have written.
+// overtakenLocked learns that there is another version, which another client has made; or the first try of a commit that
+// was repeated.
 func (n *node) overtakenLocked(key string) error {
 	l, err := n.m.look(n, key)
 	if err != nil {
@@ -161,13 +187,13 @@ func (n *node) overtakenLocked(key string) error {
 		return syscall.ESTALE
 	}
 	n.cached = 0
-	n.info.lsn, n.info.meta, n.info.inPlace = o.LSN, o.Metadata, o.InPlace
+	n.info.lsn, n.info.meta, n.info.inPlace, n.info.file = o.LSN, o.Metadata, o.File != "", o.File
 	return nil
 }
 
 // writtenLocked says that all that waited is in a version.
 func (n *node) writtenLocked(lsn client.LSN, size uint64, meta map[string]string) {
-	n.becameLocked(lsn)
+	n.becameLocked(version{lsn, lsn})
 	n.info.size, n.info.meta = size, meta
 	if size != n.changed.size { // another client wrote behind its end
 		n.cached = 0
@@ -209,7 +235,7 @@ func (n *node) patchLocked(key string) error {
 			return err
 		}
 		n.m.commits.Add(1)
-		n.becameLocked(done.LSN)
+		n.becameLocked(version{done.LSN, done.LSN})
 		n.info.inPlace, n.info.etag = done.PageBytes > 0, done.ETag
 		o.IfLSN, o.PageBytes = done.LSN, 0
 	}

@@ -127,12 +127,17 @@ func (n *node) setMeta(name, value string, check func(there bool) syscall.Errno)
 	if total > maxMetaBytes-128 { // times and modes may become longer
 		return syscall.ENOSPC
 	}
+	waited := n.changed.dirty() || n.newMeta != nil
 	n.describeLocked(map[string]string{name: value})
 	defer n.m.account(n)
-	if n.handles == 0 {
-		return errnoOf(n.flushLocked())
+	if n.handles > 0 {
+		return 0
 	}
-	return 0
+	err := n.flushLocked()
+	if err != nil && !waited && !n.gone {
+		n.undoLocked()
+	}
+	return errnoOf(err)
 }
 
 // metaName and metaText say what user metadata can be.

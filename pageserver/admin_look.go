@@ -31,11 +31,11 @@ type Described struct {
 	LSN         wal.LSN           `json:"lsn,string"` // of the version
 	ContentType string            `json:"content_type,omitempty"`
 	Metadata    map[string]string `json:"metadata,omitempty"`
-	InPlace     bool              `json:"in_place,omitempty"` // it was written in place
+	File        string            `json:"file,omitempty"` // of an object that was written in place: another one if it is replaced
 }
 
 func described(key string, e *object.Entry) *Described {
-	d := &Described{Key: key, Size: e.Size, LSN: e.LSN, ContentType: e.Headers.ContentType, InPlace: e.InPlace()}
+	d := &Described{Key: key, Size: e.Size, LSN: e.LSN, ContentType: e.Headers.ContentType, File: e.File()}
 	if e.ETag != (object.ETag{}) {
 		d.ETag = e.ETag.String()
 	}

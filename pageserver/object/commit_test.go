@@ -192,7 +192,7 @@ func TestPageMeta(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if e := r.Keys[0].Entry; e.InPlace() != paged || !slices.Equal(e.UserMeta, want) {
+		if e := r.Keys[0].Entry; (e.File() != "") != paged || !slices.Equal(e.UserMeta, want) {
 			t.Errorf("%+v", e)
 		}
 		return r.Keys[0].Entry

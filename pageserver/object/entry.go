@@ -2,6 +2,7 @@ package object
 
 import (
 	"crypto/md5"
+	"encoding/hex"
 	"time"
 
 	"stemma/wal"
@@ -64,8 +65,14 @@ func (e *Entry) SSE() SSE {
 	return e.crypt.SSE
 }
 
-// InPlace reports whether the object was written in place.
-func (e *Entry) InPlace() bool { return e.pages.paged() }
+// File identifies what is written in place: writes and renames leave it as it is, whatever replaces the object does not. Empty: the
+// object was never written in place.
+func (e *Entry) File() string {
+	if !e.pages.paged() {
+		return ""
+	}
+	return hex.EncodeToString(e.pages.id[:])
+}
 
 // Modified returns when the version was written, by the store clock.
 func (e *Entry) Modified() time.Time { return e.LSN.Time() }

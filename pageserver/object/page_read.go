@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"stemma/layers"
@@ -22,8 +23,7 @@ type PageRead struct {
 
 // PageReadResult answers a PageRead.
 type PageReadResult struct {
-	// Err is what concerns this read alone: ErrKeyTooLong, ErrNoSuchKey, ErrNotInPlace,
-	// timeline.ErrFuture and ErrNoSuchBucket (of the LSN), *BelowHorizonError, ErrCorrupt,
+	// Err is what concerns this read alone: ErrKeyTooLong, ErrNoSuchKey, ErrKeyRequired (a customer's), timeline.ErrFuture and ErrNoSuchBucket (of the LSN), *BelowHorizonError, ErrCorrupt,
 	// layers.ErrCorrupt.
 	Err  error
 	Data []byte
@@ -90,6 +90,7 @@ type pageTarget struct {
 type pageTargetReader struct {
 	reader  pageReader
 	entry   *Entry
+	at      wal.LSN // of the view
 	err     error
 	results []*PageReadResult
 }
@@ -133,8 +134,9 @@ func (b *pageBatch) open(r *pageTargetReader, key string, at wal.LSN) error {
 		return err
 	}
 	r.reader = pageReader{s: b.s, src: v, file: &r.entry.pages}
+	r.at = v.LSN()
 	if r.entry.crypt != nil {
-		return fmt.Errorf("%q is encrypted: %w", key, ErrNotInPlace)
+		return b.s.unlock(r.entry, nil)
 	}
 	if !r.entry.pages.paged() {
 		return r.reader.overBody(r.entry, rec.Body)
@@ -151,13 +153,30 @@ func (b *pageBatch) plan(in *PageRead, out *PageReadResult) {
 	if in.Off >= r.entry.Size || in.Len == 0 {
 		return
 	}
-	out.Data = make([]byte, min(in.Len, r.entry.Size-in.Off))
+	n := min(in.Len, r.entry.Size-in.Off)
+	if r.entry.crypt != nil {
+		out.Data, out.Err = b.unsealed(in.Key, r.at, in.Off, n)
+		return
+	}
+	out.Data = make([]byte, n)
 	if r.entry.pages.paged() {
 		out.Err = r.reader.fill(out.Data, in.Off)
 	} else {
 		out.Err = r.reader.fillBase(out.Data, in.Off)
 	}
 	r.results = append(r.results, out)
+}
+
+// unsealed reads bytes of an encrypted object, at once.
+func (b *pageBatch) unsealed(key string, at wal.LSN, off, n uint64) ([]byte, error) {
+	o, err := b.s.Get(b.ctx, b.bucket, key, &GetInput{At: at, Range: fmt.Sprintf("bytes=%d-%d", off, off+n-1)})
+	if err != nil {
+		return nil, err
+	}
+	defer o.Body.Close()
+	p := make([]byte, n)
+	_, err = io.ReadFull(o.Body, p)
+	return p, err
 }
 
 // run carries out all reads. One that fails fails those of its object at its LSN.
