@@ -228,7 +228,7 @@ func (m *FS) commit(repeatable bool, r client.CommitRequest) (*client.Committed,
 
 // Lookup implements fs.NodeLookuper.
 func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (in *fs.Inode, errno syscall.Errno) {
-	if n.parent == nil && n.at == 0 && name == snapshotDir {
+	if n == n.m.root && n.at == 0 && name == snapshotDir {
 		return n.snapshots(ctx, out)
 	}
 	defer func() {
