@@ -22,18 +22,25 @@ func newBucket() *cobra.Command {
 
 func newBucketCreate() *cobra.Command {
 	var f clientFlags
+	var made makeFlags
 	cmd := &cobra.Command{
 		Use:   "create BUCKET",
 		Short: "Create an empty bucket",
+		Long:  "Create makes an empty bucket. With a key, labels, an expiry, a quota, scheduled snapshots or a description it is made by the native API.",
 		Args:  exactArgs("BUCKET"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.bucketRequest(cmd.Context(), http.MethodPut, args[0], http.Header{}); err != nil {
+			create := func() error { return f.bucketRequest(cmd.Context(), http.MethodPut, args[0], http.Header{}) }
+			if made.native(cmd) {
+				create = func() error { return made.create(cmd, &f, args[0]) }
+			}
+			if err := create(); err != nil {
 				return fmt.Errorf("create bucket %s: %w", args[0], err)
 			}
 			return nil
 		},
 	}
 	f.add(cmd)
+	made.add(cmd)
 	return cmd
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -40,27 +41,72 @@ func (b *bucketFlags) options() client.BucketOptions {
 	}
 }
 
-// forkFlags are those of fork that need the native API.
-type forkFlags struct {
+// makeFlags are what makes a bucket by the native API.
+type makeFlags struct {
 	bucketFlags
 	endpoint string
-	count    int
-	prefix   string
 	key      string
 	asJSON   bool
 }
 
-// nativeForkFlags are the names of the flags that ask for what S3 has no word for.
-var nativeForkFlags = []string{"label", "description", "expires-in", "read-only", "protected", "quota-bytes", "quota-objects", "snapshots", "count", "name-prefix", "key", "json"}
+func (m *makeFlags) add(cmd *cobra.Command) {
+	m.bucketFlags.add(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&m.key, "key", "", "make an access key for each bucket and for it alone: editor or readonly")
+	fl.StringVar(&m.endpoint, "admin-endpoint", "http://"+defaultAdminListen, "address of the server's admin listener")
+	fl.BoolVar(&m.asJSON, "json", false, "print the answer of the server, keys included")
+}
+
+// nativeMakeFlags are the names of the flags that ask for what S3 has no word for.
+var nativeMakeFlags = []string{"label", "description", "expires-in", "read-only", "protected", "quota-bytes", "quota-objects", "snapshots", "key", "json", "count", "name-prefix"}
+
+// native reports whether the native API is needed.
+func (m *makeFlags) native(cmd *cobra.Command) bool {
+	return slices.ContainsFunc(nativeMakeFlags, cmd.Flags().Changed)
+}
+
+func (m *makeFlags) forkKey() *client.ForkKey {
+	if m.key == "" {
+		return nil
+	}
+	return &client.ForkKey{Role: m.key}
+}
+
+// create makes one bucket that is no fork.
+func (m *makeFlags) create(cmd *cobra.Command, f *clientFlags, name string) error {
+	c, err := f.who.nativeClient(m.endpoint)
+	if err != nil {
+		return err
+	}
+	made, err := c.CreateBucket(cmd.Context(), client.NewBucket{Name: name, BucketOptions: m.options(), Key: m.forkKey()})
+	if err != nil {
+		return err
+	}
+	n := nativeFlags{asJSON: m.asJSON}
+	return n.show(cmd, made, func(w io.Writer) { printMade(w, made) })
+}
+
+// printMade says what a bucket that was made is called, and its key.
+func printMade(w io.Writer, b *client.MadeBucket) {
+	if b.Key != nil {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", b.Name, b.Key.ID, b.Key.SecretKey)
+	} else {
+		fmt.Fprintln(w, b.Name)
+	}
+}
+
+// forkFlags are those of fork that need the native API.
+type forkFlags struct {
+	makeFlags
+	count  int
+	prefix string
+}
 
 func (m *forkFlags) add(cmd *cobra.Command) {
-	m.bucketFlags.add(cmd)
+	m.makeFlags.add(cmd)
 	fl := cmd.Flags()
 	fl.IntVar(&m.count, "count", 0, "how many to make, named --name-prefix and a number")
 	fl.StringVar(&m.prefix, "name-prefix", "", "what the names of --count begin with")
-	fl.StringVar(&m.key, "key", "", "make an access key for each fork and for it alone: editor or readonly")
-	fl.StringVar(&m.endpoint, "admin-endpoint", "http://"+defaultAdminListen, "address of the server's admin listener")
-	fl.BoolVar(&m.asJSON, "json", false, "print the answer of the server, keys included")
 }
 
 func (m *forkFlags) check(_ *cobra.Command, args []string) error {
@@ -74,12 +120,7 @@ func (m *forkFlags) check(_ *cobra.Command, args []string) error {
 }
 
 func (m *forkFlags) native(cmd *cobra.Command, at *atFlag, args []string) bool {
-	for _, name := range nativeForkFlags {
-		if cmd.Flags().Changed(name) {
-			return true
-		}
-	}
-	return len(args) > 2 || at.snapshot() != ""
+	return m.makeFlags.native(cmd) || len(args) > 2 || at.snapshot() != ""
 }
 
 func (m *forkFlags) run(cmd *cobra.Command, f *clientFlags, at string, args []string) error {
@@ -87,10 +128,7 @@ func (m *forkFlags) run(cmd *cobra.Command, f *clientFlags, at string, args []st
 	if err != nil {
 		return err
 	}
-	r := client.ForkRequest{Names: args[1:], Count: m.count, NamePrefix: m.prefix, At: at, BucketOptions: m.options()}
-	if m.key != "" {
-		r.Key = &client.ForkKey{Role: m.key}
-	}
+	r := client.ForkRequest{Names: args[1:], Count: m.count, NamePrefix: m.prefix, At: at, BucketOptions: m.options(), Key: m.forkKey()}
 	out, err := c.Fork(cmd.Context(), args[0], r)
 	if err != nil {
 		return fmt.Errorf("fork %s: %w", args[0], err)
@@ -98,11 +136,7 @@ func (m *forkFlags) run(cmd *cobra.Command, f *clientFlags, at string, args []st
 	n := nativeFlags{asJSON: m.asJSON}
 	return n.show(cmd, out, func(w io.Writer) {
 		for i := range out.Forks {
-			if k := out.Forks[i].Key; k != nil {
-				fmt.Fprintf(w, "%s\t%s\t%s\n", out.Forks[i].Name, k.ID, k.SecretKey)
-			} else {
-				fmt.Fprintln(w, out.Forks[i].Name)
-			}
+			printMade(w, &out.Forks[i])
 		}
 	})
 }

@@ -45,6 +45,10 @@ func TestNativeCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	run("bucket", "create", "data")
+	says("made  ", "bucket", "create", "made", "--quota-bytes", "1MiB", "--snapshots", "hourly:every=1h,keep-last=3", "--key", "readonly")
+	says("snapshots  hourly:every=1h,keep-last=3\n", "bucket", "show", "made")
+	fails(3, "bucket", "create", "made", "--description", "again")
+	run("bucket", "delete", "made")
 	run("cp", "-r", dir, "s3://data/in")
 	run("snapshot", "create", "data", "--name", "good", "--held")
 	says("good", "snapshot", "list", "data")
