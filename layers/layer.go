@@ -70,6 +70,23 @@ func OpenLayer(fs vfs.FS, dir string, d Desc, c *BlockCache) (*Layer, error) {
 	return l, nil
 }
 
+// Adopt gives all records of a layer that was written without LSNs (WriterOptions.Adopted), and
+// has none yet, the LSN of the commit that adopts it. Nobody else may use the layer yet.
+func (l *Layer) Adopt(lsn wal.LSN) {
+	if !l.adopted || l.bias != 0 {
+		panic(fmt.Sprintf("layers: adoption of layer %d at %d, which has LSNs", l.num, lsn))
+	}
+	l.bias = lsn
+	l.desc.AdoptedLSN, l.desc.MinLSN, l.desc.MaxLSN = lsn, lsn, lsn
+	if l.stones == nil {
+		return
+	}
+	for i := range l.stoneRecs {
+		l.stoneRecs[i].LSN = lsn
+	}
+	l.stones = tombstonesFrom(l.stoneRecs)
+}
+
 // ReadDesc reads the description that lies in a layer file: for tools, and for
 // when the catalog does not know the file. Level is that of the writer.
 func ReadDesc(fs vfs.FS, dir string, num FileNum) (Desc, error) {

@@ -397,8 +397,47 @@ func TestLayerAdopted(t *testing.T) {
 	if err := openLayer(t, fs, d, nil).Verify(); err != nil {
 		t.Fatal(err)
 	}
-	d.AdoptedLSN = 5000
+	for _, open := range []bool{false, true} { // adopted before it is opened, and afterwards
+		l := openLayer(t, fs, d, nil)
+		if open {
+			l.Adopt(5000)
+			d.AdoptedLSN = 5000
+		} else {
+			adopted := d
+			adopted.AdoptedLSN = 5000
+			l = openLayer(t, fs, adopted, nil)
+		}
+		checkAdopted(t, rng, l, slices.Clone(recs))
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("a layer was adopted twice")
+			}
+		}()
+		openLayer(t, fs, d, nil).Adopt(6000)
+	}()
 	l := openLayer(t, fs, d, nil)
+	for i := range recs {
+		recs[i].LSN = 5000
+	}
+	// A rewrite gives each record its LSN for good.
+	fs2 := storefs.NewMem()
+	d2 := writeLayer(t, fs2, WriterOptions{}, recs, l.RangeTombstones())
+	l2 := openLayer(t, fs2, d2, nil)
+	if r, ok, err := l2.Get(recs[9].Key, 5000, nil); !ok || err != nil || r.LSN != 5000 || r.Adopted {
+		t.Errorf("rewritten: %+v %v %v", r, ok, err)
+	}
+	// Only a file without LSNs can be adopted.
+	d2.AdoptedLSN = 5001
+	if _, err := OpenLayer(fs2, "layers", d2, nil); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("adopting a file with LSNs: %v", err)
+	}
+}
+
+// checkAdopted checks a layer that was adopted at 5000.
+func checkAdopted(t *testing.T, rng *rand.Rand, l *Layer, recs []Record) {
+	t.Helper()
 	if err := l.Verify(); err != nil {
 		t.Fatal(err)
 	}
@@ -419,18 +458,6 @@ func TestLayerAdopted(t *testing.T) {
 	}
 	if lsn, ok := l.CoveringTombstone(recs[150].Key, 6000); !ok || lsn != 5000 || !l.RangeTombstones()[0].Adopted {
 		t.Errorf("range tombstone at %d", lsn)
-	}
-	// A rewrite gives each record its LSN for good.
-	fs2 := storefs.NewMem()
-	d2 := writeLayer(t, fs2, WriterOptions{}, recs, l.RangeTombstones())
-	l2 := openLayer(t, fs2, d2, nil)
-	if r, ok, err := l2.Get(recs[9].Key, 5000, nil); !ok || err != nil || r.LSN != 5000 || r.Adopted {
-		t.Errorf("rewritten: %+v %v %v", r, ok, err)
-	}
-	// Only a file without LSNs can be adopted.
-	d2.AdoptedLSN = 5001
-	if _, err := OpenLayer(fs2, "layers", d2, nil); !errors.Is(err, ErrCorrupt) {
-		t.Errorf("adopting a file with LSNs: %v", err)
 	}
 }
 

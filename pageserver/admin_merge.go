@@ -172,7 +172,6 @@ var mergeErrors = []struct {
 	{timeline.ErrMergeConflict, "MergeConflict"},
 	{timeline.ErrNotDescendant, "NotDescendant"},
 	{timeline.ErrTargetChanged, "PreconditionFailed"},
-	{timeline.ErrMergeTooLarge, "MergeTooLarge"},
 	{timeline.ErrBadRange, "InvalidArgument"},
 	{object.ErrNotInPlace, "InvalidArgument"},
 	{timeline.ErrFuture, "InvalidArgument"},

@@ -46,7 +46,6 @@ var adminCodes = map[string]int{
 	"ProfileRunning":      fasthttp.StatusConflict,
 	"MergeConflict":       fasthttp.StatusConflict,
 	"NotDescendant":       fasthttp.StatusConflict,
-	"MergeTooLarge":       fasthttp.StatusRequestEntityTooLarge,
 	"Gone":                fasthttp.StatusGone,
 	"RequestTooLarge":     fasthttp.StatusRequestEntityTooLarge,
 	"InternalError":       fasthttp.StatusInternalServerError,

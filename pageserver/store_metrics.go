@@ -46,6 +46,7 @@ func (s *Server) writeMetrics(w io.Writer) {
 	written("compaction", m.CompactedBytes)
 	written("collection", m.CollectedBytes)
 	written("rollup", m.RollupBytes)
+	written("merge", m.AdoptedBytes)
 	written("value_rewrite", m.RewrittenBytes)
 
 	counter("stemma_gc_layers_rewritten_total", m.Collections)

@@ -74,6 +74,16 @@ func (b *Batch) Writes() iter.Seq[Write] {
 	}
 }
 
+// Writes are the records of the transaction, those that were staged first. They are read back from disk: when
+// that fails they end early, and there will be no commit.
+func (tx *Tx) Writes() iter.Seq[Write] {
+	return func(yield func(Write) bool) {
+		if tx.staged == nil || tx.staged.writes(yield) {
+			tx.Batch.Writes()(yield)
+		}
+	}
+}
+
 // Attributes returns those of the bucket that the timeline belongs to which is read: below
 // the birth of a fork its source's. They must not be changed. A change of them counts
 // as one of the configuration, see ConfigGuard.

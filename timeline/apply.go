@@ -8,8 +8,8 @@ import (
 )
 
 // apply is the log's callback for a group that has become durable: records to
-// the active memlayer, tree rows to the catalog (unsynced, with the mark in the
-// same batch). The commits become visible when it returns.
+// the active memlayer, tree rows and those of adopted layers to the catalog (unsynced, with the
+// mark in the same batch). The commits become visible when it returns.
 func (s *Store) apply(group []*wal.Commit) {
 	s.applyMu.Lock()
 	defer s.applyMu.Unlock()
@@ -22,6 +22,7 @@ func (s *Store) apply(group []*wal.Commit) {
 	last := group[len(group)-1].LSN
 	s.commitRows(rows, last)
 	s.applied = last
+	s.publishAdopted() // before the commits become visible
 	s.rotateIfFull()
 }
 
@@ -70,6 +71,7 @@ func (s *Store) applyCommit(payload []byte, lsn wal.LSN, rows rowBatch, records,
 	}
 	if tree {
 		v.tree = func(o *treeOp) error { s.applyRows(o, lsn, rows); return nil }
+		v.adopt = func(d *layers.Desc) error { return s.adopt(d, lsn, rows) }
 	}
 	return decodePayload(payload, lsn, v)
 }

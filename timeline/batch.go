@@ -32,6 +32,8 @@ type batchOp struct {
 	body layers.Body
 	// stamped: the last 8 bytes of the key become the commit's LSN, inverted.
 	stamped bool
+	// early returns what takes the place of meta when the LSN is chosen before the commit.
+	early func(wal.LSN) []byte
 }
 
 // Put writes the full value of a key.
@@ -54,12 +56,20 @@ func Stamp(lsn wal.LSN) [StampBytes]byte {
 func ParseStamp(b [StampBytes]byte) wal.LSN { return wal.LSN(^binary.BigEndian.Uint64(b[:])) }
 
 // PutStamped is Put of the key that begins with prefix and ends with the Stamp of
-// the commit's own LSN. The commit must go through Store.Commit, Update or
-// Exclusive.
-func (b *Batch) PutStamped(ns layers.Namespace, prefix, meta []byte, body layers.Body) {
+// the commit's own LSN. A merge that is too large for the log writes it before it has that:
+// then the stamp is an LSN that no commit has, above what the timeline has so far and
+// below the commit, and the record has what early makes of that for its meta; nil: meta. The
+// commit must go through Store.Commit, Update, Exclusive or a merge.
+func (b *Batch) PutStamped(ns layers.Namespace, prefix, meta []byte, body layers.Body, early func(wal.LSN) []byte) {
 	key := append(prefix[:len(prefix):len(prefix)], make([]byte, StampBytes)...)
 	b.stamped = true
-	b.add(batchOp{kind: layers.KindValue, ns: ns, key: key, meta: meta, body: body, stamped: true})
+	b.add(batchOp{kind: layers.KindValue, ns: ns, key: key, meta: meta, body: body, stamped: true, early: early})
+}
+
+// PutBeside is Put of what belongs to a PutStamped: meta speaks of the LSN of the commit, or is
+// what early makes of the other stamp.
+func (b *Batch) PutBeside(ns layers.Namespace, key, meta []byte, early func(wal.LSN) []byte) {
+	b.add(batchOp{kind: layers.KindValue, ns: ns, key: key, meta: meta, early: early})
 }
 
 // Bytes bounds the size of the commit.
@@ -104,6 +114,13 @@ func (b *Batch) onlyDeletes() bool {
 func (b *Batch) Reset() {
 	clear(b.ops)
 	*b = Batch{ops: b.ops[:0]}
+}
+
+// clear empties the batch of records and keeps what it remembers of the whole commit.
+func (b *Batch) clear() {
+	guard, configures, writer := b.guard, b.configures, b.writer
+	b.Reset()
+	b.guard, b.configures, b.writer = guard, configures, writer
 }
 
 // indexFrom is the batch size from which repeated keys are found by a map.

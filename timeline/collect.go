@@ -347,7 +347,7 @@ func (s *Store) pickDown(v *layers.Version) *compaction { return s.pickDownTo(v,
 // it leaves in level 0 is newer than what it takes.
 func (s *Store) pickDownTo(v *layers.Version, last wal.LSN) *compaction {
 	newer := func(l *layers.Layer) bool { return l.Desc().MinLSN > last }
-	if l0 := slices.DeleteFunc(slices.Clone(v.L0), newer); len(l0) > 0 {
+	if l0 := slices.DeleteFunc(settledLevel0(v), newer); len(l0) > 0 {
 		return compactionOf(v, false, 0, s.baseLevel(v), l0)
 	}
 	for from := 1; from < layers.BottomLevel; from++ {
@@ -481,7 +481,7 @@ func (s *Store) rewriteIfGarbage(ctx context.Context, l *layers.Layer, snap *tre
 // compaction was faster.
 func (s *Store) rewriteLayer(ctx context.Context, l *layers.Layer, snap *treeSnapshot, mode gc.Mode) (bool, error) {
 	return s.compactOnce(func(v *layers.Version) *compaction {
-		if !slices.Contains(slices.Collect(v.All()), l) {
+		if !slices.Contains(slices.Collect(v.All()), l) || aheadOfMemory(v, l) {
 			return nil
 		}
 		d := l.Desc()

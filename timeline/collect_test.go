@@ -418,7 +418,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 			t.Parallel()
 			for j, after := range afters {
 				kind := (i + j) % 3
-				b := newBench(t, timelinetest.Config{Seed: uint64(1 + i + 100*j), Tune: func(o *timeline.Options) { o.L0Layers = 3 }})
+				b := newBench(t, timelinetest.Config{Seed: uint64(1 + i + 100*j), Tune: func(o *timeline.Options) { o.L0Layers, o.MergeBytes = 3, 1000 }})
 				b.CrashAt(step, after, []int{0, 50, 100}[kind], kind == 1)
 				b.everyStep()
 				b.must(b.Everything())
@@ -437,6 +437,15 @@ func (b *bench) everyStep() {
 	b.fill("base")
 	b.must(b.Put("base", "other", 100<<10))
 	b.must(b.Flush())
+	b.fork("base", "side")
+	for i := range 12 {
+		b.must(b.Put("base", fmt.Sprintf("older-%02d", i), 100)) // in memory, when what is newer comes in a layer
+		b.must(b.Put("side", fmt.Sprintf("key-%02d", i), 300))
+	}
+	b.must(b.Remove("side", "other", "key-03"))
+	b.must(b.Merge("side", "base"))
+	b.must(b.Everything())
+	b.must(b.Merge("side", "base"))
 	b.fork("base", "f01")
 	for i := 2; i <= 17; i++ {
 		b.fork(fmt.Sprintf("f%02d", i-1), fmt.Sprintf("f%02d", i))

@@ -22,7 +22,8 @@ type Lock struct {
 // to write.
 type Tx struct {
 	Batch
-	view *View
+	view   *View
+	staged *stage // what was too much for a commit; nil: nothing
 }
 
 // Get reads one key; see View.Get. The key must be among the locks, or be one of
@@ -78,14 +79,14 @@ func (s *Store) Commit(ctx context.Context, name string, b *Batch) (wal.LSN, err
 		if ranged { // it touches keys that have no stripe here: nobody may have read one and not yet written
 			n.gate.Lock()
 			defer n.gate.Unlock()
-			return s.append(ctx, name, bk, n, b)
+			return s.append(ctx, name, bk, n, b, nil)
 		}
 		n.gate.RLock()
 		defer n.gate.RUnlock()
 		set = set.sorted()
 		s.stripes.lock(set)
 		defer s.stripes.unlock(set)
-		return s.append(ctx, name, bk, n, b)
+		return s.append(ctx, name, bk, n, b, nil)
 	})
 	if errors.Is(err, ErrConfigChanged) {
 		err = s.settleConfig(ctx, name)
@@ -147,15 +148,18 @@ func (s *Store) transact(ctx context.Context, name string, bk *bucket, n *node, 
 		return 0, err
 	}
 	tx := &Tx{view: s.newView(version, bk, n, visible)}
+	tx.writer = writerOf(ctx)
 	done, err := s.prepare(tx, maxBytes, fn)
 	tx.view.Close()
 	if err != nil {
+		tx.staged.end(err)
 		return 0, err
 	}
-	if tx.Len() == 0 {
+	if tx.empty() {
 		return visible, nil
 	}
-	lsn, err := s.append(ctx, name, bk, n, &tx.Batch)
+	lsn, err := s.append(ctx, name, bk, n, &tx.Batch, tx.staged)
+	tx.staged.end(err)
 	done(err == nil)
 	if errors.Is(err, ErrConfigChanged) {
 		err = errMoved // fn runs again
@@ -166,8 +170,14 @@ func (s *Store) transact(ctx context.Context, name string, bk *bucket, n *node, 
 // prepare runs fn, and finds out whether what it wrote may be committed; then, if that
 // is anything, done must be told what became of it.
 func (s *Store) prepare(tx *Tx, maxBytes int, fn func(tx *Tx) error) (done func(committed bool), err error) {
-	if err := fn(tx); err != nil || tx.Len() == 0 {
+	if err := fn(tx); err != nil || tx.empty() {
 		return nil, err
+	}
+	if tx.staged != nil { // all of it or nothing: the commit then has nothing but layers
+		if err := tx.stage(); err != nil {
+			return nil, err
+		}
+		s.at(StepAdoptStaged)
 	}
 	if err := tx.check(maxBytes); err != nil {
 		return nil, err
@@ -175,16 +185,30 @@ func (s *Store) prepare(tx *Tx, maxBytes int, fn func(tx *Tx) error) (done func(
 	if err := s.admitSpace(&tx.Batch); err != nil {
 		return nil, err
 	}
-	return s.askAdmission(tx)
+	done, err = s.askAdmission(tx)
+	if err == nil && tx.staged != nil && tx.staged.err != nil {
+		done(false)
+		return nil, tx.staged.err
+	}
+	return done, err
 }
 
+// empty reports whether tx writes nothing.
+func (tx *Tx) empty() bool { return tx.Len() == 0 && tx.staged == nil }
+
 // append encodes and logs a batch whose locks are held, and waits until it is
-// visible.
+// visible. With a stage it is empty but for what it remembers, and the layers of that are adopted.
 //
 // Errors: errMoved, ErrReadOnly, ErrConfigChanged, and those of the log.
-func (s *Store) append(ctx context.Context, name string, bk *bucket, n *node, b *Batch) (wal.LSN, error) {
+func (s *Store) append(ctx context.Context, name string, bk *bucket, n *node, b *Batch, st *stage) (wal.LSN, error) {
 	b.writer = writerOf(ctx)
-	c := wal.Commit{Payload: b.encode(n.id)}
+	var c wal.Commit
+	if st == nil {
+		c.Payload = b.encode(n.id)
+	} else {
+		c.Payload = st.encode()
+		st.hold()
+	}
 	stamps := b.stamps()
 	c.Reserve = func(lsn wal.LSN) error {
 		if !bk.leadsTo(name, n) {

@@ -70,8 +70,9 @@ func (s *Store) compactOnce(pick func(*layers.Version) *compaction) (ran bool, e
 
 // pickCompaction returns the most urgent merge of either family, or nil.
 func (s *Store) pickCompaction(v *layers.Version) *compaction {
-	if base := s.baseLevel(v); len(v.L0) >= s.opts.L0Layers || s.heavyLevel0(v, base) {
-		return compactionOf(v, false, 0, base, v.L0)
+	l0 := settledLevel0(v)
+	if base := s.baseLevel(v); len(l0) >= s.opts.L0Layers || s.heavyLevel0(v, l0, base) {
+		return compactionOf(v, false, 0, base, l0)
 	}
 	if c := s.pickMain(v); c != nil {
 		return c
@@ -79,19 +80,19 @@ func (s *Store) pickCompaction(v *layers.Version) *compaction {
 	return s.pickHistory(v)
 }
 
-// heavyLevel0 reports whether level 0 refers to so many values, against all that
+// heavyLevel0 reports whether l0 of level 0 refers to so many values, against all that
 // is below, that it should be merged early: what it replaced there, or within
 // itself, may be most of the disk. It must not cost much more than level 0 itself.
-func (s *Store) heavyLevel0(v *layers.Version, base int) bool {
+func (s *Store) heavyLevel0(v *layers.Version, l0 []*layers.Layer, base int) bool {
 	const cheap = 1 << 20
-	if s.opts.CollectEvery < 0 || len(v.L0) == 0 || levelBytes(v.Levels[base]) > levelFanout*max(levelBytes(v.L0), cheap) {
+	if s.opts.CollectEvery < 0 || len(l0) == 0 || levelBytes(v.Levels[base]) > levelFanout*max(levelBytes(l0), cheap) {
 		return false
 	}
 	var below int64
 	for _, level := range v.Levels {
 		below += levelWeight(level)
 	}
-	return levelWeight(v.L0) > below/4
+	return levelWeight(l0) > below/4
 }
 
 // baseLevel is where level 0 is merged to: the bottom while it is small, then

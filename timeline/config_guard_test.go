@@ -130,7 +130,7 @@ func TestStampedKeys(t *testing.T) {
 		var b timeline.Batch
 		for i := range byte(20) {
 			b.Put(layers.NamespaceObjects, []byte{'k', i}, make([]byte, 200), nil)
-			b.PutStamped(layers.NamespaceVersions, []byte{'v', i}, []byte{i}, nil)
+			b.PutStamped(layers.NamespaceVersions, []byte{'v', i}, []byte{i}, nil, nil)
 		}
 		lsn, err := s.Commit(ctx, "main", &b)
 		if err != nil {

@@ -302,8 +302,7 @@ func (w *memWriter) write() ([]*layers.Layer, error) {
 	return out.finish()
 }
 
-// add writes one record, with its body in a value segment if it is large, or
-// notes what it leaves out.
+// add writes one record, or notes what it leaves out.
 func (w *memWriter) add(rec *layers.Record, out *output) error {
 	if w.keep != nil {
 		v, err := w.keep.next(rec)
@@ -315,8 +314,13 @@ func (w *memWriter) add(rec *layers.Record, out *output) error {
 			return err
 		}
 	}
+	w.written[rec.Key.Timeline()] = true
+	return w.put(rec, out)
+}
+
+// put writes one record, with its body in a value segment if it is large.
+func (w *memWriter) put(rec *layers.Record, out *output) error {
 	r := *rec
-	w.written[r.Key.Timeline()] = true
 	if r.Body.Tag() == layers.BodyInline && len(r.Body.Inline()) >= w.s.opts.PartBytes {
 		h, err := w.packer.Add(r.Body.Inline())
 		if err != nil {

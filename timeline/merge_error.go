@@ -15,9 +15,6 @@ var (
 	ErrNotDescendant = errors.New("timeline: source of the merge does not descend from the target")
 	// ErrMergeConflict says that both sides changed a key. It comes as *MergeConflictError.
 	ErrMergeConflict = errors.New("timeline: merge conflict")
-	// ErrMergeTooLarge says that the changes do not fit into one commit. It comes as
-	// *MergeTooLargeError.
-	ErrMergeTooLarge = errors.New("timeline: merge too large")
 	// ErrBadRange says that a range of LSNs to revert is empty.
 	ErrBadRange = errors.New("timeline: empty range of LSNs")
 	// ErrBadMove says that a list of moves is empty, names a bucket twice, or leads one to
@@ -51,17 +48,3 @@ func (e *MergeConflictError) Error() string {
 
 // Unwrap returns ErrMergeConflict.
 func (e *MergeConflictError) Unwrap() error { return ErrMergeConflict }
-
-// MergeTooLargeError says how large a merge would have been.
-type MergeTooLargeError struct {
-	Records int64 // that the commit would have
-	Bytes   int64 // of the commit
-	Limit   int64 // bytes that a commit may have
-}
-
-func (e *MergeTooLargeError) Error() string {
-	return fmt.Sprintf("%v: %d records in %d bytes, at most %d", ErrMergeTooLarge, e.Records, e.Bytes, e.Limit)
-}
-
-// Unwrap returns ErrMergeTooLarge.
-func (e *MergeTooLargeError) Unwrap() error { return ErrMergeTooLarge }

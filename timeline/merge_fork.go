@@ -41,7 +41,7 @@ type MergeOptions struct {
 // holds at the commit. The source may be written meanwhile; it is read at one LSN.
 //
 // Errors: ErrNoSuchBucket, ErrFuture, *BelowHorizonError, ErrNotDescendant,
-// ErrTargetChanged, *MergeConflictError, *MergeTooLargeError, those of Rules, Visit
+// ErrTargetChanged, *MergeConflictError, those of Rules, Visit
 // and Commit. After any of them but *wal.ReadOnlyError nothing has changed.
 func (s *Store) Merge(ctx context.Context, o MergeOptions) (MergeResult, error) {
 	res, err := s.merge(ctx, &o)
@@ -163,55 +163,43 @@ type integration struct {
 	dry    bool
 }
 
-// integrate plans under the target's gate, and commits what was planned. A dry run
-// takes no lock.
+// integrate plans under the target's gate, and commits what was planned; what is too much
+// for the log, by way of layers. A dry run takes no lock.
 func (s *Store) integrate(ctx context.Context, o *integration, plan func(tx *Tx, p *mergePlan) error) (res MergeResult, err error) {
-	flushed := false
-	for {
-		var p *mergePlan
-		fn := func(tx *Tx) error {
-			p = &mergePlan{ctx: ctx, rules: o.rules.withDefaults(), tx: tx, visit: o.visit, dry: o.dry, limit: s.opts.maxMergeBytes() - min(mergeSlack, s.opts.maxMergeBytes()/4)}
-			p.res.LSN = tx.LSN()
-			if err := p.checkUnchanged(o.since); err != nil {
-				return err
-			}
-			if err := plan(tx, p); err != nil {
-				return err
-			}
-			return p.outcome()
+	var p *mergePlan
+	fn := func(tx *Tx) error {
+		p = &mergePlan{ctx: ctx, rules: o.rules.withDefaults(), tx: tx, visit: o.visit, dry: o.dry, stageFrom: s.opts.MergeBytes}
+		p.res.LSN = tx.LSN()
+		if err := p.checkUnchanged(o.since); err != nil {
+			return err
 		}
-		if o.dry {
-			v, err := s.View(ctx, o.target, 0)
-			if err != nil {
-				return res, err
-			}
-			err = fn(&Tx{view: v})
-			v.Close()
-			if errors.Is(err, errEnough) {
-				err = nil
-			}
-			if p == nil {
-				return res, err
-			}
-			return p.res, err
+		if err := plan(tx, p); err != nil {
+			return err
 		}
-		lsn, err := s.exclusive(ctx, o.target, s.opts.maxMergeBytes(), fn)
-		var large *MergeTooLargeError
-		if errors.As(err, &large) && !flushed {
-			// Values that lie in memory ride whole; once flushed, most go by handle.
-			flushed = true
-			if err := s.Flush(ctx); err != nil {
-				return res, err
-			}
-			continue
-		}
+		return p.outcome()
+	}
+	if o.dry {
+		v, err := s.View(ctx, o.target, 0)
 		if err != nil {
 			return res, err
 		}
-		res = p.res
-		res.LSN, res.Committed = lsn, p.tx.Len() > 0
-		return res, nil
+		err = fn(&Tx{view: v})
+		v.Close()
+		if errors.Is(err, errEnough) {
+			err = nil
+		}
+		if p == nil {
+			return res, err
+		}
+		return p.res, err
 	}
+	lsn, err := s.exclusive(ctx, o.target, s.opts.maxMergeBytes(), fn)
+	if err != nil {
+		return res, err
+	}
+	res = p.res
+	res.LSN, res.Committed = lsn, !p.tx.empty()
+	return res, nil
 }
 
 // mergeSlack is what of a commit's limit is left for what a merge writes about itself.

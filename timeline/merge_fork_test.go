@@ -1,7 +1,6 @@
 package timeline_test
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -41,43 +40,6 @@ func mergePut(t *testing.T, s *timeline.Store, bucket, key, value string) wal.LS
 		t.Fatal(err)
 	}
 	return lsn
-}
-
-// What does not fit into one commit is refused with its size, and nothing changes.
-func TestMergeTooLarge(t *testing.T) {
-	s := mergeStore(t)
-	if _, err := s.Fork(t.Context(), timeline.ForkOptions{Source: "main", Forks: timeline.Named("dev")}); err != nil {
-		t.Fatal(err)
-	}
-	const keys = 4000
-	for i := 0; i < keys; {
-		var b timeline.Batch
-		for ; i < keys && b.Len() < 1000; i++ {
-			b.Put(layers.NamespaceObjects, fmt.Appendf(nil, "key-%06d", i), make([]byte, 70), nil)
-		}
-		if _, err := s.Commit(t.Context(), "dev", &b); err != nil {
-			t.Fatal(err)
-		}
-	}
-	before := s.Visible()
-	var large *timeline.MergeTooLargeError
-	_, err := s.Merge(t.Context(), timeline.MergeOptions{Source: "dev", Target: "main"})
-	if !errors.As(err, &large) || large.Records < keys || large.Bytes <= large.Limit || large.Limit < 100<<10 {
-		t.Fatalf("merge: %v, %+v", err, large)
-	}
-	if v := s.Visible(); v != before {
-		t.Errorf("something was committed at %d", v)
-	}
-	// In parts it goes.
-	for _, p := range []string{"key-000", "key-001", "key-002", "key-003"} {
-		r := []layers.UserRange{{Lower: []byte(p), Upper: []byte(p + "\xff")}}
-		if res, err := s.Pick(t.Context(), timeline.PickOptions{Source: "dev", Target: "main", Ranges: r}); err != nil || res.Put != 1000 {
-			t.Fatalf("pick %s: %+v, %v", p, res, err)
-		}
-	}
-	if res, err := s.Merge(t.Context(), timeline.MergeOptions{Source: "dev", Target: "main"}); err != nil || res.Same != keys || res.Put != 0 {
-		t.Fatalf("merge of what was picked: %+v, %v", res, err)
-	}
 }
 
 // Writers of both sides go on during merges: no acknowledged write to the target is lost

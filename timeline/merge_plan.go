@@ -56,13 +56,11 @@ type mergePlan struct {
 	// visit, if set, sees every entry. It ends a dry run by returning false.
 	visit func(e *MergeEntry) (more bool, err error)
 	dry   bool
-	limit int
+	// stageFrom is the size from which what was taken goes to a layer.
+	stageFrom int64
 
 	res       MergeResult
 	conflicts []Conflict
-	records   int64 // that were taken, and their bytes, batches that were let go included
-	bytes     int64
-	large     bool // beyond the limit: only counted from now on
 	any       bool
 }
 
@@ -197,10 +195,8 @@ func (p *mergePlan) do(e *MergeEntry) error {
 	if err := p.rules.Take(p.tx, e); err != nil {
 		return err
 	}
-	if p.tx.Bytes() > p.limit || p.large {
-		p.large = true
-		p.records, p.bytes = p.records+int64(p.tx.Len()), p.bytes+int64(p.tx.Bytes())
-		p.tx.Reset()
+	if int64(p.tx.Bytes()) > p.stageFrom {
+		return p.tx.stage()
 	}
 	return nil
 }
@@ -218,15 +214,8 @@ func (e *MergeEntry) conflict() Conflict {
 
 // outcome returns why there can be no commit, or nil.
 func (p *mergePlan) outcome() error {
-	switch {
-	case p.dry:
-		return nil
-	case p.res.Open > 0:
+	if !p.dry && p.res.Open > 0 {
 		return &MergeConflictError{Conflicts: p.conflicts, Count: p.res.Open}
-	case p.large:
-		return &MergeTooLargeError{
-			Records: p.records + int64(p.tx.Len()), Bytes: p.bytes + int64(p.tx.Bytes()), Limit: int64(p.limit),
-		}
 	}
 	return nil
 }

@@ -26,6 +26,7 @@ type counters struct {
 	probes         atomic.Int64 // reads in children that decided on a version
 	rollups        atomic.Int64 // timelines
 	rollupBytes    atomic.Int64
+	adoptedBytes   atomic.Int64 // layers that commits adopted
 	purged         atomic.Int64 // timelines
 	expired        atomic.Int64 // buckets
 	expiryErrors   atomic.Int64
@@ -68,6 +69,7 @@ type Metrics struct {
 	ReplacedBytes                 int64 // layers that compactions and collections read and removed
 	Assessed                      int64 // layers read to find garbage
 	Rollups, RollupBytes          int64 // timelines rolled up, layers written by that
+	AdoptedBytes                  int64 // layers written by merges that were too large for the log
 	RewrittenBytes                int64 // value segments written anew without their garbage
 	ReclaimedBytes                int64 // value segments given back to the disk
 	Purged                        int64 // timelines of which nothing is left
@@ -99,6 +101,7 @@ func (s *Store) Metrics() Metrics {
 		Collections: c.collections.Load(), CollectionErrors: c.collectErrors.Load(), CollectedBytes: c.collectedBytes.Load(),
 		ReplacedBytes: c.replacedBytes.Load(),
 		Assessed:      s.metrics.assessed.Load(), Rollups: c.rollups.Load(), RollupBytes: c.rollupBytes.Load(),
+		AdoptedBytes:   c.adoptedBytes.Load(),
 		RewrittenBytes: c.rewrittenBytes.Load(), ReclaimedBytes: c.reclaimedBytes.Load(), Purged: c.purged.Load(),
 		Expired: c.expired.Load(), ExpiryErrors: c.expiryErrors.Load(),
 	}

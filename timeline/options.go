@@ -3,6 +3,7 @@ package timeline
 import (
 	"errors"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -36,6 +37,9 @@ type Options struct {
 	WALFlushBytes int64
 	// WALStopBytes is the unreleased log at which commits are refused with ErrSlowDown. Default 512 MiB.
 	WALStopBytes int64
+	// MergeBytes is the size from which what a merge, rebase, pick or revert writes goes to layers
+	// before the commit, and not through the log. Default and most: what fits into a log segment.
+	MergeBytes int64
 	// PartBytes is the size from which a flush moves inline bodies to value segments. Default 1 KiB.
 	PartBytes int
 	// LayerBytes is the size at which compaction cuts its outputs. Default 16 MiB.
@@ -91,6 +95,8 @@ func (o *Options) setDefaults() error {
 	def(&o.WALSegmentBytes, 32<<20)
 	def(&o.WALFlushBytes, 256<<20)
 	def(&o.WALStopBytes, 512<<20)
+	def(&o.MergeBytes, math.MaxInt64)
+	o.MergeBytes = min(o.MergeBytes, int64(o.maxMergeBytes()-min(mergeSlack, o.maxMergeBytes()/4)))
 	def(&o.LayerBytes, 16<<20)
 	def(&o.Level1Bytes, 64<<20)
 	switch {

@@ -24,6 +24,7 @@ type output struct {
 	level    int
 	cutBytes int64
 	category vfs.DiskWriteCategory
+	staged   bool // without LSNs
 	// stones are the range tombstones, each of which goes, in pieces, to the files
 	// of its keys. They are set before the second file begins.
 	stones  []layers.Record
@@ -63,7 +64,7 @@ func (o *output) begin(start layers.Key) error {
 	if err := o.end(start); err != nil {
 		return err
 	}
-	w, err := layers.NewLayerWriter(o.s.opts.FS, o.s.path(layersDir), o.s.nextFileNum(), layers.WriterOptions{Kind: o.kind, Level: o.level, Category: o.category})
+	w, err := layers.NewLayerWriter(o.s.opts.FS, o.s.path(layersDir), o.s.nextFileNum(), layers.WriterOptions{Kind: o.kind, Level: o.level, Category: o.category, Adopted: o.staged})
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ import (
 //	tag 27       settings of a snapshot: snapshot, bucket, name, held (0 or 1), properties
 //	tag 28       move: bucket, the timeline that it leaves, LSN until which that is kept at least (0: no longer than its window), ancestor,
 //	             branch LSN (0: this commit's LSN - 1), most that it sees of the bucket's source, timeline, window, name
+//	tag 29       adopt: description of a delta layer (layers.Desc.Append) of level 0 and of one timeline, without LSNs: its records are of this commit
 //
 // Numbers are uvarints. The LSN of an operation is that of its commit. Properties
 // are an LSN of expiry (0: never), flags (1: read-only, 2: protected) and attributes: 0 for none, 1 for the last ones in
@@ -60,6 +61,8 @@ const (
 	opSetSnapshot opTag = 27
 
 	opMove opTag = 28
+
+	opAdopt opTag = 29 // not of the tree
 )
 
 // maxNameBytes bounds bucket and snapshot names in the log.
@@ -122,6 +125,11 @@ func appendRecord(p []byte, t layers.TimelineID, o *batchOp, writer uint32) []by
 		p = binary.AppendUvarint(p, uint64(writer))
 	}
 	return p
+}
+
+// appendAdopt appends the operation that adopts a staged layer.
+func appendAdopt(p []byte, d *layers.Desc) []byte {
+	return appendBytes(append(p, byte(opAdopt)), d.Append(nil))
 }
 
 func boolByte(b bool) byte {
@@ -237,6 +245,7 @@ func (o *treeOp) append(p []byte, last *[]byte) []byte {
 type payloadVisitor struct {
 	record func(rec *layers.Record) error
 	tree   func(op *treeOp) error
+	adopt  func(d *layers.Desc) error
 }
 
 // decodePayload walks the payload of the commit at lsn. Errors wrap ErrCorrupt,
@@ -250,12 +259,18 @@ func decodePayload(p []byte, lsn wal.LSN, v payloadVisitor) error {
 	for i := uint64(0); i < n && d.err == nil; i++ {
 		tag := d.byte()
 		var err error
-		if tag&^recordWriter <= byte(layers.KindRangeTombstone) {
+		switch {
+		case tag&^recordWriter <= byte(layers.KindRangeTombstone):
 			rec := d.record(tag, lsn)
 			if d.err == nil && v.record != nil {
 				err = v.record(&rec)
 			}
-		} else {
+		case opTag(tag) == opAdopt:
+			desc := d.staged()
+			if d.err == nil && v.adopt != nil {
+				err = v.adopt(&desc)
+			}
+		default:
 			op := d.treeOp(opTag(tag))
 			if d.err == nil && v.tree != nil {
 				err = v.tree(&op)
@@ -407,6 +422,21 @@ func (d *decoder) record(tag byte, lsn wal.LSN) layers.Record {
 		r.Writer = uint32(n)
 	}
 	return r
+}
+
+// staged reads the description of a layer that waits for its LSN.
+func (d *decoder) staged() layers.Desc {
+	desc, err := layers.DecodeDesc(d.bytes())
+	switch {
+	case d.err != nil:
+	case err != nil:
+		d.fail(err.Error())
+	case desc.Num == 0 || desc.Kind != layers.DeltaLayer || desc.Level != 0 || desc.MaxLSN != 0 || desc.AdoptedLSN != 0:
+		d.fail("layer that cannot be adopted")
+	case desc.Range.Start.Timeline() != desc.Range.End.Timeline():
+		d.fail("layer of several timelines")
+	}
+	return desc
 }
 
 func (d *decoder) treeOp(tag opTag) treeOp {

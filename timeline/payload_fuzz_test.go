@@ -36,6 +36,11 @@ func FuzzPayload(f *testing.F) {
 		{tag: opHorizon, lsn: wal.MaxLSN},
 		{tag: opMove, bucket: 2, left: 2, undo: 90, ancestor: 1, lsn: 33, seen: wal.MaxLSN, timeline: 3, window: gc.Forever, name: "dev"},
 	}))
+	staged := layers.Desc{
+		Num: 4, Kind: layers.DeltaLayer, Range: layers.KeyRange{Start: layers.MakeKey(7, 1, []byte("a")), End: layers.MakeKey(7, 2, []byte("b"))},
+		Entries: 9, Deletes: 2, RangeTombstones: 1, Bytes: 4096, RawBytes: 700, Segments: []layers.SegmentRef{{Segment: 3, Bytes: 12}},
+	}
+	f.Add(appendAdopt(appendAdopt(appendPayloadHeader(nil, 2), &staged), &staged))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		var again, last []byte
 		ops := 0
@@ -53,6 +58,14 @@ func FuzzPayload(f *testing.F) {
 				return nil
 			},
 			tree: func(o *treeOp) error { again = o.append(again, &last); ops++; return nil },
+			adopt: func(d *layers.Desc) error {
+				if d.MinLSN != 0 || d.MaxLSN != 0 || d.AdoptedLSN != 0 || d.Level != 0 || d.Range.Start.Timeline() != d.Range.End.Timeline() {
+					t.Errorf("adoption of %+v", d)
+				}
+				again = appendAdopt(again, d)
+				ops++
+				return nil
+			},
 		}
 		if err := decodePayload(p, 9, visitor); err != nil {
 			if !errors.Is(err, ErrCorrupt) {

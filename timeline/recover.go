@@ -62,6 +62,7 @@ func Open(o Options) (_ *Store, err error) {
 	s.opened = s.log.Visible()
 	s.applyMu.Lock()
 	s.rotateIfFull() // the log may be over its limits, and no commit be let in
+	s.rotateBehindAdopted()
 	s.applyMu.Unlock()
 	s.workers.Add(5)
 	go s.expireDue()
@@ -93,6 +94,9 @@ func (s *Store) abandon() {
 	var errs []error
 	if s.log != nil {
 		errs = append(errs, s.log.Close())
+	}
+	for _, l := range s.adopted {
+		errs = append(errs, l.Close())
 	}
 	if v := s.version.Swap(nil); v != nil {
 		v.Release()
@@ -219,7 +223,16 @@ func (r *recovery) replay() error {
 	s.horizon.hold = gc.HoldAfterStart(s.clock.Now(), last, s.Horizon(), s.opts.Uptime())
 	s.commitRows(r.rows, last)
 	s.applied = last
-	s.publish(func(e *edit) { e.horizon = s.Horizon() }) // what the layers were collected by is at or below it
+	for _, l := range s.adopted {
+		for _, ref := range l.Desc().Segments {
+			r.segments[ref.Segment] = true
+		}
+	}
+	s.publish(func(e *edit) {
+		e.horizon = s.Horizon() // what the layers were collected by is at or below it
+		e.layers = append(e.layers, s.adopted...)
+	})
+	s.adopted = nil
 	s.opts.Logger.Info("store open", "lsn", uint64(last), "replayed_commits", rec.Commits,
 		"replayed_bytes", rec.Bytes, "clean", rec.Clean, "torn_at", rec.TornAt)
 	return s.Err()
@@ -245,9 +258,11 @@ func (r *recovery) commit(lsn wal.LSN, payload []byte) error {
 	if records {
 		payload = bytes.Clone(payload)
 	}
+	adopted := len(s.adopted)
 	if err := s.applyCommit(payload, lsn, r.rows, records, tree); err != nil {
 		return err
 	}
+	r.rowOps += len(s.adopted) - adopted
 	if r.rowOps >= replayRowOps {
 		s.commitRows(r.rows, lsn)
 		r.rows, r.rowOps = s.catalog.newBatch(), 0

@@ -302,7 +302,7 @@ func (k *retainer) noneInRange(hops []layers.Hop, r *layers.Record) (bool, error
 
 // olderOutside reports whether a main layer that is not rewritten may have
 // something older that a tombstone hides. Memlayers have only what is newer than
-// every layer; history has deaths.
+// every input (see aheadOfMemory); history has deaths.
 func (k *retainer) olderOutside(r *layers.Record) (bool, error) {
 	hull := layers.KeyRange{Start: r.Key, End: r.End}
 	hash := layers.HashTimeline(r.Key.Timeline())

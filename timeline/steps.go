@@ -20,6 +20,11 @@ const (
 	StepRollupCommitted Step = "rollup: catalog synced"
 	StepRollupPublished Step = "rollup: version swapped"
 
+	StepAdoptStaged    Step = "adopt: layers synced"
+	StepAdoptLogged    Step = "adopt: logged"
+	StepAdoptRows      Step = "adopt: rows written"
+	StepAdoptPublished Step = "adopt: version swapped"
+
 	StepSegmentRowGone Step = "reclaim: row of segment deleted"
 	StepSegmentGone    Step = "reclaim: segment unlinked"
 	StepPunched        Step = "reclaim: holes punched"
@@ -37,6 +42,7 @@ var Steps = []Step{
 	StepFlushSynced, StepFlushCommitted, StepFlushPublished,
 	StepMergeWritten, StepMergeVerified, StepMergeCommitted, StepMergePublished,
 	StepRollupWritten, StepRollupCommitted, StepRollupPublished,
+	StepAdoptStaged, StepAdoptLogged, StepAdoptRows, StepAdoptPublished,
 	StepSegmentRowGone, StepSegmentGone, StepPunched, StepRewriteWritten, StepRewriteRow, StepRewriteDone,
 	StepExpireLogged, StepDropLogged, StepPurged,
 }

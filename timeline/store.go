@@ -67,6 +67,11 @@ type Store struct {
 	// before has; around mu.
 	dropMu sync.Mutex
 
+	// staged are the layers that a commit which is on its way will adopt.
+	staged stagedLayers
+	// adopted are those that were adopted and are not in a Version yet; under applyMu.
+	adopted []*layers.Layer
+
 	treeSnapshots treeSnapshots
 	reclaim       reclaimer
 	segmentRows   segmentRows

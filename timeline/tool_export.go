@@ -84,6 +84,8 @@ type OfflineState struct {
 	Log                       wal.Recovery
 	Timelines                 []OfflineTimeline // by id
 	Snapshots                 []Snapshot        // by id
+	// Adopted are layers that the log names and the catalog does not yet, as their rows will be.
+	Adopted []layers.Desc
 }
 
 // Recover reads the catalog and replays the log as Open does, in memory. It
@@ -117,6 +119,16 @@ func (o *Offline) Recover(record func(*layers.Record) error) (OfflineState, erro
 					st.Horizon = op.lsn
 				}
 				return t.change(op, lsn, lsn)
+			}
+			v.adopt = func(d *layers.Desc) error {
+				n := t.mu.nodes[d.Range.Start.Timeline()]
+				if n == nil {
+					return fmt.Errorf("layer of timeline %d, which does not exist: %w", d.Range.Start.Timeline(), ErrCorrupt)
+				}
+				n.written.Store(true)
+				d.AdoptedLSN, d.MinLSN, d.MaxLSN = lsn, lsn, lsn
+				st.Adopted = append(st.Adopted, *d)
+				return nil
 			}
 		}
 		return decodePayload(payload, lsn, v)
@@ -280,6 +292,10 @@ func DescribeCommit(lsn wal.LSN, payload []byte, visit func(text string) error) 
 	return decodePayload(payload, lsn, payloadVisitor{
 		record: func(r *layers.Record) error { return visit(DescribeRecord(r)) },
 		tree:   func(o *treeOp) error { return visit(o.describe()) },
+		adopt: func(d *layers.Desc) error {
+			return visit(fmt.Sprintf("adopt layer=%d bytes=%d entries=%d deletes=%d range_tombstones=%d from=%s",
+				d.Num, d.Bytes, d.Entries, d.Deletes, d.RangeTombstones, d.Range.Start))
+		},
 	})
 }
 

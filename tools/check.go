@@ -34,8 +34,9 @@ type checker struct {
 	out      io.Writer
 	problems int
 
-	descs  []layers.Desc
-	stored *layers.Values
+	descs   []layers.Desc
+	adopted map[layers.FileNum]bool // those that only the log names
+	stored  *layers.Values
 	// handles are the stored values that somebody refers to. A value is read
 	// once however many records share it.
 	handles map[layers.Handle]string // who refers to it first
@@ -102,6 +103,11 @@ func (c *checker) collect(verify func(*layers.Layer) error) {
 		c.bad("log: %v", err)
 	} else {
 		printLog(c.out, &st)
+	}
+	c.adopted = make(map[layers.FileNum]bool)
+	for _, d := range st.Adopted {
+		c.adopted[d.Num] = true
+		c.descs = append(c.descs, d)
 	}
 	var records uint64
 	for _, d := range c.descs {
@@ -179,10 +185,12 @@ func (c *checker) levels() {
 func (c *checker) files() {
 	rows := make(map[layers.FileNum]bool)
 	referred := make(map[layers.FileNum]bool) // value segments
+	rowed := make(map[layers.FileNum]bool)    // those that a layer with a row refers to
 	for _, d := range c.descs {
 		rows[d.Num] = true
 		for _, s := range d.Segments {
 			referred[s.Segment] = true
+			rowed[s.Segment] = rowed[s.Segment] || !c.adopted[d.Num]
 		}
 	}
 	names, err := c.fs.List(c.s.LayersDir())
@@ -201,7 +209,10 @@ func (c *checker) files() {
 	if err != nil {
 		c.bad("catalog: %v", err)
 	}
-	for num := range referred {
+	for num, must := range rowed {
+		if !must {
+			continue
+		}
 		if _, ok := segRows[num]; !ok {
 			c.bad("value segment %d: layers refer to it, the catalog has no row of it", num)
 		}

@@ -240,3 +240,55 @@ func TestReadOnly(t *testing.T) {
 		t.Errorf("made %q, %v", names, err)
 	}
 }
+
+// A merge that went by way of a layer, after a crash: only the log names that. The tools count it as
+// part of the store, and the next start finds it.
+func TestAdoptedByTheLog(t *testing.T) {
+	fs := storefs.NewMem()
+	options := timeline.Options{FS: fs, Dir: "data", WALSegmentBytes: 256 << 10, MergeBytes: 1, CollectEvery: -1, HorizonEvery: time.Hour}
+	s, err := timeline.Open(options)
+	must(t, err)
+	_, err = s.CreateBucket(t.Context(), timeline.NewBucket{Name: "main"})
+	must(t, err)
+	_, err = s.Fork(t.Context(), timeline.ForkOptions{Source: "main", Forks: timeline.Named("dev")})
+	must(t, err)
+	must(t, s.Flush(t.Context())) // the catalog has the tree
+	must(t, streamValue(t, s, "dev", "big", 100_000))
+	res, err := s.Merge(t.Context(), timeline.MergeOptions{Source: "dev", Target: "main"})
+	must(t, err)
+	crashed := fs.CrashClone(vfs.CrashCloneCfg{})
+	must(t, s.Close())
+	dump := runTool(crashed, "catalog", "dump", "data")
+	if strings.Contains(dump, "layer ") {
+		t.Fatalf("the catalog names the layer:\n%s", dump)
+	}
+	if out := runTool(crashed, "wal", "dump", "data"); !strings.Contains(out, "adopt layer=") || !strings.Contains(out, "entries=1 ") {
+		t.Errorf("log:\n%s", out)
+	}
+	out := runTool(crashed, "check", "data")
+	if !strings.Contains(out, "no problem found") || strings.Contains(out, "nothing refers to file") || strings.Contains(out, "nothing refers to segment") || !strings.Contains(out, "layers: 2 with 2 records") {
+		t.Errorf("check:\n%s", out)
+	}
+	options.FS = crashed
+	s, err = timeline.Open(options)
+	must(t, err)
+	v, err := s.View(t.Context(), "main", 0)
+	must(t, err)
+	if r, err := v.Get(layers.NamespaceObjects, []byte("big")); err != nil || r.LSN != res.LSN {
+		t.Errorf("read after the start: %d, %v", r.LSN, err)
+	}
+	v.Close()
+	must(t, s.Close())
+	if out := runTool(crashed, "check", "data"); !strings.Contains(out, "no problem found") || strings.Contains(out, "nothing refers to") {
+		t.Errorf("check after the start:\n%s", out)
+	}
+	// Without its layer it is no store.
+	names, err := crashed.List("data/layers")
+	must(t, err)
+	for _, name := range names {
+		must(t, crashed.Remove("data/layers/"+name))
+	}
+	if out := runTool(crashed, "check", "data"); !strings.Contains(out, "BAD: layer") {
+		t.Errorf("check without the layers:\n%s", out)
+	}
+}

@@ -46,11 +46,7 @@ func (l *Log) Append(ctx context.Context, c *Commit) error {
 			return err
 		}
 	}
-	last := max(l.mu.last, l.mu.floor)
-	lsn := l.o.NextLSN(last)
-	if lsn <= last || lsn >= MaxLSN {
-		panic(fmt.Sprintf("wal: NextLSN(%d) = %d", last, lsn))
-	}
+	lsn := l.nextLocked()
 	if c.Reserve != nil {
 		if err := c.Reserve(lsn); err != nil {
 			return err
@@ -194,6 +190,24 @@ func (l *Log) wakeAppendsLocked() {
 func (l *Log) Wait(c *Commit) error {
 	<-c.group.done
 	return c.group.err
+}
+
+// Skip returns an LSN that no commit has and none will have: all that come later are above it.
+func (l *Log) Skip() LSN {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.floor = l.nextLocked()
+	return l.mu.floor
+}
+
+// nextLocked returns the LSN that the next commit would get.
+func (l *Log) nextLocked() LSN {
+	last := max(l.mu.last, l.mu.floor)
+	lsn := l.o.NextLSN(last)
+	if lsn <= last || lsn >= MaxLSN {
+		panic(fmt.Sprintf("wal: NextLSN(%d) = %d", last, lsn))
+	}
+	return lsn
 }
 
 // Settle makes what is visible at lsn final: no later commit gets an LSN at or

@@ -201,6 +201,12 @@ func TestNextLSN(t *testing.T) {
 	if e := mustCommit(t, l, nil); e.lsn != 5002 {
 		t.Fatalf("LSN %d, want 5002: a floor does not go down", e.lsn)
 	}
+	if a, b := l.Skip(), l.Skip(); a != 5003 || b != 5004 || l.LastReserved() != 5002 {
+		t.Fatalf("skipped %d and %d, the last commit is %d", a, b, l.LastReserved())
+	}
+	if e := mustCommit(t, l, nil); e.lsn != 5005 {
+		t.Fatalf("LSN %d, want 5005: two were skipped", e.lsn)
+	}
 }
 
 // gate is an Apply that waits.

@@ -55,7 +55,8 @@ func TestCrashSteps(t *testing.T) {
 	}
 	var steps []timeline.Step
 	for _, s := range timeline.Steps {
-		if strings.Contains(string(s), os.Getenv("STEMMA_CRASH_STEP")) {
+		merges := strings.HasPrefix(string(s), "adopt: ") // which no client does; the engine's tests end the world there
+		if !merges && strings.Contains(string(s), os.Getenv("STEMMA_CRASH_STEP")) {
 			steps = append(steps, s)
 		}
 	}

@@ -81,7 +81,7 @@ type MergeReport struct {
 // fork has made. docs/semantics.md has the rules.
 //
 // Errors: ErrBadStrategy, timeline.ErrNoSuchBucket, ErrFuture, *BelowHorizonError,
-// ErrNotDescendant, ErrTargetChanged, *MergeConflictError, *MergeTooLargeError, and those of
+// ErrNotDescendant, ErrTargetChanged, *MergeConflictError, and those of
 // a commit. After an error nothing has changed, but see *wal.ReadOnlyError.
 func (s *Service) Merge(ctx context.Context, in *MergeInput) (*MergeReport, error) {
 	return s.merge(ctx, in, s.store.Merge)

@@ -3,6 +3,7 @@ package object
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"stemma/layers"
 	"stemma/timeline"
@@ -30,8 +31,11 @@ type keyWriter struct {
 	marked  bool             // it was put or deleted without a version id
 }
 
-// holds are the segments of bodies that a commit moves.
-type holds struct{ release []func() }
+// holds are the segments of bodies that a commit moves, each held once.
+type holds struct {
+	release []func()
+	held    []layers.FileNum // ascending
+}
 
 func (h *holds) add(s *Service, body layers.Body) error {
 	if tag := body.Tag(); tag == layers.BodyInline || tag == layers.BodyEmpty {
@@ -41,11 +45,17 @@ func (h *holds) add(s *Service, body layers.Body) error {
 	if err != nil {
 		return err
 	}
-	release, err := s.values.Hold(segs)
-	if err != nil {
-		return err
+	for _, seg := range segs {
+		i, held := slices.BinarySearch(h.held, seg)
+		if held {
+			continue
+		}
+		release, err := s.values.Hold([]layers.FileNum{seg})
+		if err != nil {
+			return err
+		}
+		h.release, h.held = append(h.release, release), slices.Insert(h.held, i, seg)
 	}
-	h.release = append(h.release, release)
 	return nil
 }
 
@@ -54,7 +64,7 @@ func (h *holds) letGo() {
 	for _, release := range h.release {
 		release()
 	}
-	h.release = nil
+	h.release, h.held = nil, nil
 }
 
 func (w *keyWriter) versions() []byte {
@@ -159,7 +169,7 @@ func (w *keyWriter) dropNull() error {
 }
 
 // deleteCurrent is a delete without a version id: it removes the object of an Unversioned
-// bucket, and writes a delete marker in others, whose LSN is that of the commit.
+// bucket, and writes a delete marker in others, whose LSN is that of the commit, or is just below it.
 func (w *keyWriter) deleteCurrent() error {
 	w.marked = true
 	if err := w.supersede(); err != nil {
@@ -173,9 +183,13 @@ func (w *keyWriter) deleteCurrent() error {
 	if w.set.Versioning == Enabled {
 		h.flags |= flagVersioned
 	} else {
-		w.tx.Put(layers.NamespaceVersions, w.versions(), nil, nil)
+		w.tx.PutBeside(layers.NamespaceVersions, w.versions(), nil, func(lsn wal.LSN) []byte { return appendNullRecord(nil, lsn) })
 	}
-	w.tx.PutStamped(layers.NamespaceVersions, w.versions(), h.append(nil, true), nil)
+	w.tx.PutStamped(layers.NamespaceVersions, w.versions(), h.append(nil, true), nil, func(lsn wal.LSN) []byte {
+		early := h
+		early.made = lsn
+		return early.append(nil, true)
+	})
 	return nil
 }
 

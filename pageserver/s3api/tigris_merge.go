@@ -70,8 +70,6 @@ func (r *request) merged(rep *object.MergeReport, err error) error {
 	switch {
 	case errors.As(err, &conflict):
 		return &apiError{code: "MergeConflict", message: err.Error()}
-	case errors.Is(err, timeline.ErrMergeTooLarge):
-		return &apiError{code: "EntityTooLarge", message: err.Error()}
 	case errors.Is(err, timeline.ErrNotDescendant), errors.Is(err, object.ErrNotInPlace):
 		return &apiError{code: "InvalidRequest", message: err.Error()}
 	case err != nil:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"stemma/layers"
 	"stemma/timeline"
@@ -236,7 +237,7 @@ func findCommon(a, b *side, detached map[layers.TimelineID]bool) (c *line, la, l
 // allows reports whether the merge may fail so.
 func (e *mergeExpectation) allows(op *Op, err error) bool {
 	switch {
-	case e.must != nil && meets(err, e.must), errors.Is(err, timeline.ErrMergeTooLarge):
+	case e.must != nil && meets(err, e.must):
 		return true
 	case errors.Is(err, timeline.ErrMergeConflict):
 		return op.Side == timeline.Neither && slices.ContainsFunc(slices.Collect(maps.Values(e.keys)), func(k mergeKey) bool { return k.may&conflicts != 0 })
@@ -367,6 +368,19 @@ func (m *Model) stepMerge() error {
 	if (op.How == howPick || op.How == howRevert) && m.rng.IntN(2) == 0 {
 		op.Range[0], op.Range[1] = randomBounds(m.rng, layers.NamespaceObjects)
 	}
+	return m.bring(op)
+}
+
+// Merge merges a bucket into another one and checks what that did.
+func (m *Model) Merge(source, target string) error {
+	m.step++
+	m.clocks.Pass(time.Millisecond, time.Millisecond)
+	err := m.bring(&Op{Kind: OpMerge, How: howMerge, Bucket: target, To: source, Side: timeline.Theirs})
+	return m.explain(errors.Join(err, m.follow(), m.watch.Err()))
+}
+
+// bring makes one merge, rebase, pick or revert.
+func (m *Model) bring(op *Op) error {
 	detached := make(map[layers.TimelineID]bool)
 	for _, t := range m.store.TreeLines() {
 		detached[t.ID] = t.ReadAncestor == 0
@@ -374,7 +388,7 @@ func (m *Model) stepMerge() error {
 	op.expected = m.oracle.expectMerge(op, detached)
 	err := m.do(op, nil)
 	if op.Err != nil {
-		for _, why := range []error{timeline.ErrMergeConflict, timeline.ErrNotDescendant, timeline.ErrMergeTooLarge} {
+		for _, why := range []error{timeline.ErrMergeConflict, timeline.ErrNotDescendant} {
 			if errors.Is(op.Err, why) {
 				m.count.Add(fmt.Sprintf("%s: %v", op.How, why))
 			}

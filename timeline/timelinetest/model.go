@@ -126,6 +126,9 @@ func NewModel(cfg Config) (*Model, error) {
 		m.opts.MemlayerBytes, m.opts.WALFlushBytes = 1<<30, 1<<30
 	}
 	if m.rng.IntN(2) == 0 {
+		m.opts.MergeBytes = 1 + m.rng.Int64N(512) // nearly all merges are staged, some in several layers
+	}
+	if m.rng.IntN(2) == 0 {
 		m.opts.PartBytes = 64
 	}
 	if m.rng.IntN(2) == 0 {

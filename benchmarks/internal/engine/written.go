@@ -22,6 +22,7 @@ func WriteAmplification(out io.Writer, before, after timeline.Metrics, user, str
 		{"layers of compaction", after.CompactedBytes - before.CompactedBytes},
 		{"layers of collection", after.CollectedBytes - before.CollectedBytes},
 		{"layers of rollups", after.RollupBytes - before.RollupBytes},
+		{"layers of merges", after.AdoptedBytes - before.AdoptedBytes},
 		{"value segments rewritten", after.RewrittenBytes - before.RewrittenBytes},
 	}
 	var sum int64
