@@ -1,8 +1,16 @@
 package pageserver
 
 import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base64"
+	"fmt"
+	"mime/multipart"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -52,4 +60,44 @@ func TestNativePrincipals(t *testing.T) {
 	check(strings.TrimSuffix(ann.ARN, "ann") + "anne")
 	mustAsk(t, s, "DELETE", "/v1/users/anne?force=true", "", nil)
 	check(ann.ARN)
+}
+
+// What a form puts is of whoever signed it, the root too, not of the browser that sends it.
+func TestPrincipalsOfForms(t *testing.T) {
+	s := started(t)
+	var ann NewUserAnswer
+	mustAsk(t, s, "POST", "/v1/users", `{"name":"ann"}`, &ann)
+	user := auth.Key{ID: ann.AccessKey, Secret: ann.SecretKey}
+	if _, err := clientOf(s, user).CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("hers")}); err != nil {
+		t.Fatal(err)
+	}
+	post := func(key auth.Key) {
+		t.Helper()
+		until := time.Now().Add(time.Hour).UTC().Format("2006-01-02T15:04:05Z")
+		policy := base64.StdEncoding.EncodeToString(fmt.Appendf(nil, `{"expiration": %q, "conditions": [{"bucket": "hers"}, {"key": "k"}]}`, until))
+		h := hmac.New(sha1.New, []byte(key.Secret))
+		h.Write([]byte(policy))
+		var b bytes.Buffer
+		w := multipart.NewWriter(&b)
+		for _, f := range [][2]string{{"key", "k"}, {"AWSAccessKeyId", key.ID}, {"signature", base64.StdEncoding.EncodeToString(h.Sum(nil))}, {"policy", policy}, {"file", "x"}} {
+			if err := w.WriteField(f[0], f[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.Close()
+		res, err := http.Post("http://"+s.Addr().String()+"/hers", w.FormDataContentType(), &b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.Body.Close(); res.StatusCode != 204 {
+			t.Fatal(res.Status)
+		}
+	}
+	post(user)
+	post(rootKey)
+	var h HistoryAnswer
+	mustAsk(t, s, "GET", "/v1/buckets/hers/history?key=k", "", &h)
+	if len(h.Entries) != 2 || h.Entries[0].Principal != "" || h.Entries[1].Principal != ann.ARN {
+		t.Errorf("%+v, want the root, and before it %s", h.Entries, ann.ARN)
+	}
 }

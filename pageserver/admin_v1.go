@@ -193,17 +193,15 @@ func (a *admin) serveV1(ctx *fasthttp.RequestCtx) (any, error) {
 	defer a.server.jobs.end()
 	limited, cancel := context.WithTimeout(a.server.jobs.ctx, adminTimeout)
 	defer cancel()
-	base, err := r.judge.Base(limited)
-	if err != nil {
+	if err := a.decide(limited, route, r, variable); err != nil {
 		return nil, err
 	}
-	if err := a.decide(base, route, r, variable); err != nil {
-		return nil, err
-	}
+	base := limited
 	if route.long {
-		if base, err = r.judge.Base(a.server.jobs.ctx); err != nil {
-			return nil, err
-		}
+		base = a.server.jobs.ctx
+	}
+	if base, err = r.judge.Base(base); err != nil {
+		return nil, err
 	}
 	answer, err := route.serve(a, base, r, variable)
 	if err == nil && !r.root {

@@ -107,11 +107,7 @@ func (a *admin) servePagesErr(ctx *fasthttp.RequestCtx) error {
 	defer a.server.jobs.end()
 	limited, cancel := context.WithTimeout(a.server.jobs.ctx, adminTimeout)
 	defer cancel()
-	writing, err := r.judge.Base(limited)
-	if err != nil {
-		return err
-	}
-	p := pagesRequest{adminRequest: r, a: a, http: ctx, ctx: writing}
+	p := pagesRequest{adminRequest: r, a: a, http: ctx, ctx: limited}
 	path := strings.TrimPrefix(r.target.Path, "/v1/buckets/")
 	p.bucket, path, _ = strings.Cut(path, "/")
 	method := string(ctx.Method())
@@ -128,6 +124,9 @@ func (a *admin) servePagesErr(ctx *fasthttp.RequestCtx) error {
 	_, changed := r.target.Get("changed")
 	_, clone := r.target.Get("clone")
 	if err := p.decide(method, clone, changed); err != nil {
+		return err
+	}
+	if p.ctx, err = r.judge.Base(limited); err != nil {
 		return err
 	}
 	switch {

@@ -10,7 +10,6 @@ import (
 	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
 	"stemma/pageserver/policy"
-	"stemma/timeline"
 	"stemma/wal"
 )
 
@@ -30,17 +29,7 @@ func (s *Server) Judge(ctx *fasthttp.RequestCtx, target auth.Target, proof *auth
 var judgedOperation = &operation{name: "Native"}
 
 // Base returns the context of what the request does: commits with it are those of the caller.
-func (j *Judge) Base(ctx context.Context) (context.Context, error) {
-	w := j.r.srv.o.Writers
-	if w == nil || j.r.proof.Caller.Root {
-		return ctx, nil
-	}
-	n, err := w.Writer(ctx, j.r.proof.Caller)
-	if err != nil || n == 0 {
-		return ctx, err
-	}
-	return timeline.WithWriter(ctx, n), nil
-}
+func (j *Judge) Base(ctx context.Context) (context.Context, error) { return j.r.asCaller(ctx) }
 
 // May decides about an action that is done to a bucket. Errors: timeline.ErrNoSuchBucket, ErrDenied.
 func (j *Judge) May(action, bucket string) error {

@@ -43,6 +43,9 @@ func postObject(ctx context.Context, r *request) error {
 	if err != nil {
 		return err
 	}
+	if ctx, err = r.asCaller(ctx); err != nil { // the caller is who signed the form
+		return err
+	}
 	in, err := r.postInput(ctx, f)
 	if err != nil {
 		return err

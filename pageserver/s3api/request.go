@@ -162,7 +162,7 @@ func (r *request) serve() error {
 	if r.website {
 		return r.serveWebsite(r.srv.base)
 	}
-	base, err := r.base()
+	base, err := r.asCaller(r.srv.base)
 	if err != nil {
 		return err
 	}
@@ -174,16 +174,18 @@ func (r *request) serve() error {
 	return r.hideMissing(r.op.handle(ctx, r), r.bucket, r.key)
 }
 
-// base returns the context of what the request does: commits with it are those of the caller.
-func (r *request) base() (context.Context, error) {
-	if r.srv.o.Writers == nil || r.proof == nil || r.proof.Caller.Root || r.ctx.IsGet() || r.ctx.IsHead() {
-		return r.srv.base, nil
+// asCaller returns a context of which the commits are those of the caller, unless the request only reads. Before it is
+// known that the caller may do what the request is for, nothing need be remembered of it.
+func (r *request) asCaller(ctx context.Context) (context.Context, error) {
+	w := r.srv.o.Writers
+	if w == nil || r.proof == nil || r.ctx.IsGet() || r.ctx.IsHead() {
+		return ctx, nil
 	}
-	n, err := r.srv.o.Writers.Writer(r.srv.base, r.proof.Caller)
-	if err != nil || n == 0 {
-		return r.srv.base, err
+	n, err := w.Writer(ctx, r.proof.Caller)
+	if err != nil {
+		return nil, err
 	}
-	return timeline.WithWriter(r.srv.base, n), nil
+	return timeline.WithWriter(ctx, n), nil
 }
 
 // end gives back what the request holds of the server.
