@@ -230,6 +230,33 @@ func TestPageMeta(t *testing.T) {
 	}
 }
 
+// Metadata of an encrypted object can be changed if it has the ETag that its put told.
+func TestPageMetaOfEncrypted(t *testing.T) {
+	h := start(t)
+	h.o.Keys = testRing()
+	put, err := h.Put(h.ctx, "home", "k", &PutInput{Body: strings.NewReader("body"), Size: 4, SSE: SSE{Kind: SSES3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := PageInput{Ops: []PageOp{{Kind: PageMeta, Name: "a", Data: []byte("1")}}, IfMatch: "etag-of-another"}
+	if _, err := h.WritePages(h.ctx, "home", "k", &in); !errors.Is(err, ErrPreconditionFailed) {
+		t.Errorf("another ETag: %v", err)
+	}
+	in.IfMatch = `"` + put.ETag.String() + `"`
+	if _, err := h.WritePages(h.ctx, "home", "k", &in); err != nil {
+		t.Errorf("its ETag: %v", err)
+	}
+	if e, err := h.Head(h.ctx, "home", "k", &GetInput{}); err != nil || e.ETag != put.ETag || !slices.Equal(e.UserMeta, []Field{{"a", "1"}}) {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if _, err := h.Put(h.ctx, "home", "c", &PutInput{Body: strings.NewReader("body"), Size: 4, SSE: SSE{Kind: SSEC}, CustomerKey: customer(1)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.WritePages(h.ctx, "home", "c", &PageInput{Ops: in.Ops}); !errors.Is(err, ErrKeyRequired) {
+		t.Errorf("without the key of the customer: %v", err)
+	}
+}
+
 // A look tells objects from prefixes, at one LSN.
 func TestLook(t *testing.T) {
 	s := start(t).Service

@@ -239,10 +239,10 @@ func (w *pageWrite) describeOnly() (done bool, err error) {
 	if w.entry, err = f.entry(); err != nil {
 		return false, err
 	}
-	if err := w.admit(); err != nil {
+	if err := w.s.unlock(w.entry, nil); err != nil { // what is wanted of it may be its ETag
 		return false, err
 	}
-	if err := w.s.unlock(w.entry, nil); err != nil {
+	if err := w.admit(); err != nil {
 		return false, err
 	}
 	if err := w.describe(); err != nil {

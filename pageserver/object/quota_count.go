@@ -23,6 +23,9 @@ func (s *Service) awaitCount(ctx context.Context, bucket string, id layers.Timel
 	defer timeout.Stop()
 	select {
 	case <-c.done:
+		if c.bucket != bucket && errors.Is(c.err, timeline.ErrNoSuchBucket) {
+			return nil // it was renamed since the count began: the caller looks again
+		}
 		return c.err
 	case <-ctx.Done():
 		return ctx.Err()
@@ -45,7 +48,7 @@ func (s *Service) beginCount(bucket string, id layers.TimelineID, epoch int64) *
 			return nil
 		}
 	}
-	c := &quotaCount{done: make(chan struct{})}
+	c := &quotaCount{bucket: bucket, done: make(chan struct{})}
 	if ms.closed {
 		c.err = timeline.ErrClosed
 		close(c.done)

@@ -89,8 +89,9 @@ type meters struct {
 
 // quotaCount is a count under way.
 type quotaCount struct {
-	done chan struct{} // closed at its end
-	err  error         // before that
+	bucket string        // whose name it was when the count began
+	done   chan struct{} // closed at its end
+	err    error         // before that
 }
 
 func (c *meters) init() {

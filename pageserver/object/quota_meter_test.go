@@ -3,6 +3,8 @@ package object
 import (
 	"errors"
 	"testing"
+
+	"stemma/timeline"
 )
 
 // The arithmetic of a counter, commit by commit: what is under way takes room, and what it frees
@@ -80,5 +82,19 @@ func TestQuotaEpoch(t *testing.T) {
 		if q = step.next.after(q); q.Epoch != step.epoch {
 			t.Errorf("step %d: epoch %d, want %d", i, q.Epoch, step.epoch)
 		}
+	}
+}
+
+// Who waits for a count that began under another name is not told that there is no bucket of that name.
+func TestCountOfRenamed(t *testing.T) {
+	h := start(t)
+	c := &quotaCount{bucket: "before", done: make(chan struct{}), err: timeline.ErrNoSuchBucket}
+	close(c.done)
+	h.meters.counts[7] = c
+	if err := h.awaitCount(h.ctx, "after", 7, 0); err != nil {
+		t.Errorf("waiting by the new name: %v", err)
+	}
+	if err := h.awaitCount(h.ctx, "before", 7, 0); !errors.Is(err, timeline.ErrNoSuchBucket) {
+		t.Errorf("waiting by the old name: %v", err)
 	}
 }
