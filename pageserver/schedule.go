@@ -89,10 +89,10 @@ type scheduler struct {
 	done map[scheduled]time.Time // the moment that was last done
 }
 
-// scheduled names a rule.
+// scheduled is a rule as it is: once it is changed it is looked into at once.
 type scheduled struct {
 	bucket timeline.BucketID
-	rule   string
+	rule   object.SnapshotRule
 }
 
 // follow goes through the buckets once. One that fails does not keep the others from being looked into.
@@ -130,7 +130,7 @@ func (f *scheduler) followBucket(ctx context.Context, info *timeline.Info, now t
 	var errs []error
 	for i := range attrs.Snapshots {
 		r := &attrs.Snapshots[i]
-		id, due := scheduled{info.Bucket, r.Name}, r.Due(now)
+		id, due := scheduled{info.Bucket, *r}, r.Due(now)
 		if f.done[id].Equal(due) {
 			found[id] = due
 			continue
@@ -161,7 +161,7 @@ func (f *scheduler) take(ctx context.Context, info *timeline.Info, r *object.Sna
 			return nil
 		}
 	}
-	new := timeline.NewSnapshot{Buckets: []string{info.Name}, At: at, SnapshotSettings: timeline.SnapshotSettings{
+	new := timeline.NewSnapshot{Buckets: []string{info.Name}, Only: info.Bucket, At: at, SnapshotSettings: timeline.SnapshotSettings{
 		Name: r.SnapshotName(due), Properties: timeline.Properties{Expires: expires},
 	}}
 	_, err := f.s.store.Snapshot(ctx, new)

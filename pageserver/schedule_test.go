@@ -1,11 +1,13 @@
 package pageserver
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
 
+	"stemma/pageserver/object"
 	"stemma/timeline"
 	"stemma/wal"
 )
@@ -74,6 +76,57 @@ func TestScheduledSnapshots(t *testing.T) {
 	}
 	if taken, removed := s.schedules.taken.Load(), s.schedules.removed.Load(); taken != 4 || removed != 2 {
 		t.Errorf("%d taken, %d removed", taken, removed)
+	}
+}
+
+// A rule that is changed holds at once, not from the next moment on.
+func TestChangedSnapshotRule(t *testing.T) {
+	s := started(t)
+	var made MadeBucket
+	mustAsk(t, s, "POST", "/v1/buckets", `{"name":"data"}`, &made)
+	f := scheduler{s: s, done: map[scheduled]time.Time{}}
+	now := time.Now().Truncate(time.Second)
+	for i := range 3 {
+		now = now.Add(time.Second)
+		for s.store.Due() < wal.LSN(now.UnixNano()) {
+			time.Sleep(5 * time.Millisecond)
+		}
+		if ruled(t, s, "data", `{"name":"fast","every":1000000000,"keep_last":3}`); i == 0 {
+			putObject(t, s, "data", "k", "x")
+		}
+		if err := f.follow(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ruled(t, s, "data", `{"name":"fast","every":1000000000,"keep_last":1}`)
+	if err := f.follow(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+	if list := s.store.Snapshots(timeline.BucketID(made.ID), timeline.SnapshotCursor{}, 10); len(list) != 1 {
+		t.Errorf("%d snapshots, want the last: %+v", len(list), list)
+	}
+}
+
+// A bucket that got the name meanwhile gets no snapshot by the rule of the one that had it.
+func TestScheduledSnapshotOfRenamed(t *testing.T) {
+	s := started(t)
+	mustAsk(t, s, "POST", "/v1/buckets", `{"name":"data"}`, &MadeBucket{})
+	info, err := s.objects.Bucket("data", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAsk(t, s, "POST", "/v1/buckets/data/rename", `{"name":"old"}`, nil)
+	mustAsk(t, s, "POST", "/v1/buckets", `{"name":"data"}`, &MadeBucket{})
+	f := scheduler{s: s}
+	r := &object.SnapshotRule{Name: "fast", Every: time.Minute, KeepLast: 1}
+	if err := f.take(t.Context(), &info, r, time.Now()); !errors.Is(err, timeline.ErrNoSuchBucket) {
+		t.Errorf("%v, want ErrNoSuchBucket", err)
+	}
+	for _, name := range []string{"data", "old"} {
+		var page SnapshotsAnswer
+		if mustAsk(t, s, "GET", "/v1/buckets/"+name+"/snapshots", "", &page); len(page.Snapshots) != 0 {
+			t.Errorf("%s has %+v", name, page.Snapshots)
+		}
 	}
 }
 

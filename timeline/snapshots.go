@@ -59,6 +59,8 @@ type NewSnapshot struct {
 	// Buckets are names, each once. All get a snapshot of their own, of the same LSN, in
 	// one commit.
 	Buckets []string
+	// Only is the bucket that the one name must lead to, else there is ErrNoSuchBucket; zero: any.
+	Only BucketID
 	// At is the LSN to keep; zero: that of the commit, which sees all that came before.
 	At wal.LSN
 	SnapshotSettings
@@ -107,7 +109,7 @@ func (s *Store) planSnapshotsLocked(o *NewSnapshot) ([]treeOp, error) {
 	for i, name := range o.Buckets {
 		b := s.tree.sequencedName(name)
 		switch {
-		case b == nil:
+		case b == nil, o.Only != 0 && b.id != o.Only:
 			return nil, fmt.Errorf("bucket %q: %w", name, ErrNoSuchBucket)
 		case seen[b]:
 			return nil, fmt.Errorf("bucket %q is named twice: %w", name, ErrBadName)
