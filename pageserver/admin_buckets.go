@@ -304,13 +304,14 @@ func (a *admin) bucket(ctx context.Context, _ *adminRequest, name string) (any, 
 	return b, err
 }
 
-// quotaUsage returns what counts for the quota of a bucket; nil: it is not counted yet, and will be.
+// quotaUsage returns what counts for the quota of a bucket; nil: it is not counted yet, or cannot be now.
 func (a *admin) quotaUsage(ctx context.Context, name string) (*QuotaUsage, error) {
 	short, cancel := context.WithTimeout(ctx, quotaWait)
 	defer cancel()
 	used, err := a.server.objects.QuotaUsage(short, name)
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return nil, nil
+	var readOnly *wal.ReadOnlyError
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil || errors.Is(err, timeline.ErrSlowDown) || errors.As(err, &readOnly) {
+		return nil, nil // the rest can be told all the same
 	}
 	return &QuotaUsage{Bytes: used.Bytes, Objects: used.Objects}, err
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,10 +18,12 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/minio/minio-go/v7/pkg/signer"
 
 	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
+	"stemma/wal/storefs"
 )
 
 // putObject stores a small object.
@@ -451,5 +454,31 @@ func TestNativeQuota(t *testing.T) {
 	}
 	if status, e := ask(t, s, rootKey, "PATCH", "/v1/buckets/dev", `{"quota_bytes":-1}`, nil); status != http.StatusBadRequest || e.Code != "InvalidArgument" {
 		t.Errorf("negative quota: %d %+v", status, e)
+	}
+}
+
+// A store that has become read-only still describes buckets whose quota it has not counted.
+func TestQuotaOfReadOnlyStore(t *testing.T) {
+	var fail atomic.Bool
+	o := options(errorfs.Wrap(storefs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if fail.Load() && strings.Contains(op.Path, "wal") && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData) {
+			return errors.New("the disk is gone")
+		}
+		return nil
+	})), &logLines{})
+	o.Store.CollectEvery = -1
+	s, err := Start(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Shutdown(t.Context()) }() // a store that has failed says so again
+	mustAsk(t, s, "POST", "/v1/buckets", `{"name":"data","quota_bytes":10}`, &MadeBucket{})
+	fail.Store(true)
+	if status, e := ask(t, s, rootKey, "POST", "/v1/buckets", `{"name":"other"}`, nil); status != 503 {
+		t.Fatalf("a bucket was made: %d %+v", status, e)
+	}
+	var b Bucket
+	if mustAsk(t, s, "GET", "/v1/buckets/data", "", &b); b.Quota == nil || b.Quota.MaxBytes != 10 || b.Quota.Used != nil {
+		t.Errorf("%+v", b.Quota)
 	}
 }
