@@ -29,8 +29,8 @@ func (e *Entry) goesOn(set *Settings, f *found, base wal.LSN) error {
 }
 
 // replaces reports whether another version takes the place of f, rather than one beside it.
-func (set *Settings) replaces(f *found) bool {
-	return set.Versioning == Unversioned || set.Versioning == Suspended && f.id() == NullVersion
+func (s *Settings) replaces(f *found) bool {
+	return s.Versioning == Unversioned || s.Versioning == Suspended && f.id() == NullVersion
 }
 
 // after returns what goes on from a version with inheritance i, that was made at an LSN and has a size.
