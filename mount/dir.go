@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -321,7 +322,7 @@ func (n *node) hideLocked(key string) (done bool, err error) {
 	return err == nil, err
 }
 
-func (m *FS) hiddenKey() string { return m.hidden + modeText(uint32(m.hiddenCount.Add(1))) }
+func (m *FS) hiddenKey() string { return m.hidden + strconv.FormatUint(m.hiddenCount.Add(1), 10) }
 
 // hiddenLocked says that a node lives on under a hidden key.
 func (n *node) hiddenLocked(key string, v version) {
