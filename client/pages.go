@@ -97,7 +97,8 @@ type PagesWritten struct {
 	LSN       LSN    `json:"lsn,string"`
 	ETag      string `json:"etag"`
 	Size      uint64 `json:"size"`
-	PageBytes int    `json:"page_size"` // zero: it is not written in place; only its metadata was changed
+	PageBytes int    `json:"page_size"`      // zero: it is not written in place; only its metadata was changed
+	File      string `json:"file,omitempty"` // see ObjectInfo
 }
 
 // WritePages changes an object in place, in one commit. On return it is durable.

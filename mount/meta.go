@@ -35,7 +35,7 @@ type attributes struct {
 	contentType string
 	meta        map[string]string // never changed, only replaced
 	inPlace     bool
-	file        string // of what is in place; empty: it is not known
+	file        string // of what is in place
 }
 
 func attributesOf(o *client.ObjectInfo) attributes {
@@ -47,7 +47,7 @@ func attributesOf(o *client.ObjectInfo) attributes {
 
 // sameFile reports whether two versions are of one file: what is written in place stays one, what is put is another.
 func (a *attributes) sameFile(b *attributes) bool {
-	return a.lsn == b.lsn || a.inPlace && b.inPlace && (a.file == "" || a.file == b.file)
+	return a.lsn == b.lsn || a.inPlace && b.inPlace && a.file == b.file
 }
 
 // with returns metadata with changes, of which those that are empty remove.

@@ -236,7 +236,7 @@ func (n *node) patchLocked(key string) error {
 		}
 		n.m.commits.Add(1)
 		n.becameLocked(version{done.LSN, done.LSN})
-		n.info.inPlace, n.info.etag = done.PageBytes > 0, done.ETag
+		n.info.inPlace, n.info.file, n.info.etag = done.PageBytes > 0, done.File, done.ETag
 		o.IfLSN, o.PageBytes = done.LSN, 0
 	}
 	n.m.written.Add(int64(n.changed.bytes))

@@ -188,10 +188,11 @@ type PageAnswer struct {
 	ETag      string  `json:"etag"`
 	Size      uint64  `json:"size"`
 	PageBytes int     `json:"page_size"`
+	File      string  `json:"file,omitempty"` // see Described
 }
 
 func (p *pagesRequest) answer(r *object.PageResult) error {
-	sendJSON(p.http, fasthttp.StatusOK, &PageAnswer{LSN: r.LSN, ETag: `"` + r.ETag.String() + `"`, Size: r.Size, PageBytes: r.PageBytes})
+	sendJSON(p.http, fasthttp.StatusOK, &PageAnswer{LSN: r.LSN, ETag: `"` + r.ETag.String() + `"`, Size: r.Size, PageBytes: r.PageBytes, File: r.File})
 	return nil
 }
 

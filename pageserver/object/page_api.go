@@ -88,7 +88,8 @@ type PageResult struct {
 	LSN       wal.LSN
 	ETag      ETag
 	Size      uint64
-	PageBytes int // zero: it is not written in place; only its metadata was changed
+	PageBytes int    // zero: it is not written in place; only its metadata was changed
+	File      string // see Entry.File
 }
 
 // MaxPageOpBytes bounds the bytes of one WritePages.

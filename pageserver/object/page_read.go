@@ -364,7 +364,7 @@ func (s *Service) Clone(ctx context.Context, bucket, key string, in *CloneInput)
 	if err := s.commitEntry(ctx, sc, bucket, &in.Cond, &e, nil); err != nil {
 		return nil, fmt.Errorf("clone: %w", err)
 	}
-	return &PageResult{LSN: e.LSN, ETag: e.ETag, Size: e.Size, PageBytes: 1 << e.pages.shift}, nil
+	return &PageResult{LSN: e.LSN, ETag: e.ETag, Size: e.Size, PageBytes: 1 << e.pages.shift, File: e.File()}, nil
 }
 
 // clonePlain makes bytes of an ordinary object the base of e.

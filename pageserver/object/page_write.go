@@ -44,7 +44,7 @@ func (s *Service) WritePages(ctx context.Context, bucket, key string, in *PageIn
 			return nil, fmt.Errorf("write in place: %w", err)
 		}
 		w.entry.LSN = lsn
-		r := &PageResult{LSN: lsn, ETag: w.entry.ETag, Size: w.entry.Size}
+		r := &PageResult{LSN: lsn, ETag: w.entry.ETag, Size: w.entry.Size, File: w.entry.File()}
 		if w.file.paged() {
 			r.ETag, r.PageBytes = w.file.tag(lsn), 1<<w.file.shift
 		}
