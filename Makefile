@@ -130,6 +130,7 @@ bench-tag: build ## the last git tag (a) and the working tree (b) in interleaved
 bench-gc: ## what forks and overwrites leave on the disk, tail latencies: half an hour, and 40 GiB of disk
 	$(GO) run ./benchmarks/churn
 	$(GO) run ./benchmarks/overwrite
+	$(GO) run ./benchmarks/merge
 	$(GO) run ./benchmarks/tail -through engine
 	$(GO) run ./benchmarks/tail -through server
 

@@ -14,6 +14,7 @@
 //
 //	churn       a thousand forks made, changed and deleted: what stays on the disk
 //	httpget     reads over HTTP in a root and in a fork of depth 100
+//	merge       a large merge: how long it takes, and how long it has writers to the target wait
 //	page        a page with plots of what stemma bench wrote
 //	overwrite   the same objects written again and again: disk use, write amplification
 //	stream      a 5 GiB object in and out, and the server's memory

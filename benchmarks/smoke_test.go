@@ -16,6 +16,7 @@ func TestPrograms(t *testing.T) {
 		"httpget":   "-depth 3 -keys 10 -rounds 2 -reads 20",
 		"stream":    "-bytes 12582912 -part 5242880",
 		"churn":     "-quick -window 0",
+		"merge":     "-quick",
 		"overwrite": "-quick",
 		"tail":      "-quick",
 	} {
