@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
@@ -64,7 +65,7 @@ func init() { // not in the declaration: what decides leads back to the routes
 		"POST buckets/{}/snapshots":      does("stemma:CreateSnapshot"),
 		"GET buckets/{}/snapshots":       does("stemma:ListSnapshots"),
 		"GET buckets/{}/snapshots/{}":    does("stemma:ListSnapshots"),
-		"PATCH buckets/{}/snapshots/{}":  does("stemma:PutSnapshot"),
+		"PATCH buckets/{}/snapshots/{}":  mayPatchSnapshot,
 		"DELETE buckets/{}/snapshots/{}": does("stemma:DeleteSnapshot"),
 
 		"GET buckets/{}/list":    mayListDescribed,
@@ -156,12 +157,32 @@ func mayPatchBucket(_ *admin, _ context.Context, r *adminRequest, name string) e
 	if err := r.decode(&in); err != nil {
 		return err
 	}
+	if expires(in.ExpiresIn, in.ExpiresAt) { // it goes then, with all that is in it
+		if err := allOf(r.judge.May("s3:DeleteBucket", name), r.judge.May("stemma:ForceDeleteBucket", name)); err != nil {
+			return err
+		}
+	}
 	if in.QuotaBytes != nil || in.QuotaObjects != nil {
 		if !r.judge.Administers() { // a quota is a bound on its owner, too
 			return allOf(r.judge.May("stemma:PutBucketSettings", name), s3api.ErrDenied)
 		}
 	}
 	return r.judge.May("stemma:PutBucketSettings", name)
+}
+
+// expires reports whether a change has something expire that may not have done so.
+func expires(in *string, at *time.Time) bool { return at != nil || in != nil && *in != "never" }
+
+func mayPatchSnapshot(_ *admin, _ context.Context, r *adminRequest, name string) error {
+	var in SnapshotChange
+	if err := r.decode(&in); err != nil {
+		return err
+	}
+	err := r.judge.May("stemma:PutSnapshot", name)
+	if err == nil && expires(in.ExpiresIn, in.ExpiresAt) {
+		err = r.judge.May("stemma:DeleteSnapshot", name)
+	}
+	return err
 }
 
 func mayDeleteBucket(_ *admin, _ context.Context, r *adminRequest, name string) error {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/minio/minio-go/v7/pkg/signer"
 
@@ -243,6 +244,41 @@ func TestNativePolicies(t *testing.T) {
 	} {
 		if status, e := askAny(t, s, owner, c.method, c.path, c.body); status != c.status {
 			t.Errorf("%s %s: %d %s", c.method, c.path, status, e)
+		}
+	}
+}
+
+// Who may not delete a bucket or a snapshot may not have it expire.
+func TestExpiryIsDeletion(t *testing.T) {
+	s := started(t)
+	mustAsk(t, s, "POST", "/v1/buckets", `{"name":"data"}`, nil)
+	mustAsk(t, s, "POST", "/v1/buckets/data/snapshots", `{"name":"snap"}`, nil)
+	policies := make(map[string]auth.Key)
+	for name, denied := range map[string]string{"all": "s3:None", "keeps": "s3:DeleteBucket", "empties": "stemma:ForceDeleteBucket", "snaps": "stemma:DeleteSnapshot"} {
+		mustAsk(t, s, "PUT", "/v1/policies/"+name, `{"name":"`+name+`","document":"{\"Version\":\"2012-10-17\",\"Statement\":[`+
+			`{\"Effect\":\"Allow\",\"Action\":[\"s3:*\",\"stemma:*\"],\"Resource\":\"arn:aws:s3:::data\"},`+
+			`{\"Effect\":\"Deny\",\"Action\":\"`+denied+`\",\"Resource\":\"*\"}]}"}`, nil)
+		policies[name] = made(t, s, "u-"+name, name)
+	}
+	soon := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	for _, c := range []struct {
+		who, path, body string
+		status          int
+	}{
+		{"keeps", "data", `{"description":"x","expires_in":"never"}`, 200},
+		{"keeps", "data", `{"expires_in":"1h"}`, 403},
+		{"keeps", "data", `{"expires_at":"` + soon + `"}`, 403},
+		{"empties", "data", `{"expires_in":"1h"}`, 403},
+		{"snaps", "data", `{"expires_in":"1h"}`, 200},
+		{"keeps", "data", `{"extend":"1h"}`, 200},
+		{"keeps", "data", `{"expires_in":"never"}`, 200},
+		{"snaps", "data/snapshots/snap", `{"label":"x","expires_in":"never"}`, 200},
+		{"snaps", "data/snapshots/snap", `{"expires_in":"1h"}`, 403},
+		{"snaps", "data/snapshots/snap", `{"expires_at":"` + soon + `"}`, 403},
+		{"all", "data/snapshots/snap", `{"expires_in":"1h"}`, 200},
+	} {
+		if status, e := ask(t, s, policies[c.who], "PATCH", "/v1/buckets/"+c.path, c.body, nil); status != c.status {
+			t.Errorf("%s by %s of %s: %d %+v, want %d", c.body, c.who, c.path, status, e, c.status)
 		}
 	}
 }
