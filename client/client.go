@@ -108,6 +108,7 @@ type request struct {
 	method, path string
 	query        url.Values
 	kind, accept string
+	span         string // of bytes; a Range header
 	body         []byte
 }
 
@@ -143,19 +144,27 @@ func (c *Client) send(ctx context.Context, r *request) (*http.Response, error) {
 	if r.accept != "" {
 		req.Header.Set("Accept", r.accept)
 	}
+	if r.span != "" {
+		req.Header.Set("Range", r.span)
+	}
 	res, err := c.o.HTTP.Do(signer.SignV4(*req, c.o.AccessKey, c.o.SecretKey, "", c.o.Region))
 	if err != nil {
 		return nil, err
 	}
-	if res.StatusCode == http.StatusOK {
+	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusPartialContent {
 		return res, nil
 	}
 	defer res.Body.Close()
+	return nil, failure(res, r.method+" "+r.path)
+}
+
+// failure is what an answer that is not good says.
+func failure(res *http.Response, what string) error {
 	e := &Error{Status: res.StatusCode}
 	if err := json.NewDecoder(io.LimitReader(res.Body, 1<<20)).Decode(e); err != nil || e.Code == "" {
-		return nil, fmt.Errorf("%s %s: %s", r.method, r.path, res.Status)
+		return fmt.Errorf("%s: %s", what, res.Status)
 	}
-	return nil, e
+	return e
 }
 
 // call is open, with the answer decoded into out.

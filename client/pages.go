@@ -145,17 +145,21 @@ var pageCodes = map[byte]string{1: "NoSuchKey", 2: "HistoryNotRetained", 3: "Inv
 
 var errBadPages = errors.New("unreadable answer: malformed batch of pages")
 
-// ReadPages reads many ranges of many objects of a bucket.
-func (c *Client) ReadPages(ctx context.Context, bucket string, reads []PageRead) ([]PageReadResult, error) {
-	body := []byte{pagesVersion}
+func appendPageReads(dst []byte, reads []PageRead) []byte {
+	dst = append(dst, pagesVersion)
 	for i := range reads {
 		r := &reads[i]
-		body = appendBytes(body, r.Key)
+		dst = appendBytes(dst, r.Key)
 		for _, n := range [...]uint64{uint64(r.At), r.Off, r.Len} {
-			body = binary.AppendUvarint(body, n)
+			dst = binary.AppendUvarint(dst, n)
 		}
 	}
-	res, err := c.send(ctx, &request{method: "POST", path: path("buckets", bucket) + "/pages:read", kind: pagesType, body: body})
+	return dst
+}
+
+// ReadPages reads many ranges of many objects of a bucket.
+func (c *Client) ReadPages(ctx context.Context, bucket string, reads []PageRead) ([]PageReadResult, error) {
+	res, err := c.send(ctx, &request{method: "POST", path: path("buckets", bucket) + "/pages:read", kind: pagesType, body: appendPageReads(nil, reads)})
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +173,24 @@ func (c *Client) ReadPages(ctx context.Context, bucket string, reads []PageRead)
 		err = errBadPages
 	}
 	return results, err
+}
+
+// ReadRange reads bytes of an object at an LSN, zero being the tip, at most 8 MiB; fewer at its end.
+func (c *Client) ReadRange(ctx context.Context, bucket, key string, at LSN, off, n uint64) ([]byte, error) {
+	if n == 0 {
+		return nil, nil
+	}
+	q := url.Values{}
+	if at != 0 {
+		q.Set("at", at.String())
+	}
+	r := request{method: "GET", path: objectPath(bucket, key), query: q, span: fmt.Sprintf("bytes=%d-%d", off, off+n-1)}
+	res, err := c.send(ctx, &r)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	return readAnswer(res)
 }
 
 // readAnswer reads a body at once, into a buffer of its length if that is told.

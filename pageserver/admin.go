@@ -27,10 +27,11 @@ type admin struct {
 	collecting chan struct{}
 	// profiling is held by the one profile that is gathered.
 	profiling chan struct{}
+	streams   *streams
 }
 
 func newAdmin(s *Server, ln net.Listener, set *metrics.Set, v *auth.Verifier) *admin {
-	a := &admin{server: s, set: set, verifier: v, ln: ln, collecting: make(chan struct{}, 1), profiling: make(chan struct{}, 1)}
+	a := &admin{server: s, set: set, verifier: v, ln: ln, collecting: make(chan struct{}, 1), profiling: make(chan struct{}, 1), streams: newStreams()}
 	a.http = fasthttp.Server{
 		Name: "Stemma", Handler: a.handle, ErrorHandler: a.refuse, Logger: adminLog{}, Concurrency: 256, MaxRequestBodySize: maxAdminBody,
 		ReadBufferSize: 8 << 10, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,

@@ -313,6 +313,11 @@ func describePages(t *testing.T, s *schemas, failed document, add func(method, p
 		"operationId": "readPages", "tags": []string{"pages"}, "summary": "Read many ranges of many objects",
 		"parameters": []any{named[0]}, "requestBody": bytesOf("application/json"), "responses": answer(bytesOf("*/*")),
 	})
+	add("POST", "/v1/pages:stream", document{
+		"operationId": "streamPages", "tags": []string{"pages"}, "summary": "Upgrade the connection to a stream of page reads and writes",
+		"parameters": []any{param("header", "Upgrade", "string")},
+		"responses":  document{"101": document{"description": "The protocol stemma-pages/1 follows"}, "default": failed},
+	})
 }
 
 // The document is what the routes and their types say.

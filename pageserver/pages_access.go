@@ -50,15 +50,11 @@ func (p *pagesRequest) mayReadAt(lsns ...wal.LSN) error {
 }
 
 // mayReadBatch decides about each object that is read, once for each LSN.
-func (p *pagesRequest) mayReadBatch() error {
+func (p *pagesRequest) mayReadBatch(bucket string, reads []object.PageRead) error {
 	if p.root {
 		return nil
 	}
-	if err := p.judge.May("s3:ListBucket", p.bucket); err != nil { // it is told which of them are there
-		return err
-	}
-	reads, err := object.DecodePageReads(p.body)
-	if err != nil {
+	if err := p.judge.May("s3:ListBucket", bucket); err != nil { // it is told which of them are there
 		return err
 	}
 	type version struct {
@@ -72,7 +68,7 @@ func (p *pagesRequest) mayReadBatch() error {
 			continue
 		}
 		decided[v] = true
-		if err := p.judge.MayRead(p.ctx, p.bucket, v.key, v.at, false); err != nil && !errors.Is(err, object.ErrNoSuchKey) {
+		if err := p.judge.MayRead(p.ctx, bucket, v.key, v.at, false); err != nil && !errors.Is(err, object.ErrNoSuchKey) {
 			return err
 		}
 	}

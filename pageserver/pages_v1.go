@@ -27,6 +27,7 @@ import (
 //	GET   /v1/buckets/{b}/objects/{key}?changed     what was written between two LSNs
 //	POST  /v1/buckets/{b}/objects/{key}?clone       clone an object or a range
 //	POST  /v1/buckets/{b}/pages:read                read many ranges of many objects
+//	POST  /v1/pages:stream                          a stream of reads and writes; see pages_stream.go
 
 // maxPagesBody bounds the body of a request to write in place, and what is read at once.
 const maxPagesBody = 8 << 20
@@ -60,6 +61,9 @@ var pageErrors = []struct {
 
 // isPages reports whether a path below /v1 is of this file.
 func isPages(path []byte) bool {
+	if string(path) == streamPath {
+		return true
+	}
 	rest, ok := bytes.CutPrefix(path, []byte("/v1/buckets/"))
 	if !ok {
 		return false
@@ -108,15 +112,18 @@ func (a *admin) servePagesErr(ctx *fasthttp.RequestCtx) error {
 	limited, cancel := context.WithTimeout(a.server.jobs.ctx, adminTimeout)
 	defer cancel()
 	p := pagesRequest{adminRequest: r, a: a, http: ctx, ctx: limited}
+	if r.target.Path == streamPath {
+		if !ctx.IsPost() {
+			return &AdminError{Code: "MethodNotAllowed", Message: string(ctx.Method()) + " is not for pages:stream"}
+		}
+		return p.openStream()
+	}
 	path := strings.TrimPrefix(r.target.Path, "/v1/buckets/")
 	p.bucket, path, _ = strings.Cut(path, "/")
 	method := string(ctx.Method())
 	if path == "pages:read" {
 		if method != "POST" {
 			return &AdminError{Code: "MethodNotAllowed", Message: method + " is not for pages:read"}
-		}
-		if err := p.mayReadBatch(); err != nil {
-			return err
 		}
 		return p.readBatch()
 	}
@@ -216,7 +223,7 @@ func (p *pagesRequest) patch() error {
 	switch create, given := p.target.Get("create"); {
 	case !given, create == "no":
 	case create == "yes", create == "only":
-		in.Create = &object.PageCreate{Exclusive: create == "only", Headers: object.Headers{ContentType: "application/octet-stream"}}
+		in.Create = object.NewPageCreate(create == "only")
 	default:
 		return invalid("create is yes, no or only")
 	}
@@ -542,16 +549,24 @@ func (p *pagesRequest) readBatch() error {
 	if err != nil {
 		return err
 	}
+	if err := p.mayReadBatch(p.bucket, reads); err != nil {
+		return err
+	}
 	results, err := p.a.server.objects.ReadPages(p.ctx, p.bucket, reads)
 	if err != nil {
 		return err
 	}
-	for i := range results {
-		if err := results[i].Err; errors.Is(err, layers.ErrCorrupt) || errors.Is(err, object.ErrCorrupt) {
-			p.a.server.log.Error("page cannot be read", "bucket", p.bucket, "key", reads[i].Key, "err", err)
-		}
-	}
+	p.a.logCorrupt(p.bucket, reads, results)
 	p.http.Response.Header.SetContentType(PagesType)
 	p.http.Response.SetBodyRaw(object.AppendPageResults(nil, results))
 	return nil
+}
+
+// logCorrupt logs what an operator must see of a batch that was read.
+func (a *admin) logCorrupt(bucket string, reads []object.PageRead, results []object.PageReadResult) {
+	for i := range results {
+		if err := results[i].Err; errors.Is(err, layers.ErrCorrupt) || errors.Is(err, object.ErrCorrupt) {
+			a.server.log.Error("page cannot be read", "bucket", bucket, "key", reads[i].Key, "err", err)
+		}
+	}
 }

@@ -307,9 +307,11 @@ func (s *Server) Err() error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.notReady("shutting down")
 	s.log.Info("shutting down")
+	s.admin.streams.stop()
 	if err := s.s3.Shutdown(ctx); err != nil {
 		s.log.Info("requests were broken off", "err", err)
 	}
+	s.admin.streams.wait(ctx)
 	err := s.close()
 	s.log.Info("closed", "err", err)
 	return err

@@ -83,6 +83,11 @@ type PageCreate struct {
 	Exclusive bool
 }
 
+// NewPageCreate is what makes an object of no known type.
+func NewPageCreate(exclusive bool) *PageCreate {
+	return &PageCreate{Exclusive: exclusive, Headers: Headers{ContentType: "application/octet-stream"}}
+}
+
 // PageResult is what an object is after a write in place.
 type PageResult struct {
 	LSN       wal.LSN
