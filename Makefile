@@ -103,7 +103,7 @@ bench: build ## under five minutes: this machine's limits, S3 beside them, and t
 	@$(MAKE) --no-print-directory bench-tag BENCH_TAG_FLAGS="--size 4KiB --ops put,get,mixed --duration 1500ms --warmup 300ms --rounds 5"
 	$(GO) run ./benchmarks/page -out $(BENCH_OUT)/page.html $(BENCH_OUT)/*.json
 
-bench-full: build ## the same, longer, with more sizes, and bench-store: two hours and a half, and 30 GiB of disk
+bench-full: build ## the same, longer, with more sizes, and bench-store: three hours, and 30 GiB of disk
 	@rm -rf $(BENCH_OUT) && mkdir -p $(BENCH_OUT)
 	./bin/stemma bench limits --dir $(BENCH_DIR) --size 4KiB,64KiB,1MiB,10MiB --duration 5s --rounds 5 --json $(BENCH_OUT)/limits.json
 	./bin/stemma bench s3 --dir $(BENCH_DIR) --size 1KiB,4KiB,64KiB,1MiB,10MiB --duration 20s --rounds 5 --json $(BENCH_OUT)/s3.json
@@ -112,9 +112,9 @@ bench-full: build ## the same, longer, with more sizes, and bench-store: two hou
 	@$(MAKE) --no-print-directory bench-store
 	$(GO) run ./benchmarks/page -out $(BENCH_OUT)/page.html $(BENCH_OUT)/*.json
 
-bench-store: build ## forks, agents, chains, the past, long lists, collection, recovery, soak: 45 minutes, and 4 GiB of disk
+bench-store: build ## forks, agents, chains, the past, pages, merges, long lists, collection, recovery, soak: an hour, and 4 GiB of disk
 	@mkdir -p $(BENCH_OUT)
-	@set -e; for b in forks swarm chain past list reclaim recovery soak; do \
+	@set -e; for b in forks swarm chain past pages diff merge list reclaim recovery soak; do \
 		echo "== stemma bench $$b"; ./bin/stemma bench $$b --dir $(BENCH_DIR) --json $(BENCH_OUT)/$$b.json; \
 	done
 

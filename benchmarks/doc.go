@@ -7,7 +7,7 @@
 //	limits      what the machine can do without Stemma, as workloads
 //	report      rows, machine facts, table, JSON, ratios with confidence
 //	suite       puts them together
-//	storeload   forks, swarms, chains, the past, long lists, collection, recovery, soak
+//	storeload   forks, swarms, chains, the past, pages, merges, long lists, collection, recovery, soak
 //
 // The rest are programs, one in each folder. They take what they need as flags, use fixed seeds, and check what
 // they read. make figures runs all of them.

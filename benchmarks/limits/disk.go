@@ -124,7 +124,7 @@ func (d *Disk) SequentialWrite() (load.Workload, int) {
 // WriteSync writes groups of bytes, a multiple of 4 KiB, one after the other and
 // each synced before the next. It is for one worker.
 func (d *Disk) WriteSync(bytes int) load.Workload {
-	w := load.Workload{Name: fmt.Sprintf("write + sync %d KiB", bytes>>10), Unit: "op"}
+	w := load.Workload{Name: WriteSyncName(bytes), Unit: "op"}
 	buf := buffers(&w, 1, bytes)
 	var next int64
 	w.Op = func(context.Context, int, *rand.Rand) (load.Done, error) {
@@ -142,12 +142,23 @@ func (d *Disk) WriteSync(bytes int) load.Workload {
 }
 
 // RandomRead reads 4 KiB at a time. It is for as many workers as depth.
-func (d *Disk) RandomRead(depth int) load.Workload {
-	w := load.Workload{Name: fmt.Sprintf("random read 4 KiB depth %d", depth), Unit: "op"}
-	buf := buffers(&w, depth, sector)
+func (d *Disk) RandomRead(depth int) load.Workload { return d.RandomReadOf(depth, sector) }
+
+// RandomReadOf reads bytes at a time, a multiple of 4 KiB. It is for as many workers as depth.
+func (d *Disk) RandomReadOf(depth, bytes int) load.Workload {
+	w := load.Workload{Name: RandomReadName(depth, bytes), Unit: "op"}
+	buf := buffers(&w, depth, bytes)
 	w.Op = func(_ context.Context, worker int, rng *rand.Rand) (load.Done, error) {
-		n, err := d.f.ReadAt(buf(worker), rng.Int64N(d.size/sector)*sector)
+		n, err := d.f.ReadAt(buf(worker), rng.Int64N(d.size/int64(bytes))*int64(bytes))
 		return load.Done{Bytes: int64(n)}, err
 	}
 	return w
 }
+
+// RandomReadName is the name of what RandomReadOf returns.
+func RandomReadName(depth, bytes int) string {
+	return fmt.Sprintf("random read %d KiB depth %d", bytes>>10, depth)
+}
+
+// WriteSyncName is the name of what WriteSync returns.
+func WriteSyncName(bytes int) string { return fmt.Sprintf("write + sync %d KiB", bytes>>10) }

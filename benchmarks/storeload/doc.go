@@ -1,5 +1,5 @@
 // Package storeload measures what a store does beside answering single requests:
-// what stemma bench forks, swarm, chain, past, list, reclaim, recovery and soak run.
+// what stemma bench forks, swarm, chain, past, pages, diff, merge, list, reclaim, recovery and soak run.
 //
 // Each workload is a struct of its sizes; Run makes what it needs in a folder of its
 // own, which it removes, and returns rows. Some are on the engine, in this process,
@@ -9,6 +9,9 @@
 //	Swarm     server           agents that fork, read, write, list and drop
 //	Chain     engine           reads at the end of forks of forks
 //	Past      engine           reads of the past beside reads of the tip
+//	Pages     server           reads and writes of pages: one by one, in batches, over a stream
+//	Diff      server           a fork against its source, by changes
+//	Merge     server           merges, rebases and reverts, by changes
 //	List      engine, server   lists of millions of keys; memory under a limit
 //	Reclaim   server           bytes given back after forks were dropped, and who waits for it
 //	Recovery  server           time from kill -9 to ready

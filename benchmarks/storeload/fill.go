@@ -23,13 +23,18 @@ const (
 // the server puts it; the others are copies of its record in commits of a thousand,
 // so that millions take a minute.
 func fillSmall(ctx context.Context, e *engine.Engine, bucket string, n int) error {
+	return fillWith(ctx, e, bucket, n, smallValue)
+}
+
+// fillWith is fillSmall with another value.
+func fillWith(ctx context.Context, e *engine.Engine, bucket string, n int, value string) error {
 	svc := object.New(e.Store, object.Options{})
 	defer svc.Close()
 	if _, err := svc.CreateBucket(ctx, bucket); err != nil {
 		return err
 	}
 	key := s3load.AppendKey(nil, smallKind, 0)
-	if _, err := svc.Put(ctx, bucket, string(key), &object.PutInput{Body: strings.NewReader(smallValue), Size: int64(len(smallValue))}); err != nil {
+	if _, err := svc.Put(ctx, bucket, string(key), &object.PutInput{Body: strings.NewReader(value), Size: int64(len(value))}); err != nil {
 		return err
 	}
 	first, err := record(ctx, e, bucket, key)

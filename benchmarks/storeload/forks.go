@@ -38,7 +38,7 @@ const fewObjects = 10_000
 // forkMemory is the target of the memory of a million idle forks.
 const forkMemory = 1 << 30
 
-// Run measures first against the number of objects, then against that of forks.
+// Run measures first against the number of objects, then through the API, then against the number of forks.
 func (f *Forks) Run(ctx context.Context, c *Config) (rows []report.Row, err error) {
 	for _, n := range f.Objects {
 		c.Progress.Say("forks of a bucket of %d objects", n)
@@ -56,6 +56,11 @@ func (f *Forks) Run(ctx context.Context, c *Config) (rows []report.Row, err erro
 		if err != nil {
 			return rows, err
 		}
+	}
+	more, err := f.api(ctx, c)
+	rows = append(rows, more...)
+	if err != nil {
+		return rows, err
 	}
 	err = c.inDir(func(data string) error {
 		more, err := f.storm(ctx, c, data)

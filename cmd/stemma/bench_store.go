@@ -25,13 +25,14 @@ type storeBench struct {
 func newStoreBenches() []*cobra.Command {
 	forks, swarm, chain, list := storeload.FullForks, storeload.FullSwarm, storeload.FullChain, storeload.FullList
 	recovery, past, reclaim, soak := storeload.FullRecovery, storeload.FullPast, storeload.FullReclaim, storeload.FullSoak
+	pages, diff, merge := storeload.FullPages, storeload.FullDiff, storeload.FullMerge
 	var all []*cobra.Command
 	for _, b := range []storeBench{
 		{
 			"forks", "Measure forks of one bucket",
 			"Forks measures what a fork costs by the number of objects in the store and by the number of forks, beside the disk's\n" +
-				"own synced write, what an idle one keeps in memory, and how long a server with all of them takes to start.\n" +
-				"Takes 7 minutes, and 4 GiB of disk.",
+				"own synced write, what an idle one keeps in memory, and how long a server with all of them takes to start; and forks through\n" +
+				"the API of a bucket under load. Takes 8 minutes, and 4 GiB of disk.",
 			&forks, &storeload.QuickForks,
 			func(fl *pflag.FlagSet) {
 				fl.IntVar(&forks.Forks, "forks", forks.Forks, "forks in the end")
@@ -61,6 +62,30 @@ func newStoreBenches() []*cobra.Command {
 			"past", "Measure reads of a bucket as it was",
 			"Past measures reads some versions back, beside the tip. Takes a minute, and 1 GiB of disk.",
 			&past, &storeload.QuickPast, nil,
+		},
+		{
+			"pages", "Measure reads and writes of pages",
+			"Pages reads pages of 8 KiB of large objects at an LSN, and writes them: one by one, in batches, and over a stream with\n" +
+				"many under way; in a root and in a fork of forks; of full pages and of pages with deltas; hot and cold. Beside it: random\n" +
+				"reads and synced writes of the disk. Takes 9 minutes, and 1 GiB of disk.",
+			&pages, &storeload.QuickPages,
+			func(fl *pflag.FlagSet) {
+				fl.Var((*counts)(&pages.Batches), "batch", "numbers of pages in a request, and of requests under way")
+				fl.IntVar(&pages.MiB, "size", pages.MiB, "size of each object, in MiB")
+				fl.DurationVar(&pages.Duration, "duration", pages.Duration, "length of a round")
+			},
+		},
+		{
+			"diff", "Measure differences of a fork and its source",
+			"Diff tells forks with some changes from the bucket of a million objects that they were made of.\n" +
+				"Takes a minute, and 1 GiB of disk.",
+			&diff, &storeload.QuickDiff, changed(&diff.Changed),
+		},
+		{
+			"merge", "Measure merges, rebases and reverts",
+			"Merge merges forks with some changes, of a bucket of a million objects; first as a dry run. It rebases forks onto them, and\n" +
+				"reverts the changes. Takes two minutes, and 1 GiB of disk.",
+			&merge, &storeload.QuickMerge, changed(&merge.Changed),
 		},
 		{
 			"list", "Measure lists of millions of keys, and the memory that they need",
@@ -98,6 +123,14 @@ func newStoreBenches() []*cobra.Command {
 		all = append(all, b.command())
 	}
 	return all
+}
+
+// changed are the flags of workloads of changes.
+func changed(ch *storeload.Changed) func(fl *pflag.FlagSet) {
+	return func(fl *pflag.FlagSet) {
+		fl.IntVar(&ch.Objects, "objects", ch.Objects, "objects in the bucket")
+		fl.Var((*counts)(&ch.Changes), "changes", "numbers of changes")
+	}
 }
 
 func (b storeBench) command() *cobra.Command {

@@ -21,14 +21,21 @@ func TestBenchStore(t *testing.T) {
 	for name, rows := range map[string][]string{ // some of them
 		"forks": {
 			"fork, 1 objects", "fork, 100 forks", "forks, 20 in a commit", "heap of an idle fork", "start with all forks, after kill -9",
-			"memory of a server with all forks",
+			"memory of a server with all forks", "fork by the API, 1,000 objects, under 8 writers", "p99 of fork by the API, 1,000 objects, under 8 writers",
+			"forks by the API, 20 in a request",
 		},
 		"swarm": {"requests of 2 agents", "lives of 2 agents"},
 		"chain": {
 			"depth 20, nothing written: get untouched", "depth 20, at rest: get touched", "depth 20, read often: get miss",
 			"depth 20, read often: list 1,000",
 		},
-		"past":     {"get, 1 versions back", "list 1,000, 3 versions back"},
+		"past": {"get, 1 versions back", "list 1,000, 3 versions back"},
+		"pages": {
+			"read, hot, depth 0, full: get", "read, hot, depth 3, deltas: batches of 4", "read, cold, depth 3, full: stream, 4 under way",
+			"write, depth 0, 8 KiB: patch", "write, depth 3, 128 bytes: commits of 4", "write, depth 3, 8 KiB: stream, 4 under way, an object each",
+		},
+		"diff":     {"diff, counts, 10 changes", "diff, entries, 100 changes"},
+		"merge":    {"merge, dry run, 10 changes", "merge, 100 changes", "rebase, 100 changes", "revert, 100 changes"},
 		"list":     {"list of 2,500 objects", "list-dirs of 2,500 objects", "memory after lists and heads of 2,500 objects"},
 		"reclaim":  {"p99 of mixed 4 KiB alone", "p99 of mixed 4 KiB while bytes are given back", "given back"},
 		"recovery": {"kill -9 to ready, 2 MiB of log"},
