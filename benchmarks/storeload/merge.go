@@ -103,7 +103,7 @@ func (m *Merge) Run(ctx context.Context, c *Config) (rows []report.Row, err erro
 		before := f.before.String()
 		for _, way := range []changedWay{
 			{"merge, dry run", nil, func(ctx context.Context, round int) error {
-				return done(cl.Merge(ctx, f.target(round), client.MergeRequest{Source: f.source(round), DryRun: true}))
+				return done(dryRun(ctx, cl, f.target(round), f.source(round)))
 			}},
 			{"merge", nil, func(ctx context.Context, round int) error {
 				return done(cl.Merge(ctx, f.target(round), client.MergeRequest{Source: f.source(round)}))
@@ -130,6 +130,22 @@ func (m *Merge) Run(ctx context.Context, c *Config) (rows []report.Row, err erro
 		return nil
 	})
 	return rows, err
+}
+
+// dryRun asks for all pages of a dry run of a merge.
+func dryRun(ctx context.Context, cl *client.Client, target, source string) (*client.Merged, error) {
+	r := client.MergeRequest{Source: source, DryRun: true, Max: 10_000}
+	var all client.Merged
+	for {
+		m, err := cl.Merge(ctx, target, r)
+		if err != nil {
+			return nil, err
+		}
+		if all.Put += m.Put; m.Next == "" {
+			return &all, nil
+		}
+		r.After = m.Next
+	}
 }
 
 func changesName(n int) string { return fmt.Sprintf(", %s changes", count(n)) }
