@@ -361,7 +361,7 @@ func TestPageStreamFlow(t *testing.T) {
 	}
 }
 
-// Streams end when they are idle, and there is a bound to how many there are.
+// There is a bound to how many streams there are.
 func TestPageStreamBounds(t *testing.T) {
 	s := started(t)
 	streamClient(t, s, "disk")
@@ -376,7 +376,6 @@ func TestPageStreamBounds(t *testing.T) {
 	}
 	dialStream(t, s).fails(0, "SlowDown")
 	_ = open[0].conn.Close()
-	s.admin.streams.idle = 50 * time.Millisecond
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		s.admin.streams.mu.Lock()
 		n := len(s.admin.streams.mu.open)
@@ -388,6 +387,17 @@ func TestPageStreamBounds(t *testing.T) {
 			t.Fatalf("%d streams", n)
 		}
 	}
+	r := dialStream(t, s)
+	r.send(object.AppendPageFrame(nil, &object.PageFrame{Kind: object.FrameRead, ID: 1, Bucket: "disk"}))
+	if kind, _, _ := r.answer(); kind != object.FrameResults {
+		t.Fatalf("after one has ended: %d", kind)
+	}
+}
+
+// Streams end when they are idle.
+func TestPageStreamIdle(t *testing.T) {
+	s := started(t)
+	s.admin.streams.idle = 50 * time.Millisecond
 	dialStream(t, s).fails(0, "RequestTimeout")
 }
 
