@@ -292,18 +292,29 @@ func (w *PagesWriting) Wait(ctx context.Context) (*PagesWritten, error) {
 	if err != nil {
 		return nil, err
 	}
-	var n [4]uint64 // LSN, size, page size, length of the ETag
+	var n [3]uint64 // LSN, size, page size
 	for i := range n {
-		v, used := binary.Uvarint(p)
-		if used <= 0 {
+		if n[i], p, err = takeNumber(p); err != nil {
+			return nil, err
+		}
+	}
+	var texts [2]string // ETag, file
+	for i := range texts {
+		length, rest, err := takeNumber(p)
+		if err != nil || length > uint64(len(rest)) {
 			return nil, errBadPages
 		}
-		n[i], p = v, p[used:]
+		texts[i], p = string(rest[:length]), rest[length:]
 	}
-	if n[3] != uint64(len(p)) {
-		return nil, errBadPages
+	return &PagesWritten{LSN: LSN(n[0]), Size: n[1], PageBytes: int(n[2]), ETag: texts[0], File: texts[1]}, nil
+}
+
+func takeNumber(p []byte) (n uint64, rest []byte, err error) {
+	n, used := binary.Uvarint(p)
+	if used <= 0 {
+		return 0, nil, errBadPages
 	}
-	return &PagesWritten{LSN: LSN(n[0]), Size: n[1], PageBytes: int(n[2]), ETag: string(p)}, nil
+	return n, p[used:], nil
 }
 
 // WritePages changes an object in place, in one commit. On return it is durable.

@@ -414,8 +414,10 @@ func (s *pageStream) change(f *object.PageFrame) ([]byte, error) {
 	for _, n := range [...]uint64{uint64(r.LSN), r.Size, uint64(r.PageBytes)} {
 		frame = binary.AppendUvarint(frame, n)
 	}
-	etag := `"` + r.ETag.String() + `"`
-	return object.EndPageFrame(append(binary.AppendUvarint(frame, uint64(len(etag))), etag...), 0), nil
+	for _, text := range [...]string{`"` + r.ETag.String() + `"`, r.File} {
+		frame = append(binary.AppendUvarint(frame, uint64(len(text))), text...)
+	}
+	return object.EndPageFrame(frame, 0), nil
 }
 
 // write writes the answers as they come, those that are there at once together. After an error it only gives back

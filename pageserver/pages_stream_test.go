@@ -58,7 +58,7 @@ func TestPageStream(t *testing.T) {
 	p := openStream(t, c)
 	const page, pages = 8192, 4
 	first, err := p.WritePages(ctx, "disk", "a/img", []native.PageOp{{Kind: native.PageResize, Off: page * pages}}, native.PagesOptions{Create: true, PageBytes: page})
-	if err != nil || first.Size != page*pages || first.PageBytes != page || len(first.ETag) < 3 || first.ETag[0] != '"' {
+	if err != nil || first.Size != page*pages || first.PageBytes != page || len(first.ETag) < 3 || first.ETag[0] != '"' || first.File == "" {
 		t.Fatalf("%+v, %v", first, err)
 	}
 	full := func(b byte) []byte { return bytes.Repeat([]byte{b}, page) }

@@ -19,7 +19,7 @@ const (
 	FrameRead    PageFrameKind = iota + 1 // request: bucket, a batch of reads
 	FrameWrite                            // request: bucket, key, conditions, a batch of changes
 	FrameResults                          // answer: a batch of what was read
-	FrameWritten                          // answer: LSN, size, page size, ETag in quotes
+	FrameWritten                          // answer: LSN, size, page size, ETag in quotes, file
 	FrameFailed                           // answer: an error in JSON; with id 0 it is of the stream, which ends
 )
 
