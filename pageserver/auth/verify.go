@@ -55,6 +55,8 @@ type Proof struct {
 	Version string
 	// Service is what was signed for: s3, iam or sts.
 	Service string
+	// Region is what was signed for; empty: version 2, or nobody signed.
+	Region string
 	// At is when the request was signed.
 	At time.Time
 
@@ -286,7 +288,7 @@ func (v *Verifier) check(h *fasthttp.RequestHeader, t *Target, sig *signature, p
 	}
 	w := v.works.Get().(*work)
 	defer v.works.Put(w)
-	if err := w.checkSigned(h, sig); err != nil {
+	if err := w.checkSigned(h, t, sig, p.Presigned); err != nil {
 		return err
 	}
 	var claimed [sha256.Size]byte
@@ -340,6 +342,9 @@ func (v *Verifier) key(h *fasthttp.RequestHeader, t *Target, id string) (Key, er
 	return v.keyOf(id, token)
 }
 
+// Key returns the key with an id that may be used, and whether there is one.
+func (v *Verifier) Key(id string) (Key, bool) { return v.keys.Key(id) }
+
 // keyOf finds a key; with a session token, if that is not empty, it is the token's.
 func (v *Verifier) keyOf(id, token string) (Key, error) {
 	if token != "" {
@@ -361,7 +366,7 @@ func unknownKey(id string) *Error {
 
 // proved fills in whose signature held.
 func (p *Proof) proved(k *Key, version, service string) {
-	p.Key, p.Caller, p.Version, p.Service = *k, k.CallerOf(), version, service
+	p.Key, p.Caller, p.Version, p.Service, p.Region = *k, k.CallerOf(), version, service, p.scope.region
 }
 
 // signs reports whether the signature claimed is that of the request with the
@@ -374,13 +379,14 @@ func (w *work) signs(h *fasthttp.RequestHeader, t *Target, sig *signature, p *Pr
 }
 
 // checkSigned refuses a request whose host or an x-amz-* header is not signed.
-// The payload hash is signed by its place in the canonical request.
-func (w *work) checkSigned(h *fasthttp.RequestHeader, sig *signature) error {
+// The payload hash is signed by its place in the canonical request; and a header that repeats what the signed
+// query of a presigned request says: some clients move headers there and send them, too.
+func (w *work) checkSigned(h *fasthttp.RequestHeader, t *Target, sig *signature, presigned bool) error {
 	var missing []string
 	if !signs(sig, "host") {
 		missing = append(missing, "host")
 	}
-	for name := range h.All() {
+	for name, value := range h.All() {
 		if len(name) < len("x-amz-") || name[0]|0x20 != 'x' {
 			continue
 		}
@@ -390,7 +396,8 @@ func (w *work) checkSigned(h *fasthttp.RequestHeader, sig *signature) error {
 				w.lower[i] = c + 'a' - 'A'
 			}
 		}
-		if bytes.HasPrefix(w.lower, []byte("x-amz-")) && string(w.lower) != "x-amz-content-sha256" && !signs(sig, w.lower) {
+		if bytes.HasPrefix(w.lower, []byte("x-amz-")) && string(w.lower) != "x-amz-content-sha256" && !signs(sig, w.lower) &&
+			!(presigned && t.repeats(string(w.lower), value)) {
 			missing = append(missing, string(w.lower))
 		}
 	}
@@ -402,6 +409,16 @@ func (w *work) checkSigned(h *fasthttp.RequestHeader, sig *signature) error {
 		Code: "AccessDenied", Message: "There were headers present in the request which were not signed",
 		Fields: []Field{{"HeadersNotSigned", strings.Join(slices.Compact(missing), ", ")}},
 	}
+}
+
+// repeats reports whether a parameter says what a header of the name, in lower case, says.
+func (t *Target) repeats(name string, value []byte) bool {
+	for i := range t.Params {
+		if p := &t.Params[i]; lowerASCII(p.Name) == name && strings.TrimSpace(p.Value) == string(bytes.TrimSpace(value)) {
+			return true
+		}
+	}
+	return false
 }
 
 // appendStringToSign appends what is signed for a canonical request.

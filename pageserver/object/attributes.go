@@ -24,6 +24,8 @@ type Attributes struct {
 	Quota
 	// Snapshots are the rules by which snapshots are taken.
 	Snapshots []SnapshotRule `json:"snapshots,omitempty"`
+	// Tigris is what only clients of Tigris configure; nil: nothing.
+	Tigris *TigrisAttributes `json:"tigris,omitempty"`
 }
 
 // Limits of attributes; lengths are in bytes.
@@ -62,7 +64,7 @@ const attributesVersion = 1
 
 // encode returns the bytes that the store keeps; none when there is nothing to keep.
 func (a *Attributes) encode() []byte {
-	if a.Owner == "" && len(a.Labels) == 0 && a.Description == "" && a.Quota == (Quota{}) && len(a.Snapshots) == 0 {
+	if a.Owner == "" && len(a.Labels) == 0 && a.Description == "" && a.Quota == (Quota{}) && len(a.Snapshots) == 0 && a.Tigris == nil {
 		return nil
 	}
 	p, err := json.Marshal(a)

@@ -54,6 +54,7 @@ type Settings struct {
 	Notification *Notification   `json:"notification,omitempty"`
 	Payment      *RequestPayment `json:"payment,omitempty"`
 	Acceleration *Acceleration   `json:"acceleration,omitempty"`
+	Tigris       *TigrisSettings `json:"tigris,omitempty"`
 }
 
 // MaxSettingsBytes bounds the encoded settings of a bucket.

@@ -429,6 +429,9 @@ func putObjectACL(ctx context.Context, r *request) error {
 			}
 			return have, errNoACLs
 		}
+		if !set.ObjectACLsEnabled() && !acl.Private() {
+			return have, errNoACLs
+		}
 		if n.bucket.set, n.entry = set, e; n.owner() != owner || !r.may(&n) {
 			return have, errDenied // another version came in between
 		}
@@ -470,6 +473,9 @@ func (r *request) newAccess() (object.Access, error) {
 	acl, _, err := r.headerACL(owners, true)
 	if err != nil {
 		return object.Access{}, err
+	}
+	if !b.set.ObjectACLsEnabled() && !acl.Private() {
+		return object.Access{}, errNoACLs
 	}
 	if b.set.Ownership == object.BucketOwnerPreferred && r.amz("x-amz-acl") == "bucket-owner-full-control" {
 		return object.Access{}, nil

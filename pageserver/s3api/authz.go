@@ -219,8 +219,15 @@ func (r *request) mayByACL(n *need, owner string) bool {
 	}
 	c := r.proof.Caller
 	who := object.ACLCaller{ID: c.ID, Owner: c.ID != "" && c.ID == owner, IgnorePublic: n.bucket.set.PublicAccessBlocked().IgnorePublicACLs}
-	acl := n.bucket.set.ACL
-	if n.entry != nil {
+	acl, t := n.bucket.set.ACL, n.bucket.set.OfTigris()
+	switch {
+	case n.entry == nil:
+		who.IgnorePublic = who.IgnorePublic || t.HideListing && n.acl == object.PermRead
+	case t.Public && n.action == "s3:GetObject" && n.acl == object.PermRead && acl.Grants(object.ACLCaller{IgnorePublic: who.IgnorePublic}, object.PermRead):
+		return true
+	case !n.bucket.set.ObjectACLsEnabled():
+		acl = nil
+	default:
 		acl = n.entry.ACL
 	}
 	if who.Owner && (n.acl == object.PermReadACP || n.acl == object.PermWriteACP) {

@@ -121,13 +121,19 @@ func init() { // not in the declaration: what is checked leads back to the opera
 		"DeleteObjects":           exists{}, // deleteObjects checks every key
 		"RenameObject":            onObject{"s3:PutObject", object.PermWrite},
 
-		"CreateSnapshot": onBucket{"stemma:CreateSnapshot", 0},
-		"DeleteSnapshot": onBucket{"stemma:DeleteSnapshot", 0},
-		"ListSnapshots":  anyone{}, // listSnapshots knows the bucket
-		"GetBucketInfo":  onBucket{"stemma:GetBucketStats", 0},
-		"PatchBucket":    onBucket{"stemma:PutBucketSettings", 0},
-		"MergeFork":      onBucket{"stemma:MergeBucket", 0},
-		"RebaseFork":     onBucket{"stemma:MergeBucket", 0},
+		"CreateSnapshot":       onBucket{"stemma:CreateSnapshot", 0},
+		"DeleteSnapshot":       onBucket{"stemma:DeleteSnapshot", 0},
+		"ListSnapshots":        anyone{}, // listSnapshots knows the bucket
+		"GetBucketInfo":        onBucket{"stemma:GetBucketStats", 0},
+		"ListDeletedObjects":   onBucket{"s3:ListBucketVersions", 0},
+		"ListDeletedVersions":  onBucket{"s3:ListBucketVersions", 0},
+		"PurgeDeletedObject":   accessFunc((*request).mayDelete),
+		"RestoreDeletedObject": all{onObject{"s3:RestoreObject", 0}, onObject{"s3:PutObject", object.PermWrite}},
+
+		"RestoreBucket": accessFunc((*request).mayRestoreBucket), // and deletedBuckets knows whose it was
+		"PatchBucket":   onBucket{"stemma:PutBucketSettings", 0},
+		"MergeFork":     onBucket{"stemma:MergeBucket", 0},
+		"RebaseFork":    onBucket{"stemma:MergeBucket", 0},
 	}
 }
 

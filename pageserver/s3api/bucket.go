@@ -35,6 +35,9 @@ func listBuckets(ctx context.Context, r *request) error {
 	}
 	lsn := r.srv.objects.Store().Visible()
 	prefix := r.param("prefix")
+	if r.param("OnlyDeleted") == "true" {
+		return r.listDeletedBuckets(prefix, after, limit)
+	}
 	list, err := r.bucketsOrForks()
 	if err != nil {
 		return err
@@ -55,7 +58,7 @@ func listBuckets(ctx context.Context, r *request) error {
 	}
 	r.setLSN(lsn)
 	if r.wantsJSON() {
-		return r.listBucketsJSON(infos, next)
+		return r.listBucketsJSON(ctx, infos, next)
 	}
 	w := newResult("ListAllMyBucketsResult")
 	r.writeOwner(w, "Owner", r.proof.Caller.ID)
@@ -175,6 +178,11 @@ func createBucket(ctx context.Context, r *request) error {
 	} else if err != nil {
 		return err
 	}
+	if days, _ := r.softDeleteDays(); days > 0 { // firstSettings has seen it
+		if err := r.keepHistory(ctx, days); err != nil {
+			return err
+		}
+	}
 	r.set("Location", "/"+r.bucket)
 	r.setLSN(info.Created)
 	r.setFork(&info)
@@ -273,6 +281,9 @@ func (r *request) createOrFork(ctx context.Context, location string, tags []obje
 	if len(tags) > 0 {
 		return timeline.Info{}, invalidArgument("Tags", "", "A fork has the tags of its source")
 	}
+	if t, err := r.firstTigris(nil); err != nil || t.StorageClass != "" || t.SoftDeleteDays > 0 {
+		return timeline.Info{}, errors.Join(err, invalidArgument("x-amz-storage-class", "", "A fork has the storage class and the soft deletion of its source"))
+	}
 	infos, err := r.srv.objects.ForkWith(ctx, string(source[0]), at, []string{r.bucket}, r.newAttributes())
 	if errors.Is(err, timeline.ErrNoSuchBucket) {
 		return timeline.Info{}, noSuchSource(string(source[0]))
@@ -293,10 +304,17 @@ func (r *request) firstSettings(location string, tags []object.Field) (*object.S
 		return nil, err
 	}
 	acl, ownership, err := r.newBucketACL()
-	if err != nil || !on && !locked && location == "" && acl == nil && ownership == "" && len(tags) == 0 {
+	if err != nil {
+		return nil, err
+	}
+	t, err := r.firstTigris(acl)
+	if err != nil || !on && !locked && location == "" && acl == nil && ownership == "" && len(tags) == 0 && t == (object.TigrisSettings{}) {
 		return nil, err
 	}
 	set := &object.Settings{Location: location, ACL: acl, Ownership: ownership, Tags: tags}
+	if err := set.ChangeTigris(func(of *object.TigrisSettings) { *of = t }); err != nil {
+		return nil, err
+	}
 	if on {
 		snapshotsOn(set)
 	}
@@ -358,6 +376,13 @@ func deleteBucket(ctx context.Context, r *request) error {
 	undo, err := r.undoTime()
 	if err != nil {
 		return err
+	}
+	if undo == 0 { // nobody said for how long
+		set, err := r.srv.objects.Settings(ctx, r.bucket, 0)
+		if err != nil {
+			return err
+		}
+		undo = time.Duration(set.OfTigris().SoftDeleteDays) * 24 * time.Hour
 	}
 	lsn, err := r.srv.objects.DeleteBucket(ctx, r.bucket, timeline.DeleteOptions{Force: force, Undo: undo})
 	if err != nil {

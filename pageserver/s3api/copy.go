@@ -94,7 +94,7 @@ func copyObject(ctx context.Context, r *request) error {
 	if in.ReplaceTags, in.Tags, err = r.copyTags(); err != nil {
 		return err
 	}
-	if in.StorageClass, err = object.ParseStorageClass(r.amz("x-amz-storage-class")); err != nil {
+	if in.StorageClass, err = r.storageClass(); err != nil {
 		return err
 	}
 	if in.Algorithm, err = object.ParseAlgorithm(r.amz("x-amz-checksum-algorithm")); err != nil {

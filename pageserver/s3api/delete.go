@@ -15,6 +15,11 @@ func deleteObject(ctx context.Context, r *request) error {
 	if k.Version, err = r.versionID(); err != nil {
 		return err
 	}
+	if k.Version != 0 {
+		if err := r.refuseTrash(ctx, k.Version); err != nil {
+			return err
+		}
+	}
 	if k.Bypass, err = r.bypass(); err != nil {
 		return err
 	}

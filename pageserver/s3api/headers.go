@@ -64,6 +64,19 @@ next:
 	return meta
 }
 
+// storageClass returns that of what is put: of the header, else what the bucket has for it. Errors:
+// object.ErrInvalidStorageClass, those of object.Service.Settings.
+func (r *request) storageClass() (object.StorageClass, error) {
+	if name := r.amz("x-amz-storage-class"); name != "" {
+		return object.ParseStorageClass(name)
+	}
+	set, err := r.srv.objects.Settings(r.srv.base, r.bucket, 0)
+	if err != nil {
+		return 0, err
+	}
+	return set.DefaultClass(), nil
+}
+
 // writeConditions returns If-Match and If-None-Match as writes know them.
 func (r *request) writeConditions() object.Conditions {
 	return object.Conditions{IfMatch: r.condition("If-Match"), IfNoneMatch: r.condition("If-None-Match")}
@@ -120,10 +133,21 @@ func (r *request) setValidators(e *object.Entry) {
 	r.set("Last-Modified", httpTime(e.Modified()))
 	if e.Headers.CacheControl != "" {
 		r.set("Cache-Control", e.Headers.CacheControl)
+	} else if t := r.tigrisSettings(); t.CacheControl != "" {
+		r.set("Cache-Control", t.CacheControl)
 	}
 	if e.Headers.Expires != "" {
 		r.set("Expires", e.Headers.Expires)
 	}
+}
+
+// tigrisSettings returns those of the bucket, as they are now; none if it is not there any more.
+func (r *request) tigrisSettings() object.TigrisSettings {
+	set, err := r.srv.objects.Settings(r.srv.base, r.bucket, 0)
+	if err != nil {
+		return object.TigrisSettings{}
+	}
+	return set.OfTigris()
 }
 
 // setEntry sets the headers of an object.
@@ -146,6 +170,9 @@ func (r *request) setEntry(e *object.Entry) {
 		}
 	}
 	r.set("Accept-Ranges", "bytes")
+	if r.tigrisSettings().NoSniff {
+		r.set(noSniffHeader, "nosniff")
+	}
 	if e.StorageClass != object.Standard {
 		r.set("x-amz-storage-class", e.StorageClass.String())
 	}

@@ -14,7 +14,7 @@ var uploadPartOperation = &operation{name: "UploadPart", handle: uploadPart, lon
 func createUpload(ctx context.Context, r *request) error {
 	in := object.UploadInput{Headers: r.contentHeaders(), UserMeta: r.userMeta(), ChecksumType: r.amz("x-amz-checksum-type")}
 	var err error
-	if in.StorageClass, err = object.ParseStorageClass(r.amz("x-amz-storage-class")); err != nil {
+	if in.StorageClass, err = r.storageClass(); err != nil {
 		return err
 	}
 	if in.Tags, err = r.headerTags(); err != nil {

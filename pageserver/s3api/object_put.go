@@ -53,7 +53,7 @@ func putObject(ctx context.Context, r *request) error {
 	}
 	in := object.PutInput{Headers: r.contentHeaders(), UserMeta: r.userMeta(), Cond: r.writeConditions()}
 	var err error
-	if in.StorageClass, err = object.ParseStorageClass(r.amz("x-amz-storage-class")); err != nil {
+	if in.StorageClass, err = r.storageClass(); err != nil {
 		return err
 	}
 	if in.Tags, err = r.headerTags(); err != nil {

@@ -168,7 +168,7 @@ func (r *request) postInput(ctx context.Context, f *postForm) (*object.PutInput,
 		}
 	}
 	var err error
-	if in.StorageClass, err = object.ParseStorageClass(r.amz("x-amz-storage-class")); err != nil {
+	if in.StorageClass, err = r.storageClass(); err != nil {
 		return nil, err
 	}
 	if in.Tags, err = r.headerTags(); err != nil {

@@ -24,7 +24,7 @@ var queryOperation = &operation{name: "QueryAPI", handle: serveQuery}
 const maxQueryBytes = 96 << 10
 
 func serveQuery(ctx context.Context, r *request) error {
-	if r.srv.o.IAM == nil {
+	if r.srv.o.IAM == nil && !r.wantsPresigned() {
 		return &apiError{code: "NotImplemented"}
 	}
 	answer, isJSON, err := r.query(ctx)
@@ -62,9 +62,11 @@ func (r *request) query(ctx context.Context) (answer []byte, isJSON bool, err er
 	if err != nil {
 		return nil, false, err
 	}
-	params, err := r.queryParams(p)
-	if err != nil {
-		return nil, false, err
+	var params url.Values
+	if !r.wantsPresigned() {
+		if params, err = r.queryParams(p); err != nil {
+			return nil, false, err
+		}
 	}
 	r.proof, err = r.srv.o.Verifier.Verify(r.header(), &r.target)
 	if errors.Is(err, auth.ErrAnonymous) {
@@ -76,6 +78,10 @@ func (r *request) query(ctx context.Context) (answer []byte, isJSON bool, err er
 	sum := sha256.Sum256(p)
 	if r.proof.Version != "" && (r.proof.Payload.Form != auth.Literal || r.proof.Payload.SHA256 != sum) {
 		return nil, false, auth.ErrContentHash
+	}
+	if r.wantsPresigned() {
+		answer, err = r.presign(p)
+		return answer, true, err
 	}
 	return r.srv.o.IAM.Serve(ctx, &iam.Request{
 		Params: params, Caller: r.proof.Caller, KeyID: r.proof.Key.ID, ID: r.id, JSON: r.wantsJSON(), Buckets: &bucketIDs{objects: r.srv.objects}, Conditions: &conditions{r: r, need: &need{}},

@@ -45,7 +45,7 @@ type route struct {
 
 var routes = []route{
 	{"GET", serviceLevel, "", "", &operation{name: "ListBuckets", handle: listBuckets, tigris: []string{"fork"},
-		params: []string{"prefix", "max-buckets", "continuation-token", "bucket-region", "IncludeForkInfo", "IncludeVisibility", "IncludeTypeInfo", "IncludeRegionsInfo"}}},
+		params: []string{"prefix", "max-buckets", "continuation-token", "bucket-region", "IncludeForkInfo", "IncludeVisibility", "IncludeTypeInfo", "IncludeRegionsInfo", "IncludeOwnerInfo", "IncludeStats", "OnlyDeleted"}}},
 
 	{"GET", bucketLevel, "location", "", &operation{name: "GetBucketLocation", handle: getBucketLocation, params: []string{"location"}}},
 	{"GET", bucketLevel, "uploads", "", &operation{name: "ListMultipartUploads", handle: listUploads,
@@ -56,7 +56,7 @@ var routes = []route{
 		params: []string{"prefix", "delimiter", "marker", "max-keys", "encoding-type"}}},
 	{"HEAD", bucketLevel, "", "", &operation{name: "HeadBucket", handle: headBucket, reads: true, tigris: []string{"snapshot-version"}}},
 	{"PUT", bucketLevel, "", "", &operation{name: "CreateBucket", handle: createBucket, reads: true, amz: []string{bucketLockHeader},
-		tigris: []string{"enable-snapshot", "fork-source-bucket", "fork-source-bucket-snapshot", "snapshot-version"}}},
+		tigris: []string{"enable-snapshot", "fork-source-bucket", "fork-source-bucket-snapshot", "snapshot-version", "soft-delete"}}},
 	{"DELETE", bucketLevel, "", "", &operation{name: "DeleteBucket", handle: deleteBucket, tigris: []string{"force-delete"}}},
 	{"POST", bucketLevel, "delete", "", &operation{name: "DeleteObjects", handle: deleteObjects, params: []string{"delete"}}},
 	{"POST", bucketLevel, "", "", postOperation},
@@ -80,7 +80,7 @@ var routes = []route{
 	{"POST", objectLevel, "uploads", "", &operation{name: "CreateMultipartUpload", handle: createUpload, params: []string{"uploads"},
 		amz: append(lockHeaders, taggingHeader)}},
 	{"POST", objectLevel, "uploadId", "", &operation{name: "CompleteMultipartUpload", handle: completeUpload, params: []string{"uploadId"}}},
-	{"POST", objectLevel, "restore", "", &operation{name: "RestoreObject", handle: restoreObject, params: []string{"restore", "versionId"}}},
+	{"POST", objectLevel, "restore", "", &operation{name: "RestoreObject", handle: restoreObject, reads: true, params: []string{"restore", "versionId"}, tigris: []string{"snapshot-version"}}},
 	{"DELETE", objectLevel, "uploadId", "", &operation{name: "AbortMultipartUpload", handle: abortUpload, params: []string{"uploadId"}}},
 	{"DELETE", objectLevel, "", "", &operation{name: "DeleteObject", handle: deleteObject, params: []string{"versionId"},
 		amz: []string{"x-amz-if-match-last-modified-time", "x-amz-if-match-size"}}},
@@ -121,7 +121,7 @@ type routeClass struct {
 }
 
 func init() { // not in the declaration: handlers lead back to the table
-	for _, rt := range slices.Concat(tigrisRoutes, accessRoutes, configRoutes, versionRoutes, routes) {
+	for _, rt := range slices.Concat(tigrisRoutes, trashRoutes, accessRoutes, configRoutes, versionRoutes, routes) {
 		c := routeClass{rt.method, rt.level}
 		routeTable[c] = append(routeTable[c], rt)
 	}
@@ -196,7 +196,7 @@ var (
 )
 
 // takesACL are the operations that headers can give an ACL.
-var takesACL = makeSet("CreateBucket", "PutBucketAcl", "PutObject", "PostObject", "CopyObject", "CreateMultipartUpload", "PutObjectAcl")
+var takesACL = makeSet("CreateBucket", "PutBucketAcl", "PutObject", "PostObject", "CopyObject", "CreateMultipartUpload", "PutObjectAcl", "PatchBucket")
 
 // collectAmz gathers the x-amz-* headers. Clients that presign move some of them
 // to the query. Error: InvalidArgument for what could not have been a header.
@@ -218,7 +218,9 @@ func (r *request) collectAmz() error {
 		if strings.ContainsFunc(p.Name, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == ':' }) || !validHeaderValue(p.Value) {
 			return invalidArgument(clip(p.Name), "", "The parameter stands for a header, and no header can hold it")
 		}
-		r.amzFields = append(r.amzFields, auth.Field{Name: strings.ToLower(p.Name), Value: strings.TrimSpace(p.Value)})
+		if f := (auth.Field{Name: strings.ToLower(p.Name), Value: strings.TrimSpace(p.Value)}); !slices.Contains(r.amzFields, f) {
+			r.amzFields = append(r.amzFields, f) // some clients send the header as well
+		}
 	}
 	return nil
 }

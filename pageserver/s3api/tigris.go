@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"stemma/pageserver/object"
@@ -25,6 +26,7 @@ var tigrisRoutes = []route{
 	{"PATCH", bucketLevel, "", "", &operation{name: "PatchBucket", handle: patchBucket}},
 	{"PUT", objectLevel, "", "x-tigris-rename", &operation{name: "RenameObject", handle: tigrisRename, tigris: []string{"rename"}}},
 	{"POST", bucketLevel, "bundle", "", bundleOperation},
+	{"POST", bucketLevel, "restore", "", restoreBucketOperation},
 }
 
 // carries reports whether the request has a header that decides about its route.
@@ -191,18 +193,52 @@ func snapshotsOn(set *object.Settings) {
 	set.Snapshots, set.Versioning = true, object.Enabled
 }
 
+// firstTigris returns what headers of CreateBucket say for the settings of Tigris; acl is that of the bucket. Who says
+// whether a public bucket may be listed means Tigris, where its objects are public, too.
+func (r *request) firstTigris(acl object.ACL) (t object.TigrisSettings, err error) {
+	class, err := object.ParseStorageClass(r.amz("x-amz-storage-class"))
+	if err != nil {
+		return t, err
+	}
+	if class != object.Standard {
+		t.StorageClass = class.String()
+	}
+	t.Regions = r.peek("X-Tigris-Regions")
+	listed, err := r.publicListing()
+	if err != nil {
+		return t, err
+	}
+	if listed != nil && acl.Public() {
+		t.Public, t.HideListing = true, !*listed
+	}
+	t.SoftDeleteDays, err = r.softDeleteDays()
+	return t, err
+}
+
+// softDeleteDays reads X-Tigris-Soft-Delete of CreateBucket: true, or a number of days; zero: it is not there.
+func (r *request) softDeleteDays() (int, error) {
+	v := r.peek(softDeleteHeader)
+	switch v {
+	case "", "false":
+		return 0, nil
+	case "true":
+		return defaultSoftDelDays, nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < object.MinSoftDeleteDays || n > object.MaxSoftDeleteDays {
+		return 0, invalidArgument(softDeleteHeader, v, softDeleteHeader+" must be true, or from "+itoa(object.MinSoftDeleteDays)+" to "+itoa(object.MaxSoftDeleteDays)+" days")
+	}
+	return n, nil
+}
+
 // errSnapshots is what a change of a bucket's kind may run into.
 func errSnapshots(message string) error {
 	return &apiError{code: "InvalidRequest", message: message}
 }
 
-// setSnapshots makes a bucket one that keeps versions for its snapshots, or not.
-func (r *request) setSnapshots(ctx context.Context, on bool) error {
-	info, err := r.srv.objects.Bucket(r.bucket, 0)
-	if err != nil {
-		return err
-	}
-	lsn, err := r.srv.objects.UpdateSettings(ctx, r.bucket, func(set *object.Settings) error {
+// snapshotsChange returns the change of settings by which a bucket keeps versions for its snapshots, or not.
+func snapshotsChange(info *timeline.Info, on bool) func(*object.Settings) error {
+	return func(set *object.Settings) error {
 		switch {
 		case set.Snapshots == on:
 			return errSnapshots(map[bool]string{true: "Snapshots are already enabled", false: "Snapshots are not enabled"}[on])
@@ -216,12 +252,7 @@ func (r *request) setSnapshots(ctx context.Context, on bool) error {
 		}
 		set.Snapshots, set.Versioning = false, object.Suspended
 		return nil
-	})
-	if err != nil {
-		return err
 	}
-	r.setLSN(lsn)
-	return nil
 }
 
 // errorStatus is the status of an error code.

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
+	"math"
 	"strings"
 	"time"
 
@@ -45,16 +47,25 @@ type (
 	bucketsJSON struct {
 		ContinuationToken string `json:"ContinuationToken,omitempty"`
 		Owner             ownerJSON
+		Stats             *statsJSON `json:"Stats,omitempty"`
 		Buckets           struct{ Bucket []bucketJSON }
 	}
 	ownerJSON  struct{ DisplayName, ID string }
 	bucketJSON struct {
-		Name         string
-		CreationDate string
-		Regions      string
-		Type         string
-		Visibility   struct{ IsPublic bool }
-		ForkInfo     *forkInfoJSON `json:"ForkInfo,omitempty"`
+		Name           string
+		CreationDate   string
+		Regions        string
+		Type           string
+		Visibility     struct{ IsPublic bool }
+		SoftDeleteInfo *softDeleteInfoJSON `json:"SoftDeleteInfo,omitempty"`
+		ForkInfo       *forkInfoJSON       `json:"ForkInfo,omitempty"`
+	}
+	softDeleteInfoJSON struct {
+		Enabled       bool
+		RetentionDays int
+	}
+	statsJSON struct {
+		ActiveBuckets, TotalObjects, TotalUniqueObjects, TotalStorageBytes uint64
 	}
 	forkInfoJSON struct {
 		HasChildren bool
@@ -84,98 +95,69 @@ func timeJSON(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 // listBucketsJSON is ListBuckets for clients that speak JSON. With X-Tigris-Fork it
 // lists the forks of one bucket.
-func (r *request) listBucketsJSON(infos []timeline.Info, next string) error {
-	c := r.proof.Caller
-	doc := bucketsJSON{Owner: ownerJSON{DisplayName: c.DisplayName, ID: cmp.Or(c.ID, anonymousID)}, ContinuationToken: next}
-	doc.Buckets.Bucket = make([]bucketJSON, len(infos))
+func (r *request) listBucketsJSON(ctx context.Context, infos []timeline.Info, next string) error {
+	doc := r.newBucketsJSON(next, len(infos))
 	withForks := r.param("IncludeForkInfo") == "true" || r.carries("X-Tigris-Fork")
 	for i := range infos {
-		b := &doc.Buckets.Bucket[i]
-		b.Name, b.CreationDate, b.Regions, b.Type = infos[i].Name, timeJSON(infos[i].Created.Time()), r.srv.o.Region, "Regular"
-		set, err := r.srv.objects.Settings(r.srv.base, infos[i].Name, 0)
+		set, err := r.srv.objects.Settings(ctx, infos[i].Name, 0)
 		if err != nil {
-			continue // deleted meanwhile
+			set = &object.Settings{} // deleted meanwhile
 		}
-		if set.Snapshots {
-			b.Type = "Snapshot"
-		}
+		b := r.bucketJSON(&infos[i], set)
 		if withForks {
 			b.ForkInfo = forkInfo(&infos[i])
 		}
+		doc.Buckets.Bucket = append(doc.Buckets.Bucket, b)
 	}
-	return r.sendJSON(&doc)
-}
-
-// bucketInfoJSON is the answer to GET /bucket?metadata.
-type bucketInfoJSON struct {
-	Name          string        `json:"name"`
-	Type          int           `json:"type"` // 1: keeps snapshots
-	StorageClass  string        `json:"storage_class"`
-	ObjectRegions string        `json:"object_regions"`
-	CreatedAt     string        `json:"created_at"`
-	Rows          *uint64       `json:"estimated_rows,omitempty"`
-	UniqueRows    *uint64       `json:"estimated_unique_rows,omitempty"`
-	Size          *uint64       `json:"estimated_size,omitempty"`
-	ForkInfo      *forkInfoJSON `json:"ForkInfo"`
-}
-
-func getBucketInfo(ctx context.Context, r *request) error {
-	info, err := r.srv.objects.Bucket(r.bucket, 0)
-	if err != nil {
-		return err
-	}
-	set, err := r.srv.objects.Settings(ctx, r.bucket, 0)
-	if err != nil {
-		return err
-	}
-	doc := bucketInfoJSON{
-		Name: info.Name, StorageClass: object.Standard.String(), ObjectRegions: r.srv.o.Region,
-		CreatedAt: timeJSON(info.Created.Time()), ForkInfo: forkInfo(&info),
-	}
-	if set.Snapshots {
-		doc.Type = 1
-	}
-	if r.param("with-size") == "true" {
-		rows, size, err := r.srv.objects.Count(ctx, r.bucket)
-		if err != nil {
+	if r.param("IncludeStats") == "true" {
+		var err error
+		if doc.Stats, err = r.bucketStats(ctx); err != nil {
 			return err
 		}
-		doc.Rows, doc.UniqueRows, doc.Size = &rows, &rows, &size
 	}
-	return r.sendJSON(&doc)
+	return r.sendJSON(doc)
 }
 
-// maxPatchBytes bounds the body of PATCH.
-const maxPatchBytes = 1 << 20
-
-// patchJSON is the body of PATCH /bucket.
-type patchJSON struct {
-	Type *int `json:"type"`
+func (r *request) newBucketsJSON(next string, buckets int) *bucketsJSON {
+	c := r.proof.Caller
+	doc := &bucketsJSON{Owner: ownerJSON{DisplayName: c.DisplayName, ID: cmp.Or(c.ID, anonymousID)}, ContinuationToken: next}
+	doc.Buckets.Bucket = make([]bucketJSON, 0, buckets)
+	return doc
 }
 
-// patchBucket changes what a bucket is; what it cannot change it refuses by name.
-func patchBucket(ctx context.Context, r *request) error {
-	p, err := r.document(maxPatchBytes, false)
+func (r *request) bucketJSON(info *timeline.Info, set *object.Settings) bucketJSON {
+	t := set.OfTigris()
+	b := bucketJSON{Name: info.Name, CreationDate: timeJSON(info.Created.Time()), Regions: cmp.Or(t.Regions, r.srv.o.Region), Type: "Regular"}
+	if set.Snapshots {
+		b.Type = "Snapshot"
+	}
+	b.Visibility.IsPublic = set.ACLsEnabled() && set.ACL.Public() && !set.PublicAccessBlocked().IgnorePublicACLs
+	if t.SoftDeleteDays > 0 {
+		b.SoftDeleteInfo = &softDeleteInfoJSON{true, t.SoftDeleteDays}
+	}
+	return b
+}
+
+// bucketStats counts what is in all buckets that are shown to the caller, by reading all entries.
+func (r *request) bucketStats(ctx context.Context) (*statsJSON, error) {
+	infos, err := r.visibleBuckets(ctx, r.srv.objects.Buckets, "", "", math.MaxInt)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(p, &fields); err != nil || len(fields) == 0 {
-		return invalidArgument("body", "", "The body must be an object of JSON that names what to change")
-	}
-	for name := range fields {
-		if name != "type" {
-			return notImplemented("the field " + clip(name))
+	s := &statsJSON{}
+	for i := range infos {
+		rows, size, err := r.srv.objects.Count(ctx, infos[i].Name)
+		if errors.Is(err, timeline.ErrNoSuchBucket) {
+			continue // deleted meanwhile
+		} else if err != nil {
+			return nil, err
 		}
+		s.ActiveBuckets++
+		s.TotalObjects += rows
+		s.TotalUniqueObjects += rows
+		s.TotalStorageBytes += size
 	}
-	var doc patchJSON
-	if err := json.Unmarshal(p, &doc); err != nil || doc.Type == nil || *doc.Type != 0 && *doc.Type != 1 {
-		return invalidArgument("type", "", "type must be 0 or 1")
-	}
-	if err := r.setSnapshots(ctx, *doc.Type == 1); err != nil {
-		return err
-	}
-	return r.sendJSON(map[string]string{"status": "success"})
+	return s, nil
 }
 
 // whoAmIOperation tells clients of Tigris who they are.
