@@ -26,7 +26,7 @@ func TestTypes(t *testing.T) {
 		{ForkRequest{}, pageserver.ForkRequest{}}, {Forked{}, pageserver.ForkAnswer{}}, {Ancestry{}, pageserver.AncestryAnswer{}},
 		{Tree{}, pageserver.TreeAnswer{}}, {Distance{}, pageserver.DistanceAnswer{}}, {NewSnapshot{}, pageserver.NewSnapshot{}},
 		{SnapshotPage{}, pageserver.SnapshotsAnswer{}}, {SnapshotChange{}, pageserver.SnapshotChange{}}, {History{}, pageserver.HistoryAnswer{}},
-		{LogPage{}, pageserver.LogAnswer{}}, {logEnd{}, pageserver.LogEnd{}},
+		{LogPage{}, pageserver.LogAnswer{}}, {logEnd{}, pageserver.LogEnd{}}, {Job{}, pageserver.Job{}}, {jobList{}, pageserver.JobsAnswer{}},
 		{CommitRequest{}, pageserver.CommitRequest{}}, {Committed{}, pageserver.CommitAnswer{}}, {DiffRequest{}, pageserver.DiffRequest{}},
 		{DiffPage{}, pageserver.DiffAnswer{}}, {DiffEnd{}, pageserver.DiffEnd{}}, {MergeRequest{}, pageserver.MergeRequest{}},
 		{Merged{}, pageserver.MergeAnswer{}}, {Error{}, pageserver.AdminError{}},

@@ -78,6 +78,12 @@ func init() { // not in the declaration: what decides leads back to the routes
 			return r.judge.MayList(name, r.text("prefix"), true)
 		},
 
+		"POST diff/jobs":              mayDiff,
+		"POST buckets/{}/detach":      does("stemma:DetachBucket"),
+		"GET jobs":                    anyone, // who sees their own
+		"GET jobs/{}":                 anyone,
+		"GET jobs/{}/result":          anyone,
+		"DELETE jobs/{}":              anyone,
 		"POST diff":                   mayDiff,
 		"POST buckets/{}/merge":       mayMerge,
 		"POST buckets/{}/rebase":      mayMerge,
@@ -100,6 +106,9 @@ func operator(_ *admin, _ context.Context, r *adminRequest, _ string) error {
 	}
 	return nil
 }
+
+// anyone is what is for everybody with a key.
+func anyone(*admin, context.Context, *adminRequest, string) error { return nil }
 
 // does is an action done to the bucket of the path.
 func does(action string) entry {

@@ -128,7 +128,7 @@ func (a *admin) diff(ctx context.Context, r *adminRequest, _ string) (any, error
 		return nil, wordedMerge(err)
 	}
 	if !in.Summary && strings.Contains(r.accept, linesType) {
-		return &streamed{func(ctx context.Context, line func(any) error) { a.diffLines(ctx, d, page, line) }}, nil
+		return &streamed{run: func(ctx context.Context, line func(any) error) { a.diffLines(ctx, d, page, line) }}, nil
 	}
 	out := &DiffAnswer{FromLSN: page.FromLSN, ToLSN: page.ToLSN, Next: page.NextToken, Entries: []DiffChange{}}
 	out.Summary.add(&page.Summary)
@@ -171,7 +171,8 @@ func (a *admin) diffLines(ctx context.Context, d *object.DiffInput, page *object
 
 // streamed is an answer of many lines. run ends when line fails.
 type streamed struct {
-	run func(ctx context.Context, line func(any) error)
+	refused func() error // is called instead of run when the server shuts down; may be nil
+	run     func(ctx context.Context, line func(any) error)
 }
 
 // lineTimeout is how long a reader may take for what is written at once.
@@ -180,6 +181,9 @@ const lineTimeout = 30 * time.Second
 // sendLines answers 200, and then the lines as they come.
 func (a *admin) sendLines(ctx *fasthttp.RequestCtx, s *streamed) {
 	if !a.server.jobs.begin() {
+		if s.refused != nil {
+			_ = s.refused()
+		}
 		sendError(ctx, &AdminError{Code: "ServiceUnavailable", Message: "shutting down"})
 		return
 	}

@@ -90,7 +90,7 @@ func (a *admin) log(ctx context.Context, r *adminRequest, bucket string) (any, e
 		return nil, wordedMerge(err)
 	}
 	if lines {
-		return &streamed{func(ctx context.Context, line func(any) error) { a.logLines(ctx, in, page, line) }}, nil
+		return &streamed{run: func(ctx context.Context, line func(any) error) { a.logLines(ctx, in, page, line) }}, nil
 	}
 	return &LogAnswer{ToLSN: page.To, SinceLSN: page.Since, Cut: page.Cut, Entries: a.logEntries(page.Entries), Next: page.NextToken}, nil
 }

@@ -87,6 +87,7 @@ type adminRequest struct {
 	accept string // header
 	root   bool   // the root may everything
 	caller *auth.Caller
+	key    string       // id of the access key
 	judge  *s3api.Judge // decides about others
 }
 
@@ -241,7 +242,7 @@ func (a *admin) read(ctx *fasthttp.RequestCtx) (*adminRequest, error) {
 	}
 	return &adminRequest{
 		target: target, body: p, accept: string(ctx.Request.Header.Peek("Accept")),
-		root: proof.Caller.Root, caller: proof.Caller, judge: a.server.s3.Judge(ctx, target, proof),
+		root: proof.Caller.Root, caller: proof.Caller, key: proof.Key.ID, judge: a.server.s3.Judge(ctx, target, proof),
 	}, nil
 }
 

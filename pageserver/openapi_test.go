@@ -57,6 +57,12 @@ var operationDocs = map[string]operationDoc{
 	"PATCH /v1/buckets/{bucket}/snapshots/{snapshot}":  {"Rename, label, hold or extend a snapshot", SnapshotChange{}, Snapshot{}, "snapshots"},
 	"DELETE /v1/buckets/{bucket}/snapshots/{snapshot}": {"Delete a snapshot", nil, Change{}, "snapshots"},
 	"POST /v1/diff":                                    {"Compare two points", DiffRequest{}, DiffAnswer{}, "merges"},
+	"POST /v1/diff/jobs":                               {"Compare two points, and keep what differs as a result", DiffRequest{}, Job{}, "jobs"},
+	"POST /v1/buckets/{bucket}/detach":                 {"Give a fork entries of its own for all that it inherits", nil, Job{}, "jobs"},
+	"GET /v1/jobs":                                     {"List jobs", nil, JobsAnswer{}, "jobs"},
+	"GET /v1/jobs/{job}":                               {"Describe a job", nil, Job{}, "jobs"},
+	"GET /v1/jobs/{job}/result":                        {"The result of a job, one entry per line", nil, DiffChange{}, "jobs"},
+	"DELETE /v1/jobs/{job}":                            {"Cancel a job that runs, or forget one that has ended", nil, Done{}, "jobs"},
 	"POST /v1/buckets/{bucket}/merge":                  {"Merge a fork into the bucket", MergeRequest{}, MergeAnswer{}, "merges"},
 	"POST /v1/buckets/{bucket}/rebase":                 {"Bring what the parent has changed into the bucket", MergeRequest{}, MergeAnswer{}, "merges"},
 	"POST /v1/buckets/{bucket}/cherry-pick":            {"Bring some keys of another bucket into the bucket", MergeRequest{}, MergeAnswer{}, "merges"},
@@ -87,6 +93,7 @@ var lineDocs = map[string]struct {
 	lines string
 	end   any
 }{
+	"GET /v1/jobs/{job}/result":    {"DiffChange lines", DiffChange{}},
 	"POST /v1/diff":                {"DiffChange lines, and a DiffEnd", DiffEnd{}},
 	"GET /v1/buckets/{bucket}/log": {"LogEntry lines, and a LogEnd", LogEnd{}},
 }
@@ -120,7 +127,7 @@ var queryDocs = map[string][2]string{ // type, description
 
 // pathVariables are the names of variables, by the part before them.
 var pathVariables = map[string]string{
-	"buckets": "bucket", "snapshots": "snapshot", "deleted": "id", "users": "user", "policies": "policy", "keys": "key",
+	"buckets": "bucket", "snapshots": "snapshot", "deleted": "id", "users": "user", "policies": "policy", "keys": "key", "jobs": "job",
 }
 
 type document = map[string]any
@@ -208,7 +215,7 @@ func describe(t *testing.T) []byte {
 		answer := content("application/json", s.of(t, doc.out))
 		answer["description"] = "Done"
 		if l, ok := lineDocs[name]; ok {
-			answer["content"].(document)[linesType] = document{"schema": document{"description": l.lines, "type": "string"}}
+			answer["content"].(document)[linesType] = document{"schema": document{"description": l.lines}}
 			s.of(t, l.end)
 		}
 		op := document{

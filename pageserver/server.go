@@ -119,6 +119,7 @@ type Server struct {
 	schedules scheduleCounters
 	logs      *bucketLogs
 	access    *access
+	book      *jobBook
 	jobs      *jobs // what works on the store besides s3
 
 	s3Addr, adminAddr net.Addr
@@ -220,6 +221,9 @@ func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 		return err
 	}
 	set.RegisterMetricsWriter(s.writeAccessMetrics)
+	if s.book, err = newJobBook(s.jobs, fs, s.o.Dir, s.o.Now, func(err error) { s.log.Warn("jobs", "err", err) }); err != nil {
+		return err
+	}
 	api := s.o.S3
 	api.Access, api.Accounts, api.IAM, api.Writers = s.access, users, iam.New(users, s.o.Now), users
 	api.TLS = s.o.TLS

@@ -25,6 +25,8 @@ type rollup struct {
 	most int64        // records that it may copy; zero: any number
 
 	copied int64
+	// watch is told every so often how many were copied; an error of it ends the rollup. Nil: nobody watches.
+	watch func(copied int64) error
 }
 
 // rollupsEach bounds the timelines that one edit rolls up.
@@ -261,7 +263,11 @@ func (n *node) rollupTo(target int, version uint64) rollup {
 // reads need no ancestor any more. What the ancestors alone were kept for can go.
 //
 // Errors: ErrNoSuchBucket, those of the disk.
-func (s *Store) Detach(ctx context.Context, name string) error {
+func (s *Store) Detach(ctx context.Context, name string) error { return s.DetachWatched(ctx, name, nil) }
+
+// DetachWatched is Detach that ends with ctx, and tells watch, unless it is nil, every so often how many records
+// were copied so far. What was copied by one that ended before its end goes. Errors besides: those of ctx.
+func (s *Store) DetachWatched(ctx context.Context, name string, watch func(records int64)) error {
 	b, _, err := s.lookup(name)
 	if err != nil {
 		return fmt.Errorf("detach %q: %w", name, err)
@@ -271,7 +277,14 @@ func (s *Store) Detach(ctx context.Context, name string) error {
 		if n.next(version) == nil {
 			return nil
 		}
-		return []rollup{n.rollupTo(-1, version)}
+		r := n.rollupTo(-1, version)
+		r.watch = func(copied int64) error {
+			if watch != nil {
+				watch(copied)
+			}
+			return ctx.Err()
+		}
+		return []rollup{r}
 	}, true)
 	if err != nil {
 		return fmt.Errorf("detach %q: %w", name, err)
@@ -401,6 +414,11 @@ func (s *Store) writeRollup(v *layers.Version, r *rollup, ns layers.Namespace, o
 		}
 		if r.copied++; r.most > 0 && r.copied > r.most {
 			return errManyRecords
+		}
+		if r.watch != nil && r.copied%256 == 0 {
+			if err := r.watch(r.copied); err != nil {
+				return err
+			}
 		}
 		rec := *scan.Record()
 		rec.Key = layers.MakeKey(r.node.id, ns, rec.Key.User())

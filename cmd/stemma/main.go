@@ -91,7 +91,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(newServe(), newVersion(), newBucket(), newFork(), newLs(), newCat(), newGet(), newUsage(), newGC(), newBackground(), newReseal(),
 		newProfile(), newNBD(), newMount(), newBench(), tools.Command())
 	root.AddCommand(newUser(), newKey(), newPolicy())
-	root.AddCommand(newSnapshot(), newLog(), newTree(), newDiff(), newMerge(), newRebase(), newCherryPick(), newRevert(), newCommit(), newCp())
+	root.AddCommand(newSnapshot(), newLog(), newTree(), newDiff(), newMerge(), newRebase(), newCherryPick(), newRevert(), newCommit(), newDetach(), newJob(), newCp())
 	root.AddCommand(newRestore(), newReset(), newPromote(), newSwap(), newUndelete())
 	documentEnv(root)
 	return root

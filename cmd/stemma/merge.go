@@ -15,7 +15,7 @@ import (
 func newDiff() *cobra.Command {
 	var f nativeFlags
 	var prefix string
-	var summary bool
+	var summary, job bool
 	cmd := &cobra.Command{
 		Use:   "diff [BUCKET[@POINT]] BUCKET[@POINT]",
 		Short: "Show what differs between two points",
@@ -24,6 +24,9 @@ func newDiff() *cobra.Command {
 			"value per line, and a summary at last only with --summary.",
 		Args: betweenArgs(1, "BUCKET", "BUCKET"), ValidArgsFunction: f.completeBuckets,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if job && summary {
+				return usagef("--job and --summary exclude each other: a job has both")
+			}
 			c, err := f.client()
 			if err != nil {
 				return err
@@ -44,8 +47,19 @@ func newDiff() *cobra.Command {
 						s.Added, s.Removed, s.Modified, s.Metadata, s.Renamed, s.BytesAdded, s.BytesRemoved)
 				})
 			}
+			changes := c.DiffAll(cmd.Context(), r)
+			if job {
+				j, err := c.DiffJob(cmd.Context(), r)
+				if err == nil {
+					j, err = waitJob(cmd, c, j)
+				}
+				if err != nil {
+					return fmt.Errorf("diff: %w", err)
+				}
+				changes = c.JobResult(cmd.Context(), j.ID)
+			}
 			out := json.NewEncoder(cmd.OutOrStdout())
-			for d, err := range c.DiffAll(cmd.Context(), r) {
+			for d, err := range changes {
 				if err != nil {
 					return fmt.Errorf("diff: %w", err)
 				}
@@ -64,6 +78,7 @@ func newDiff() *cobra.Command {
 	f.add(cmd)
 	cmd.Flags().StringVar(&prefix, "prefix", "", "only keys that begin with it")
 	cmd.Flags().BoolVar(&summary, "summary", false, "only count")
+	cmd.Flags().BoolVar(&job, "job", false, "have the server compare as a job and keep the result; when interrupted, it goes on: see stemma job")
 	return cmd
 }
 

@@ -73,6 +73,12 @@ func TestNativeCommands(t *testing.T) {
 	if out := run("diff", "agent-2"); out != "> in/a.txt -> in/b.txt\n+ out.txt\n" && out != "- in/a.txt\n+ in/b.txt\n+ out.txt\n" {
 		t.Errorf("diff: %q", out)
 	}
+	says("+ out.txt", "diff", "--job", "agent-2")
+	says("diff  agent-2  done", "job", "list")
+	fails(2, "diff", "--job", "--summary", "agent-2")
+	fails(5, "job", "wait", "none")
+	run("fork", "data", "alone")
+	says("alone was detached", "detach", "alone")
 	says("added          1", "diff", "--summary", "--prefix", "out", "data@good", "agent-2")
 	run("commit", "data", "--put", "in/a.txt="+file, "--delete", "none")
 	fails(4, "commit", "data", "--if-lsn", "5", "--delete", "in/a.txt")
