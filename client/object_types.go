@@ -231,7 +231,7 @@ type MergeChange struct {
 }
 
 // UndeleteRequest is the body of POST /v1/buckets/{name}/undelete. With At those of the keys, and of what has the prefixes,
-// that were there at that point in time and are not now; without it keys only, each as it was before it was deleted.
+// that were there at that point in time and are not now; without it each as it was before it was deleted, at most 1,000 of them.
 type UndeleteRequest struct {
 	At       string   `json:"at,omitempty"`
 	Keys     []string `json:"keys,omitempty"`

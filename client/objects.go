@@ -34,6 +34,12 @@ func (c *Client) UndeleteKeys(ctx context.Context, bucket string, keys ...string
 	return ask[Undeleted](ctx, c, "POST", path("buckets", bucket, "undelete"), nil, UndeleteRequest{Keys: keys})
 }
 
+// UndeletePrefixes brings back the keys of r, and what was deleted of its prefixes, each as it was before that. r.At must
+// be empty.
+func (c *Client) UndeletePrefixes(ctx context.Context, bucket string, r UndeleteRequest) (*Undeleted, error) {
+	return ask[Undeleted](ctx, c, "POST", path("buckets", bucket, "undelete"), nil, r)
+}
+
 // UndeleteAt brings back what was there at r.At and is not now.
 func (c *Client) UndeleteAt(ctx context.Context, bucket string, r UndeleteRequest) (*Merged, error) {
 	return ask[Merged](ctx, c, "POST", path("buckets", bucket, "undelete"), nil, r)

@@ -195,7 +195,7 @@ func (a *admin) swap(ctx context.Context, r *adminRequest, name string) (any, er
 }
 
 // UndeleteObjectsRequest is the body of POST /v1/buckets/{name}/undelete. With At those of the keys, and of what has the prefixes,
-// that were there at that point in time and are not now; without it keys only, each as it was before it was deleted.
+// that were there at that point in time and are not now; without it each as it was before it was deleted, at most 1,000 of them.
 type UndeleteObjectsRequest struct {
 	At       string   `json:"at,omitempty"`
 	Keys     []string `json:"keys,omitempty"`
@@ -229,8 +229,8 @@ func (a *admin) undeleteObjects(ctx context.Context, r *adminRequest, name strin
 	switch {
 	case len(in.Keys)+len(in.Prefixes) == 0:
 		return nil, invalid("keys or prefixes say what to bring back")
-	case in.At == "" && (len(in.Prefixes) > 0 || in.Max != 0):
-		return nil, invalid("prefixes and max go with at")
+	case in.At == "" && in.Max != 0:
+		return nil, invalid("max goes with at")
 	}
 	if in.At != "" {
 		at, err := a.point(name, in.At)
@@ -239,7 +239,11 @@ func (a *admin) undeleteObjects(ctx context.Context, r *adminRequest, name strin
 		}
 		return a.revertTo(ctx, &object.RevertInput{Bucket: name, From: at, Keys: in.Keys, Prefixes: in.Prefixes, Deleted: true, DryRun: in.DryRun, Max: in.Max})
 	}
-	rep, err := a.server.objects.Undelete(ctx, name, in.Keys, in.DryRun)
+	below, err := a.server.objects.Deleted(ctx, name, in.Prefixes)
+	if err != nil {
+		return nil, wordedMove(err)
+	}
+	rep, err := a.server.objects.Undelete(ctx, name, append(in.Keys, below...), in.DryRun)
 	if err != nil {
 		return nil, wordedMove(err)
 	}

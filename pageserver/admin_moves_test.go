@@ -162,7 +162,7 @@ func TestAdminMoves(t *testing.T) {
 		{"main/swap", `{"with":".stemma"}`, "NoSuchBucket", 404},
 		{"main/swap", `{"with":"locked"}`, "BucketReadOnly", 403},
 		{"main/undelete", `{}`, "InvalidArgument", 400},
-		{"main/undelete", `{"prefixes":["a"]}`, "InvalidArgument", 400},
+		{"main/undelete", `{"prefixes":["a"],"max":1}`, "InvalidArgument", 400},
 		{"none/undelete", `{"keys":["a"]}`, "NoSuchBucket", 404},
 	} {
 		before := s.store.Visible()

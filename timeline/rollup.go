@@ -263,7 +263,9 @@ func (n *node) rollupTo(target int, version uint64) rollup {
 // reads need no ancestor any more. What the ancestors alone were kept for can go.
 //
 // Errors: ErrNoSuchBucket, those of the disk.
-func (s *Store) Detach(ctx context.Context, name string) error { return s.DetachWatched(ctx, name, nil) }
+func (s *Store) Detach(ctx context.Context, name string) error {
+	return s.DetachWatched(ctx, name, nil)
+}
 
 // DetachWatched is Detach that ends with ctx, and tells watch, unless it is nil, every so often how many records
 // were copied so far. What was copied by one that ended before its end goes. Errors besides: those of ctx.

@@ -129,21 +129,21 @@ func newSwap() *cobra.Command {
 func newUndelete() *cobra.Command {
 	var r client.UndeleteRequest
 	return native("undelete BUCKET [KEY...]", "Bring deleted objects back",
-		"Keys come back each as it was before it was deleted; with --at those that were there at that point in time.\nA deleted bucket comes back by stemma bucket undelete.",
+		"Keys, and what was deleted of a prefix, come back each as it was before it was deleted; with --at those that were there at that point in time.\nA deleted bucket comes back by stemma bucket undelete.",
 		someArgs("BUCKET"), func(cmd *cobra.Command) {
 			fl := cmd.Flags()
 			fl.StringVar(&r.At, "at", "", "a point in time")
-			fl.StringSliceVar(&r.Prefixes, "prefix", nil, "with --at: keys that begin with it; may be repeated")
+			fl.StringSliceVar(&r.Prefixes, "prefix", nil, "keys that begin with it; may be repeated")
 		}, func(cmd *cobra.Command, c *client.Client, args []string) (any, func(io.Writer), error) {
 			r.Keys = args[1:]
 			if r.At != "" {
 				m, err := c.UndeleteAt(cmd.Context(), args[0], r)
 				return m, printMerged(m), err
 			}
-			if len(r.Prefixes) > 0 || len(r.Keys) == 0 {
-				return nil, nil, usagef("want keys; a prefix goes with --at")
+			if len(r.Prefixes)+len(r.Keys) == 0 {
+				return nil, nil, usagef("want keys, or --prefix")
 			}
-			u, err := c.UndeleteKeys(cmd.Context(), args[0], r.Keys...)
+			u, err := c.UndeletePrefixes(cmd.Context(), args[0], r)
 			return u, func(w io.Writer) {
 				for _, o := range u.Objects {
 					fmt.Fprintf(w, "%s\t%d\t%d\n", o.Key, o.Size, o.LSN)

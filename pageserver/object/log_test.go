@@ -257,3 +257,37 @@ func TestLogWriters(t *testing.T) {
 	h = open(t, fs, small)
 	check("opened again")
 }
+
+// What was deleted below a prefix comes back, each key as it was before, whenever that was.
+func TestUndeletePrefix(t *testing.T) {
+	h := start(t, small)
+	h.put("home", "a/1", []byte("old"))
+	h.put("home", "a/2", []byte("two"))
+	h.put("home", "b/1", []byte("other"))
+	h.put("home", "a/1", []byte("newer"))
+	h.del("home", "a/1")
+	h.fork("home", "fork")
+	for _, key := range []string{"a/2", "b/1"} {
+		h.del("fork", key)
+	}
+	h.put("fork", "b/1", []byte("again"))
+	h.flush()
+	for prefix, want := range map[string]string{"a/": "a/1 a/2", "": "a/1 a/2", "b/": ""} {
+		keys, err := h.Deleted(h.ctx, "fork", []string{prefix})
+		if got := strings.Join(keys, " "); err != nil || got != want {
+			t.Errorf("%q: %s, %v, want %s", prefix, got, err, want)
+		}
+	}
+	keys, err := h.Deleted(h.ctx, "fork", []string{"a/", ""}) // twice is once
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rep, err := h.Undelete(h.ctx, "fork", keys, false); err != nil || len(rep.Objects) != 2 {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	h.want("fork", "a/1", 0, []byte("newer"))
+	h.want("fork", "a/2", 0, []byte("two"))
+	if keys, err := h.Deleted(h.ctx, "fork", []string{""}); err != nil || len(keys) != 0 {
+		t.Errorf("%v, %v", keys, err)
+	}
+}

@@ -93,6 +93,49 @@ func (s *Service) Undelete(ctx context.Context, bucket string, keys []string, dr
 	return report, nil
 }
 
+// Deleted returns the keys with one of the prefixes that were deleted within the window of a bucket and are not there
+// now, at most MaxUndelete. What a move of the whole bucket took away is not among them. Cost follows what was written
+// within the window.
+//
+// Errors: ErrTooManyKeys, timeline.ErrNoSuchBucket, layers.ErrCorrupt, those of ctx.
+func (s *Service) Deleted(ctx context.Context, bucket string, prefixes []string) (keys []string, err error) {
+	l, err := s.store.Log(ctx, bucket, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	since, _ := l.Since()
+	l.Close()
+	v, err := s.store.View(ctx, bucket, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer v.Close()
+	for _, prefix := range prefixes {
+		if keys, err = appendDeleted(ctx, keys, v, prefix, since); err != nil {
+			return nil, err
+		}
+	}
+	return keys, nil
+}
+
+func appendDeleted(ctx context.Context, keys []string, v *timeline.View, prefix string, since wal.LSN) (_ []string, err error) {
+	c := v.Changes(layers.NamespaceObjects, []byte(prefix), bound(successor(prefix)), since)
+	defer func() { err = errors.Join(err, c.Close()) }()
+	for ok, n := c.First(), 1; ok; ok, n = c.Next(), n+1 {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if c.Record().Kind != layers.KindTombstone {
+			continue
+		}
+		if len(keys) == MaxUndelete {
+			return nil, fmt.Errorf("more than %d keys were deleted, undelete fewer at once: %w", MaxUndelete, ErrTooManyKeys)
+		}
+		keys = append(keys, string(c.User()))
+	}
+	return keys, c.Err()
+}
+
 // lastLife returns what a key was before it was deleted, with its record, whose body it holds; nil: it is
 // there, or nobody knows.
 func (s *Service) lastLife(ctx context.Context, bucket, key string, h *holds) (*Undeleted, layers.Record, error) {
