@@ -269,12 +269,18 @@ func (s *Store) reclaimSegments(ctx context.Context, v *layers.Version, segs []l
 	if err != nil {
 		return fmt.Errorf("look for references to %d value segments: %w", len(segs), err)
 	}
+	rowed := make(map[layers.FileNum]bool)
+	for l := range v.All() {
+		for _, ref := range l.Desc().Segments {
+			rowed[ref.Segment] = true
+		}
+	}
 	var errs []error
 	for _, seg := range segs {
 		if ctx.Err() != nil {
 			return errors.Join(append(errs, ctx.Err())...)
 		}
-		if err := s.reclaimSegment(ctx, seg, live[seg.Num], mode); err != nil {
+		if err := s.reclaimSegment(ctx, seg, live[seg.Num], rowed[seg.Num], mode); err != nil {
 			errs = append(errs, fmt.Errorf("reclaim value segment %d: %w", seg.Num, err))
 		}
 	}
@@ -356,8 +362,10 @@ func (s *Store) referring(v *layers.Version, wanted map[layers.FileNum]bool) fun
 }
 
 // reclaimSegment gives back what is dead of one segment, of which live is all
-// that lives: the file, or holes in it, or the file for a smaller one.
-func (s *Store) reclaimSegment(ctx context.Context, seg layers.SegmentInfo, live []layers.Handle, mode gc.Mode) error {
+// that lives: the file, or holes in it, or the file for a smaller one. rowed says that a layer
+// refers to it, so its row is there: the row of a segment that only memlayers refer to comes with
+// their flush, and would undo that of a rewritten file.
+func (s *Store) reclaimSegment(ctx context.Context, seg layers.SegmentInfo, live []layers.Handle, rowed bool, mode gc.Mode) error {
 	var bytes int64
 	ranges := make([]layers.ValueRange, len(live))
 	for i, h := range live {
@@ -382,7 +390,7 @@ func (s *Store) reclaimSegment(ctx context.Context, seg layers.SegmentInfo, live
 			return err
 		}
 	}
-	if !gc.RewriteSegment(seg.Allocated-segmentOverhead(seg, len(live)), bytes, mode) {
+	if !rowed || !gc.RewriteSegment(seg.Allocated-segmentOverhead(seg, len(live)), bytes, mode) {
 		return nil
 	}
 	return s.rewriteSegment(ctx, seg, live, s.outputCategory(bytes))

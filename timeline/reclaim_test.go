@@ -157,3 +157,36 @@ func TestOldFileOfASegmentGoesLater(t *testing.T) {
 	}
 	s.readAll("b")
 }
+
+// noHoles is a file system that can punch none, so streamed segments are rewritten.
+type noHoles struct{ vfs.FS }
+
+func (noHoles) Unwrap() vfs.FS { return nil }
+
+// The flush of what a memlayer says of a segment does not take its row back to a file that was
+// rewritten.
+func TestRewriteAndFirstFlushOfASegment(t *testing.T) {
+	s := openUsageOn(t, noHoles{storefs.NewMem()}, "data", -1)
+	s.create("b")
+	s.put("b", "kept", 40<<10)
+	w, err := s.Values().NewWriter(t.Context())
+	s.ok(err)
+	_, err = w.Write(s.random(3 << 20))
+	s.ok(err)
+	s.ok(w.Close()) // the client went away
+	for range 3 {
+		s.ok(s.Collect(t.Context(), gc.Idle))
+	}
+	s.ok(s.Flush(t.Context()))
+	s.ok(s.Collect(t.Context(), gc.Idle))
+	s.readAll("b")
+	s.ok(s.Close())
+	s = openUsageOn(t, s.fs, "data", -1)
+	s.readAll("b")
+	if got := s.listed("b"); got != 40<<10 {
+		t.Errorf("%d bytes are left of the object", got)
+	}
+	if after := s.Metrics().ValueAllocatedBytes; after > 64<<10 {
+		t.Errorf("values take %d bytes", after)
+	}
+}

@@ -112,7 +112,7 @@ func (o *Oracle) readable(b *bucket, at, h wal.LSN) error {
 	if l.purged && l.left != 0 {
 		return errBelow
 	}
-	unsure := false
+	unsure := l.dropped && l.left != 0 && at < l.birth // it may be purged at any time, and then nobody knows what it came from
 	for ; l != nil && at < l.birth; l = l.ancestor {
 		at = min(at, l.branch)
 		unsure = unsure || l.ancestor != nil && l.ancestor.purged
