@@ -3,6 +3,7 @@ package iam
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -72,8 +73,14 @@ func (r *Request) held() (*heldRequest, error) {
 	return in, nil
 }
 
-// scope returns what the roles hold a key to. Nil, for an admin, is nothing. Error: ValidationError.
+// noBucket is the id of none: a key that is held to it can do nothing until it is held to others.
+const noBucket = math.MaxUint64
+
+// scope returns what the roles hold a key to, an empty list to nothing. Nil, for an admin, is nothing. Error: ValidationError.
 func (in *heldRequest) scope(r *Request) ([]auth.BucketRole, error) {
+	if in.Roles != nil && len(in.Roles) == 0 {
+		return []auth.BucketRole{{Bucket: noBucket, ReadOnly: true}}, nil
+	}
 	var scope []auth.BucketRole
 	for _, role := range in.Roles {
 		switch {

@@ -256,6 +256,17 @@ func TestHeldKeys(t *testing.T) {
 			t.Errorf("%d %s", a.status, a.body)
 		}
 		decode(ask(as, "Action=DeleteAccessKey", "AccessKeyId", held.ID, "UserName", "agent"), &struct{}{})
+		var idle struct {
+			Result struct {
+				AccessKey struct{ AccessKeyId, SecretAccessKey string }
+			} `json:"CreateAccessKeyResult"`
+		}
+		decode(ask(as, "Action=CreateAccessKeyWithBucketsRole", "Req", `{"name":"idle","buckets_role":[]}`), &idle)
+		get.as = auth.Key{ID: idle.Result.AccessKey.AccessKeyId, Secret: idle.Result.AccessKey.SecretAccessKey}
+		n.refused(403, "AccessDenied", get) // it is held to nothing, until it is held to something
+		n.refused(403, "AccessDenied", call{method: "PUT", path: "/idle-new", as: get.as})
+		decode(ask(as, "Action=UpdateAccessKeyWithBucketsRole", "Req", `{"id":"`+get.as.ID+`","buckets_role":[{"bucket":"`+bucket+`","role":"ReadOnly"}]}`), &struct{}{})
+		n.want(200, get)
 		for _, bad := range []string{
 			``, `{`, `{"name":"x"}`, `{"buckets_role":[{"bucket":"absent","role":"Editor"}]}`, `{"buckets_role":[{"bucket":"` + bucket + `","role":"Owner"}]}`,
 			`{"buckets_role":[{"bucket":"*","role":"NamespaceAdmin"},{"bucket":"` + bucket + `","role":"Editor"}]}`,
