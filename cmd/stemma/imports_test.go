@@ -50,7 +50,7 @@ var mayImport = map[string][]string{
 	"stemma/benchmarks/internal/engine": {"stemma/timeline"},
 	"stemma/benchmarks/storeload": {
 		"stemma/benchmarks/report", "stemma/benchmarks/s3load", "stemma/benchmarks/limits", "stemma/benchmarks/internal/server",
-		"stemma/benchmarks/internal/engine", "stemma/pageserver/object",
+		"stemma/benchmarks/internal/engine", "stemma/pageserver/object", "stemma/client",
 	},
 }
 
@@ -59,8 +59,9 @@ var mayImport = map[string][]string{
 // them. Their tests may import anything too.
 const benchmarks = "stemma/benchmarks"
 
-// testHelpers may be imported by the tests of any package, whatever mayImport says.
-var testHelpers = []string{"stemma/timeline/timelinetest", "stemma/internal/seeds"}
+// testHelpers may be imported by the tests of any package, whatever mayImport says; package client imports nothing
+// of the house but in tests.
+var testHelpers = []string{"stemma/timeline/timelinetest", "stemma/internal/seeds", "stemma/client"}
 
 // onlyIn names the packages that alone, with what lies below their folder, may
 // import a library outside of tests.
