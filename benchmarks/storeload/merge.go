@@ -34,8 +34,8 @@ type Changed struct {
 var (
 	FullDiff   = Diff{Changed{Objects: 1_000_000, Changes: []int{10, 1000, 100_000}}}
 	QuickDiff  = Diff{Changed{Objects: 2000, Changes: []int{10, 100}}}
-	FullMerge  = Merge{FullDiff.Changed}
-	QuickMerge = Merge{QuickDiff.Changed}
+	FullMerge  = Merge(FullDiff)
+	QuickMerge = Merge(QuickDiff)
 )
 
 // changedFork stands for forks of main, and a fork with changes of each of them.
