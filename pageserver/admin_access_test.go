@@ -71,7 +71,7 @@ var routeCalls = []struct{ route, path, body string }{
 // Every route says who may ask it. Nobody else's account gets anything of a bucket, or learns by the answer whether it
 // is there otherwise than over S3; its owner may do everything but what is the operator's.
 func TestEveryRouteIsDecided(t *testing.T) {
-	s := started(t)
+	s := started(t, func(o *Options) { o.Store.HorizonEvery = time.Hour }) // it commits
 	ann, bob := made(t, s, "ann", ""), made(t, s, "bob", "")
 	hers := func(method, path, body string, out any) {
 		t.Helper()
