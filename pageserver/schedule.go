@@ -87,6 +87,9 @@ func (s *Server) followSchedules() {
 type scheduler struct {
 	s    *Server
 	done map[scheduled]time.Time // the moment that was last done
+	// Up to looked no rule was due before next: with nothing committed since, there is nothing to look for.
+	looked wal.LSN
+	next   time.Time
 }
 
 // scheduled is a rule as it is: once it is changed it is looked into at once.
@@ -97,6 +100,11 @@ type scheduled struct {
 
 // follow goes through the buckets once. One that fails does not keep the others from being looked into.
 func (f *scheduler) follow(ctx context.Context, now time.Time) error {
+	visible := f.s.store.Visible()
+	if visible == f.looked && now.Before(f.next) {
+		return nil
+	}
+	f.looked = 0
 	p := pauser{ctx: ctx, share: f.s.store.BackgroundShare, since: time.Now()}
 	found := map[scheduled]time.Time{}
 	var errs []error
@@ -113,6 +121,14 @@ func (f *scheduler) follow(ctx context.Context, now time.Time) error {
 		}
 		if len(infos) < page {
 			f.done = found // what has no rule any more is forgotten
+			if len(errs) == 0 {
+				f.looked, f.next = visible, now.Add(object.MaxRuleEvery)
+				for id, due := range found {
+					if due = due.Add(id.rule.Every); due.Before(f.next) {
+						f.next = due
+					}
+				}
+			}
 			return errors.Join(errs...)
 		}
 		after = infos[len(infos)-1].Name

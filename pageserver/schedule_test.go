@@ -69,6 +69,11 @@ func TestScheduledSnapshots(t *testing.T) {
 	if err != nil || snap.LSN.Time().Nanosecond() != 0 {
 		t.Errorf("it keeps %v, %v, want a whole second", snap.LSN.Time(), err)
 	}
+	// With nothing committed, buckets are looked at when a rule is due again, and not before.
+	follow(due.Add(-time.Second))
+	if f.looked != s.store.Visible() || !f.next.Equal(due) {
+		t.Errorf("looked up to %d of %d, next at %v, want %v", f.looked, s.store.Visible(), f.next, due)
+	}
 	// Another scheduler, as after a restart, takes none again.
 	f = scheduler{s: s, done: map[scheduled]time.Time{}}
 	if follow(due.Add(-time.Second)); !slices.Equal(names(), list) {
