@@ -96,6 +96,9 @@ func (c *Client) OpenPages(ctx context.Context) (*PageStream, error) {
 	return s, nil
 }
 
+// Ended is closed when the stream has ended, for whatever reason.
+func (s *PageStream) Ended() <-chan struct{} { return s.ended }
+
 // Close ends the stream. Requests under way fail with ErrStreamClosed.
 func (s *PageStream) Close() error {
 	s.end(ErrStreamClosed)

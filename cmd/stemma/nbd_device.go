@@ -2,143 +2,181 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"net/http"
-	"net/url"
-	"strings"
 	"sync"
 
-	"stemma/pageserver"
-	"stemma/pageserver/object"
+	"golang.org/x/sync/semaphore"
+
+	"stemma/client"
 )
 
-// nbdDevice is an object as a block device. Writes wait in memory, up to
-// nbdBufferBytes, until a flush commits all of them at once: after a crash the
-// object is as some flush left it. Safe for concurrent use.
+// nbdDevice is an object as a block device. Changes wait in memory until a flush commits all of them at once, or until there are too
+// many: so every commit leaves the object as the device was at one moment. Safe for concurrent use.
 type nbdDevice struct {
-	flags       *adminFlags
-	bucket, key string
-	size        uint64
+	object nbdObject
+	size   uint64
+	room   *semaphore.Weighted // bytes of reads under way
 
-	mu      sync.Mutex
-	pending []object.PageOp // in order, not yet at the server
-	bytes   int             // of pending
+	// committing is held by who commits. Order: committing, reads, mu.
+	committing sync.Mutex
+	lsn        client.LSN // of the newest version that is known; committing guards it
+
+	// reads is held, shared, by who reads, and exclusively by who begins a commit. So no commit that a read finds at the server is newer
+	// than the changes that it lays over it.
+	reads sync.RWMutex
+
+	mu struct {
+		sync.Mutex
+		sent           []client.PageOp // under way to the server, or to be sent again
+		pending        []client.PageOp // behind those, in order
+		bytes          int             // of pending, as they are sent
+		added, durable uint64          // changes, since the start
+	}
 }
 
 const (
-	// nbdBufferBytes is how much may wait for a flush; a request to the server takes twice as much.
-	nbdBufferBytes = 4 << 20
+	// nbdBufferBytes is how much may wait for a flush; as much again may be under way.
+	nbdBufferBytes = client.MaxStreamedBytes
+	// nbdOpBytes is what a change takes beside its data, at most.
+	nbdOpBytes = 24
+	nbdMaxOps  = 16 << 10
 	// nbdMaxBytes bounds one request of a client.
-	nbdMaxBytes = 4 << 20
-	nbdMaxOps   = 16 << 10
+	nbdMaxBytes = client.MaxStreamedBytes
+	// nbdReadRoom bounds the bytes of all reads under way, of which one counts nbdReadLeast at least.
+	nbdReadRoom  = 16 << 20
+	nbdReadLeast = 256 << 10
+	// nbdOvertaken is how often a commit begins anew because there is another version.
+	nbdOvertaken = 10
 )
-
-// request sends a request about the object. Errors: *pageserver.AdminError.
-func (d *nbdDevice) request(ctx context.Context, method string, query url.Values, h http.Header, body []byte, most int64) ([]byte, error) {
-	u, err := parseEndpoint("admin-endpoint", d.flags.endpoint)
-	if err != nil {
-		return nil, err
-	}
-	u.Path = strings.TrimSuffix(u.Path, "/") + "/v1/buckets/" + d.bucket + "/objects/" + d.key
-	u.RawQuery = query.Encode()
-	status, answer, err := d.flags.who.send(ctx, method, u, h, body, most)
-	if err != nil || status == http.StatusOK || status == http.StatusPartialContent {
-		return answer, err
-	}
-	var e pageserver.AdminError
-	if json.Unmarshal(answer, &e) != nil || e.Code == "" {
-		return nil, errors.New(http.StatusText(status))
-	}
-	return nil, &e
-}
 
 // open finds the object, or makes it, and grows it to at least size.
 func (d *nbdDevice) open(ctx context.Context, size uint64) error {
-	change := func(query url.Values, ops []object.PageOp) (a pageserver.PageAnswer, err error) {
-		answer, err := d.request(ctx, http.MethodPatch, query, http.Header{"Content-Type": {pageserver.PagesType}}, object.AppendPageOps(nil, ops), 1<<20)
-		if err == nil {
-			err = json.Unmarshal(answer, &a)
-		}
-		return a, err
-	}
-	query := url.Values{}
-	if size > 0 {
-		query.Set("create", "yes")
-	}
+	d.room = semaphore.NewWeighted(nbdReadRoom)
 	// A write of nothing tells the size, and opens the object for writing in place.
-	a, err := change(query, []object.PageOp{{Kind: object.PageZero}})
-	if err == nil && a.Size < size {
-		a, err = change(nil, []object.PageOp{{Kind: object.PageResize, Off: size}})
+	w, err := d.object.write(ctx, []client.PageOp{{Kind: client.PageZero}}, client.PagesOptions{Create: size > 0})
+	if err == nil && w.Size < size {
+		w, err = d.object.write(ctx, []client.PageOp{{Kind: client.PageResize, Off: size}}, client.PagesOptions{})
 	}
-	if err == nil && a.Size == 0 {
-		err = errors.New("the object is empty; give it a --size")
+	switch {
+	case err != nil:
+		return err
+	case w.Size == 0:
+		return errors.New("the object is empty; give it a --size")
 	}
-	d.size = a.Size
-	return err
+	d.size, d.lsn = w.Size, w.LSN
+	return nil
 }
 
-// read fills p from off: what the server has, and over it what waits.
-func (d *nbdDevice) read(ctx context.Context, p []byte, off uint64) error {
+// read reads n bytes from off on: what the server has, and over it what waits.
+func (d *nbdDevice) read(ctx context.Context, off uint64, n int) ([]byte, error) {
+	d.reads.RLock()
+	defer d.reads.RUnlock()
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	h := http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", off, off+uint64(len(p))-1)}}
-	got, err := d.request(ctx, http.MethodGet, nil, h, nil, nbdMaxBytes)
+	sent, pending := d.mu.sent, d.mu.pending
+	d.mu.Unlock()
+	p, err := d.object.read(ctx, off, n)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if len(got) != len(p) {
-		return fmt.Errorf("%d bytes at %d, want %d: the object was cut", len(got), off, len(p))
-	}
-	copy(p, got)
-	for i := range d.pending {
-		o := &d.pending[i]
+	lay(p, off, sent)
+	lay(p, off, pending)
+	return p, nil
+}
+
+// lay makes changes to p, the bytes from off on.
+func lay(p []byte, off uint64, ops []client.PageOp) {
+	for i := range ops {
+		o := &ops[i]
 		n := o.Len
-		if o.Kind == object.PageWrite {
+		if o.Kind == client.PageWrite {
 			n = uint64(len(o.Data))
 		}
 		from, to := max(o.Off, off), min(o.Off+n, off+uint64(len(p)))
 		switch {
 		case from >= to:
-		case o.Kind == object.PageWrite:
+		case o.Kind == client.PageWrite:
 			copy(p[from-off:to-off], o.Data[from-o.Off:])
 		default:
 			clear(p[from-off : to-off])
 		}
 	}
-	return nil
 }
 
-// add takes a change, whose data it keeps.
-func (d *nbdDevice) add(ctx context.Context, o object.PageOp) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.bytes+len(o.Data) > nbdBufferBytes || len(d.pending) == nbdMaxOps {
-		if err := d.flushLocked(ctx); err != nil {
+// add takes a change, whose data it keeps. It waits for a commit if there is no room.
+func (d *nbdDevice) add(ctx context.Context, o client.PageOp) error {
+	for !d.addIfRoom(o) {
+		if err := d.flush(ctx); err != nil {
 			return err
 		}
 	}
-	d.pending, d.bytes = append(d.pending, o), d.bytes+len(o.Data)
 	return nil
 }
 
-// flush commits what waits: on return it is durable. After an error it still waits.
-func (d *nbdDevice) flush(ctx context.Context) error {
+func (d *nbdDevice) addIfRoom(o client.PageOp) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.flushLocked(ctx)
+	n := len(o.Data) + nbdOpBytes
+	if len(d.mu.pending) > 0 && (d.mu.bytes+n > nbdBufferBytes || len(d.mu.pending) == nbdMaxOps) {
+		return false
+	}
+	d.mu.pending, d.mu.bytes = append(d.mu.pending, o), d.mu.bytes+n
+	d.mu.added++
+	return true
 }
 
-func (d *nbdDevice) flushLocked(ctx context.Context) error {
-	if len(d.pending) == 0 {
+// flush commits what waits: on return all that was added before is durable. Those who flush at once share a commit. After an
+// error it waits on.
+func (d *nbdDevice) flush(ctx context.Context) error {
+	d.mu.Lock()
+	upTo := d.mu.added
+	d.mu.Unlock()
+	d.committing.Lock()
+	defer d.committing.Unlock()
+	for {
+		ops := d.takeLocked(upTo)
+		if ops == nil {
+			return nil
+		}
+		if err := d.commitLocked(ctx, ops); err != nil {
+			return err
+		}
+		d.mu.Lock()
+		d.mu.sent = nil
+		d.mu.durable += uint64(len(ops))
+		d.mu.Unlock()
+	}
+}
+
+// takeLocked returns the changes that are to be sent next so that the first upTo are durable; nil: they are.
+func (d *nbdDevice) takeLocked(upTo uint64) []client.PageOp {
+	d.reads.Lock()
+	defer d.reads.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.mu.durable >= upTo {
 		return nil
 	}
-	h := http.Header{"Content-Type": {pageserver.PagesType}}
-	if _, err := d.request(ctx, http.MethodPatch, nil, h, object.AppendPageOps(nil, d.pending), 1<<20); err != nil {
-		return err
+	if d.mu.sent == nil {
+		d.mu.sent, d.mu.pending, d.mu.bytes = d.mu.pending, nil, 0
 	}
-	clear(d.pending)
-	d.pending, d.bytes = d.pending[:0], 0
-	return nil
+	return d.mu.sent
+}
+
+// commitLocked makes changes at the server. They are on the condition that the version is the one that is known: what was sent and not
+// answered may be carried out later, and must not be then if something else was in between.
+func (d *nbdDevice) commitLocked(ctx context.Context, ops []client.PageOp) error {
+	for try := 1; ; try++ {
+		w, err := d.object.write(ctx, ops, client.PagesOptions{IfLSN: d.lsn})
+		if err == nil {
+			d.lsn = w.LSN
+			return nil
+		}
+		// It was carried out without an answer, or another client has written: done once more it comes to the same.
+		if !client.IsCode(err, "PreconditionFailed") || try == nbdOvertaken {
+			return err
+		}
+		if d.lsn, err = d.object.version(ctx); err != nil {
+			return err
+		}
+	}
 }

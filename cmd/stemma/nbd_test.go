@@ -4,11 +4,19 @@ import (
 	"bytes"
 	"context"
 	wire "encoding/binary"
+	"errors"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"stemma/client"
 )
 
 // nbdClient speaks the protocol over a socket.
@@ -84,11 +92,18 @@ func (c *nbdClient) reply() (kind uint32, data []byte) {
 	return h.Kind, data
 }
 
-// do makes a request and returns the error of the answer.
-func (c *nbdClient) do(kind, flags uint16, off uint64, n uint32, data, into []byte) uint32 {
+// send makes a request, whose cookie it returns, and waits for no answer.
+func (c *nbdClient) send(kind, flags uint16, off uint64, n uint32, data []byte) (cookie uint64) {
 	c.t.Helper()
 	c.n++
 	c.write(uint32(nbdRequest), flags, kind, c.n, off, n, data)
+	return c.n
+}
+
+// do makes a request and returns the error of the answer.
+func (c *nbdClient) do(kind, flags uint16, off uint64, n uint32, data, into []byte) uint32 {
+	c.t.Helper()
+	c.send(kind, flags, off, n, data)
 	var h struct {
 		Magic, Code uint32
 		Cookie      uint64
@@ -103,32 +118,60 @@ func (c *nbdClient) do(kind, flags uint16, off uint64, n uint32, data, into []by
 	return h.Code
 }
 
+// nbdServed is a device that the test serves itself, over a server of its own.
+type nbdServed struct {
+	*nbdDevice
+	ln   net.Listener
+	stop func() error
+}
+
+// serveDevice serves an object of a server until stop.
+func serveDevice(t *testing.T, c *client.Client, size uint64) *nbdServed {
+	t.Helper()
+	s := &nbdServed{nbdDevice: &nbdDevice{object: nbdObject{c: c, bucket: "disks", key: "a/disk.img", patience: 10 * time.Second}}}
+	if err := s.open(t.Context(), size); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if s.ln, err = nbdListen("unix:" + filepath.Join(t.TempDir(), "s")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- serveNBD(ctx, s.ln, s.nbdDevice, slog.New(slog.DiscardHandler)) }()
+	s.stop = sync.OnceValue(func() error {
+		stop()
+		defer s.object.close()
+		return <-done
+	})
+	t.Cleanup(func() { _ = s.stop() })
+	return s
+}
+
+// diskServer starts a server that has a bucket "disks", and returns a client whose connections dial makes.
+func diskServer(t *testing.T, dial func(ctx context.Context, network, address string) (net.Conn, error)) *client.Client {
+	t.Helper()
+	p := start(t, t.TempDir())
+	c, err := client.New(client.Options{Endpoint: p.admin, AccessKey: testAccess, SecretKey: testSecret, HTTP: &http.Client{Transport: &http.Transport{DialContext: dial}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CreateBucket(t.Context(), client.NewBucket{Name: "disks"}); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // Random reads, writes, trims, flushes and writes with FUA are what a plain image
 // makes of them; when the server of the device dies, the object is as it was flushed last.
 func TestNBD(t *testing.T) {
-	p := start(t, t.TempDir())
-	if _, stderr, err := p.stemma(t.Context(), "bucket", "create", "disks"); err != nil {
-		t.Fatal(stderr)
-	}
 	const size = 3<<20 + 512
-	t.Setenv("STEMMA_ROOT_ACCESS_KEY", testAccess)
-	t.Setenv("STEMMA_ROOT_SECRET_KEY", testSecret)
-	flags := &adminFlags{endpoint: p.admin, who: credentialFlags{region: defaultRegion}}
+	api := diskServer(t, nil)
 	rng := rand.New(rand.NewPCG(1, 7))
 	image, flushed := make([]byte, size), make([]byte, size)
 	for round := range 3 {
-		d := &nbdDevice{flags: flags, bucket: "disks", key: "a/disk.img"}
-		if err := d.open(t.Context(), size); err != nil {
-			t.Fatal(err)
-		}
-		ln, err := nbdListen("unix:" + filepath.Join(t.TempDir(), "s"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- serveNBD(ctx, ln, d) }()
-		c := dialNBD(t, ln.Addr())
+		d := serveDevice(t, api, size)
+		c := dialNBD(t, d.ln.Addr())
 		if c.size != size {
 			t.Fatalf("%d bytes", c.size)
 		}
@@ -173,21 +216,158 @@ func TestNBD(t *testing.T) {
 		}
 		// The process dies: what waits in its memory is lost. That is all there is to lose.
 		d.mu.Lock()
-		d.pending, d.bytes = nil, 0
+		d.mu.pending, d.mu.durable = nil, d.mu.added
 		d.mu.Unlock()
-		stop()
-		if err := <-done; err != nil {
+		if err := d.stop(); err != nil {
 			t.Fatal(err)
 		}
 		copy(image, flushed)
-		got := make([]byte, size)
-		again := &nbdDevice{flags: flags, bucket: "disks", key: "a/disk.img", size: size}
-		if err := again.read(t.Context(), got, 0); err != nil {
+		got, err := api.ReadRange(t.Context(), "disks", "a/disk.img", 0, 0, size)
+		if err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(got, image) {
 			t.Fatalf("round %d: the object is not as it was flushed last", round)
 		}
+	}
+}
+
+// slowLink has connections whose answers wait while it is held.
+type slowLink struct {
+	mu   sync.RWMutex // held exclusively by who holds answers back
+	sent atomic.Int64 // bytes to the server
+}
+
+func (l *slowLink) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := new(net.Dialer).DialContext(ctx, network, address)
+	return &slowConn{c, l}, err
+}
+
+type slowConn struct {
+	net.Conn
+	l *slowLink
+}
+
+func (c *slowConn) Write(p []byte) (int, error) {
+	c.l.sent.Add(int64(len(p)))
+	return c.Conn.Write(p)
+}
+
+func (c *slowConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.l.mu.RLock()
+	defer c.l.mu.RUnlock()
+	return n, err
+}
+
+// Reads of one client go to the server while others wait for their answers, and a write is answered meanwhile.
+func TestNBDManyAtOnce(t *testing.T) {
+	var link slowLink
+	const size, reads = 1 << 20, 20
+	d := serveDevice(t, diskServer(t, link.dial), size)
+	c := dialNBD(t, d.ln.Addr())
+	if code := c.do(nbdCmdWrite, nbdFUA, 0, 4096, bytes.Repeat([]byte{1}, 4096), nil); code != 0 {
+		t.Fatal(code)
+	}
+	link.mu.Lock()
+	before := link.sent.Load()
+	for range reads {
+		c.send(nbdCmdRead, 0, 0, 1, nil)
+	}
+	if code := c.do(nbdCmdWrite, 0, 0, 1, []byte{2}, nil); code != 0 {
+		t.Error(code)
+	}
+	const least = 20 // bytes of a read on its way
+	for late := time.Now().Add(10 * time.Second); link.sent.Load()-before < reads*least; time.Sleep(time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatalf("%d bytes were sent for %d reads", link.sent.Load()-before, reads)
+		}
+	}
+	link.mu.Unlock()
+	for range reads {
+		var h struct {
+			Magic, Code uint32
+			Cookie      uint64
+			Data        byte
+		}
+		if c.read(&h); h.Code != 0 || h.Data != 1 && h.Data != 2 { // the write came while the read was under way
+			t.Errorf("%+v", h)
+		}
+	}
+	last := make([]byte, 1)
+	if code := c.do(nbdCmdRead, 0, 0, 1, nil, last); code != 0 || last[0] != 2 {
+		t.Errorf("%d, error %d", last[0], code)
+	}
+}
+
+// lateLink has connections that hold the next write to the server back, and break for the device when that is made.
+type lateLink struct {
+	armed   atomic.Bool
+	release chan struct{} // has what was held back sent
+	sent    chan error
+}
+
+func (l *lateLink) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := new(net.Dialer).DialContext(ctx, network, address)
+	return &lateConn{Conn: c, l: l}, err
+}
+
+type lateConn struct {
+	net.Conn
+	l    *lateLink
+	late bool
+}
+
+func (c *lateConn) Write(p []byte) (int, error) {
+	if !c.l.armed.CompareAndSwap(true, false) {
+		return c.Conn.Write(p)
+	}
+	c.late = true
+	held := bytes.Clone(p)
+	go func() {
+		<-c.l.release
+		err := c.Conn.SetDeadline(time.Now().Add(10 * time.Second))
+		if err == nil {
+			_, err = c.Conn.Write(held)
+		}
+		if err == nil { // the answer: it was carried out, or refused
+			_, err = c.Conn.Read(make([]byte, 1))
+		}
+		c.l.sent <- errors.Join(err, c.Conn.Close())
+	}()
+	return 0, io.ErrClosedPipe
+}
+
+func (c *lateConn) Close() error {
+	if c.late {
+		return c.Conn.SetReadDeadline(time.Unix(1, 0)) // the stream's reader ends, the server sees nothing
+	}
+	return c.Conn.Close()
+}
+
+// A commit whose connection broke is made again, and its first try, if it reaches the server only then, undoes nothing newer.
+func TestNBDLateCommit(t *testing.T) {
+	link := lateLink{release: make(chan struct{}), sent: make(chan error)}
+	api := diskServer(t, link.dial)
+	d := serveDevice(t, api, 1<<20)
+	c := dialNBD(t, d.ln.Addr())
+	write := func(text string) {
+		t.Helper()
+		if code := c.do(nbdCmdWrite, nbdFUA, 4090, uint32(len(text)), []byte(text), nil); code != 0 {
+			t.Fatal(code)
+		}
+	}
+	write("before it")
+	link.armed.Store(true)
+	write("the first")
+	write("the later")
+	close(link.release)
+	if err := <-link.sent; err != nil {
+		t.Fatal(err)
+	}
+	got, err := api.ReadRange(t.Context(), "disks", "a/disk.img", 0, 4090, 9)
+	if err != nil || string(got) != "the later" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 
