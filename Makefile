@@ -87,8 +87,8 @@ fuzz: ## every fuzz target for FUZZ_SECONDS, all within FUZZ_TOTAL_SECONDS
 	done
 
 crash: export STEMMA_RANDOM_SEEDS = 1
-crash: ## kill -9 the real server CRASH_ROUNDS times under load, and twice as often in background work, and check what it acknowledged
-	STEMMA_CRASH_ROUNDS=$(CRASH_ROUNDS) $(GO) test -count=1 -timeout 3h -v -run '^TestCrash$$' ./cmd/stemma
+crash: ## kill -9 the real server CRASH_ROUNDS times under load, and under a block device, and twice as often in background work, and check what it acknowledged
+	STEMMA_CRASH_ROUNDS=$(CRASH_ROUNDS) $(GO) test -count=1 -timeout 3h -v -run '^TestCrash(NBD)?$$' ./cmd/stemma
 	STEMMA_CRASH_ROUNDS=$$((2 * $(CRASH_ROUNDS))) $(GO) test -count=1 -timeout 3h -v -run '^TestCrashSteps$$' ./cmd/stemma
 
 microbench: ## the Go benchmarks
