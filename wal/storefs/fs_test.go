@@ -383,3 +383,99 @@ func TestTornClone(t *testing.T) {
 		}
 	}
 }
+
+// TestMemSync has several handles of a file write, cut, punch and sync it at random: a crash
+// leaves what the file held when it was last synced.
+func TestMemSync(t *testing.T) {
+	rng := rand.New(rand.NewPCG(2, 2))
+	for range 50 {
+		fs := NewMem()
+		f, err := fs.Create("f", User)
+		if err := errors.Join(err, SyncDir(fs, "/")); err != nil {
+			t.Fatal(err)
+		}
+		type handle struct {
+			vfs.File
+			at int // where it goes on
+		}
+		open := []*handle{{File: f}}
+		var now, synced []byte
+		put := func(p []byte, at int) {
+			resize(&now, max(len(now), at+len(p)))
+			copy(now[at:], p)
+		}
+		for range 200 {
+			p := make([]byte, rng.IntN(3000))
+			for i := range p {
+				p[i] = byte(rng.Uint32())
+			}
+			i := rng.IntN(len(open))
+			h := open[i]
+			var err error
+			switch op := rng.IntN(20); {
+			case op < 4:
+				put(p, h.at)
+				h.at += len(p)
+				_, err = h.Write(bytes.Clone(p))
+			case op < 9:
+				at := rng.IntN(len(now) + 1000)
+				put(p, at)
+				_, err = h.WriteAt(bytes.Clone(p), int64(at))
+			case op < 11:
+				want := now[min(h.at, len(now)):]
+				want = want[:min(len(want), len(p))]
+				h.at += len(want)
+				if n, rerr := h.Read(p); !bytes.Equal(p[:n], want) {
+					t.Fatalf("read %d bytes of %d, %v", n, len(want), rerr)
+				}
+			case op < 12:
+				size := rng.IntN(len(now) + 1)
+				now = now[:size]
+				err = fs.Truncate("f", int64(size))
+			case op < 13:
+				at := rng.IntN(len(now) + 1)
+				clear(now[at:min(at+1000, len(now))])
+				err = fs.PunchHole("f", int64(at), 1000)
+			case op < 14:
+				g, oerr := fs.OpenReadWrite("f", User)
+				open, err = append(open, &handle{File: g}), oerr
+			case op < 15 && len(open) > 1:
+				open = append(open[:i], open[i+1:]...)
+				err = h.Close()
+			default:
+				synced = bytes.Clone(now)
+				err = h.Sync()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := contentOf(t, fs.CrashClone(vfs.CrashCloneCfg{})); !bytes.Equal(got, synced) {
+				t.Fatalf("a crash leaves %d bytes, others than the %d that were synced", len(got), len(synced))
+			}
+		}
+		if got := contentOf(t, fs); !bytes.Equal(got, now) {
+			t.Fatalf("%d bytes, want %d", len(got), len(now))
+		}
+		for _, h := range open {
+			h.Close()
+		}
+		if len(fs.written) != 0 {
+			t.Errorf("%d files are remembered", len(fs.written))
+		}
+	}
+}
+
+// contentOf returns what the file f holds.
+func contentOf(t *testing.T, fs *MemFS) []byte {
+	t.Helper()
+	f, err := fs.Open("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	p, err := io.ReadAll(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}

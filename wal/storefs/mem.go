@@ -3,6 +3,7 @@ package storefs
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -21,7 +22,29 @@ type MemFS struct {
 	// cloneMu keeps the clones away from changes of which vfs.MemFS does not
 	// know, and TornClone from all changes of names and content.
 	cloneMu sync.RWMutex
+
+	// writtenMu guards the map and refs of what is in it: the files that are open for
+	// writing, by their lock. Order: cloneMu, writtenMu, the lock of a file.
+	writtenMu sync.Mutex
+	written   map[*sync.Mutex]*written
 }
+
+// written is the part of a file that was written since it was last synced, so that a sync costs
+// what it has to sync and not what the file holds. from and to are guarded by the file's lock.
+type written struct {
+	refs     int // open handles
+	from, to int // to may be past the end
+}
+
+func (w *written) add(from, to int) {
+	if w.from == w.to {
+		w.from, w.to = from, to
+		return
+	}
+	w.from, w.to = min(w.from, from), max(w.to, to)
+}
+
+func (w *written) addAll() { w.add(0, math.MaxInt) }
 
 var _ vfs.FS = (*MemFS)(nil)
 
@@ -142,7 +165,29 @@ func (m *MemFS) wrap(f vfs.File, category vfs.DiskWriteCategory, err error) (vfs
 	if err != nil {
 		return nil, err
 	}
-	return &memFile{File: f, fs: m, direct: category == Direct}, nil
+	n := nodeOf(f)
+	m.writtenMu.Lock()
+	defer m.writtenMu.Unlock()
+	w := m.written[n.mu]
+	if w == nil {
+		w = &written{}
+		w.addAll() // by whoever wrote it before
+		if m.written == nil {
+			m.written = make(map[*sync.Mutex]*written)
+		}
+		m.written[n.mu] = w
+	}
+	w.refs++
+	return &memFile{File: f, fs: m, direct: category == Direct, node: n, written: w}, nil
+}
+
+// closed forgets a handle.
+func (m *MemFS) closed(f *memFile) {
+	m.writtenMu.Lock()
+	defer m.writtenMu.Unlock()
+	if f.written.refs--; f.written.refs == 0 {
+		delete(m.written, f.node.mu)
+	}
 }
 
 // Truncate implements Truncater. Until the file is synced, a crash may undo it.
@@ -166,17 +211,16 @@ func (m *MemFS) edit(name string, edit func(data *[]byte)) error {
 	defer f.Close()
 	m.cloneMu.RLock()
 	defer m.cloneMu.RUnlock()
-	editFile(f, edit)
-	return nil
-}
-
-// editFile lets edit change the content of f, which must be of vfs.MemFS. The
-// caller holds cloneMu.
-func editFile(f vfs.File, edit func(data *[]byte)) {
 	n := nodeOf(f)
+	m.writtenMu.Lock()
+	defer m.writtenMu.Unlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	edit(n.data)
+	if w := m.written[n.mu]; w != nil {
+		w.addAll()
+	}
+	return nil
 }
 
 // node is the content of a file of vfs.MemFS.
@@ -201,13 +245,33 @@ func resize(data *[]byte, size int) {
 		*data = (*data)[:size]
 		return
 	}
-	*data = append(*data, make([]byte, size-len(*data))...)
+	more := size - len(*data)
+	if size > cap(*data) {
+		*data = slices.Grow(*data, max(more, len(*data)))
+	}
+	*data = append(*data, make([]byte, more)...)
 }
 
 type memFile struct {
 	vfs.File
-	fs     *MemFS
-	direct bool
+	fs      *MemFS
+	direct  bool
+	node    node
+	written *written
+	at      int // where Read and Write go on
+}
+
+// Close implements vfs.File.
+func (f *memFile) Close() error {
+	f.fs.closed(f)
+	return f.File.Close()
+}
+
+// Read implements vfs.File.
+func (f *memFile) Read(p []byte) (int, error) {
+	n, err := f.File.Read(p)
+	f.at += n
+	return n, err
 }
 
 // Write implements vfs.File.
@@ -217,7 +281,17 @@ func (f *memFile) Write(p []byte) (int, error) {
 	}
 	f.fs.cloneMu.RLock()
 	defer f.fs.cloneMu.RUnlock()
-	return f.File.Write(p)
+	n, err := f.File.Write(p)
+	f.wrote(f.at, n)
+	f.at += n
+	return n, err
+}
+
+// wrote notes what has been written. A sync before that had no duty to it.
+func (f *memFile) wrote(at, n int) {
+	f.node.mu.Lock()
+	defer f.node.mu.Unlock()
+	f.written.add(at, at+n)
 }
 
 // WriteAt implements vfs.File.
@@ -227,20 +301,35 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	}
 	f.fs.cloneMu.RLock()
 	defer f.fs.cloneMu.RUnlock()
-	// vfs.MemFS grows a file byte by byte.
-	editFile(f.File, func(data *[]byte) {
-		if end := int(off) + len(p); end > len(*data) {
-			resize(data, end)
-		}
-	})
-	return f.File.WriteAt(p, off)
+	f.grow(int(off) + len(p))
+	n, err := f.File.WriteAt(p, off)
+	f.wrote(int(off), n)
+	return n, err
 }
 
-// Sync implements vfs.File.
+// grow makes the file at least size bytes long; vfs.MemFS does it byte by byte.
+func (f *memFile) grow(size int) {
+	f.node.mu.Lock()
+	defer f.node.mu.Unlock()
+	if size > len(*f.node.data) {
+		resize(f.node.data, size)
+	}
+}
+
+// Sync implements vfs.File. It does what vfs.MemFS does, which copies the whole file.
 func (f *memFile) Sync() error {
 	f.fs.cloneMu.RLock()
 	defer f.fs.cloneMu.RUnlock()
-	return f.File.Sync()
+	f.node.mu.Lock()
+	defer f.node.mu.Unlock()
+	data, synced, w := *f.node.data, *f.node.syncedData, f.written
+	resize(&synced, len(data))
+	if to := min(w.to, len(data)); w.from < to {
+		copy(synced[w.from:to], data[w.from:to])
+	}
+	*f.node.syncedData = synced
+	w.from, w.to = 0, 0
+	return nil
 }
 
 // SyncData implements vfs.File.
