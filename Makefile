@@ -112,9 +112,9 @@ bench-full: build ## the same, longer, with more sizes, and bench-store: three h
 	@$(MAKE) --no-print-directory bench-store
 	$(GO) run ./benchmarks/page -out $(BENCH_OUT)/page.html $(BENCH_OUT)/*.json
 
-bench-store: build ## forks, agents, chains, the past, pages, merges, long lists, collection, recovery, soak: an hour, and 4 GiB of disk
+bench-store: build ## the log, forks, agents, chains, the past, pages, merges, long lists, collection, recovery, soak: an hour, and 4 GiB of disk
 	@mkdir -p $(BENCH_OUT)
-	@set -e; for b in forks swarm chain past pages diff merge list reclaim recovery soak; do \
+	@set -e; for b in log forks swarm chain past pages diff merge list reclaim recovery soak; do \
 		echo "== stemma bench $$b"; ./bin/stemma bench $$b --dir $(BENCH_DIR) --json $(BENCH_OUT)/$$b.json; \
 	done
 

@@ -124,21 +124,46 @@ func (d *Disk) SequentialWrite() (load.Workload, int) {
 // WriteSync writes groups of bytes, a multiple of 4 KiB, one after the other and
 // each synced before the next. It is for one worker.
 func (d *Disk) WriteSync(bytes int) load.Workload {
-	w := load.Workload{Name: WriteSyncName(bytes), Unit: "op"}
-	buf := buffers(&w, 1, bytes)
+	return d.WriteSyncMean(WriteSyncName(bytes), func() float64 { return float64(bytes) })
+}
+
+// WriteSyncMean is WriteSync of groups of mean bytes on average, which is asked
+// for before each round: each group is the multiple of 4 KiB below or above it.
+func (d *Disk) WriteSyncMean(name string, mean func() float64) load.Workload {
+	var buf []byte
+	var release func()
+	var bytes, owed float64 // of a group; what the groups so far lack
 	var next int64
-	w.Op = func(context.Context, int, *rand.Rand) (load.Done, error) {
-		if next+int64(bytes) > d.size {
-			next = 0
-		}
-		n, err := d.f.WriteAt(buf(0), next)
-		next += int64(bytes)
-		if err == nil {
-			err = unix.Fdatasync(int(d.f.Fd()))
-		}
-		return load.Done{Bytes: int64(n)}, err
+	return load.Workload{
+		Name: name, Unit: "op",
+		Before: func(context.Context, int) (err error) {
+			bytes, owed = mean(), 0
+			most := (int64(bytes)/sector + 1) * sector
+			if bytes < sector || most > d.size {
+				return fmt.Errorf("groups of %.0f bytes in a file of %d", bytes, d.size)
+			}
+			buf, release, err = aligned(int(most))
+			return err
+		},
+		Op: func(context.Context, int, *rand.Rand) (load.Done, error) {
+			owed += bytes
+			group := int64(owed) / sector * sector
+			owed -= float64(group)
+			if next+group > d.size {
+				next = 0
+			}
+			n, err := d.f.WriteAt(buf[:group], next)
+			next += group
+			if err == nil {
+				err = unix.Fdatasync(int(d.f.Fd()))
+			}
+			return load.Done{Bytes: int64(n)}, err
+		},
+		After: func(context.Context, int) error {
+			release()
+			return nil
+		},
 	}
-	return w
 }
 
 // RandomRead reads 4 KiB at a time. It is for as many workers as depth.

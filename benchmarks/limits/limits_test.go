@@ -60,6 +60,13 @@ func TestDisk(t *testing.T) {
 	if r := run(t, d.WriteSync(64<<10), load.Options{Workers: 1, Ops: 100}); r.Rounds[0].Bytes != 100*64<<10 {
 		t.Errorf("%+v", r.Rounds[0])
 	}
+	const mean = 4096 * 3.25
+	if r := run(t, d.WriteSyncMean("groups", func() float64 { return mean }), load.Options{Workers: 1, Ops: 100}); r.Rounds[0].Bytes != 100*mean {
+		t.Errorf("%+v", r.Rounds[0])
+	}
+	if _, err := load.Run(t.Context(), d.WriteSyncMean("none", func() float64 { return 0 }), load.Options{Workers: 1, Ops: 1}); err == nil {
+		t.Error("groups of nothing were written")
+	}
 	for _, depth := range []int{1, 32} {
 		if r := run(t, d.RandomRead(depth), load.Options{Workers: depth, Ops: 100}); r.Rounds[0].Bytes != 100*4<<10 {
 			t.Errorf("%+v", r.Rounds[0])

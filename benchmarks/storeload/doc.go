@@ -1,10 +1,11 @@
 // Package storeload measures what a store does beside answering single requests:
-// what stemma bench forks, swarm, chain, past, pages, diff, merge, list, reclaim, recovery and soak run.
+// what stemma bench log, forks, swarm, chain, past, pages, diff, merge, list, reclaim, recovery and soak run.
 //
 // Each workload is a struct of its sizes; Run makes what it needs in a folder of its
 // own, which it removes, and returns rows. Some are on the engine, in this process,
 // where a call takes microseconds; the others are on a server of its own program.
 //
+//	Log       engine           durable commits of many writers, and of the log without an engine
 //	Forks     engine, server   creation against number of forks and objects; memory; restart
 //	Swarm     server           agents that fork, read, write, list and drop
 //	Chain     engine           reads at the end of forks of forks
@@ -18,6 +19,6 @@
 //	Soak      server           memory, disk and latency over time
 //
 // Rows named after a limit's place (Row.Limit) are beside what was measured in
-// interleaved rounds: the disk's synced write for a fork, a bucket that is no fork for
+// interleaved rounds: the disk's synced write for a fork and for a group of the log, a bucket that is no fork for
 // a chain, the tip for the past.
 package storeload

@@ -25,9 +25,21 @@ type storeBench struct {
 func newStoreBenches() []*cobra.Command {
 	forks, swarm, chain, list := storeload.FullForks, storeload.FullSwarm, storeload.FullChain, storeload.FullList
 	recovery, past, reclaim, soak := storeload.FullRecovery, storeload.FullPast, storeload.FullReclaim, storeload.FullSoak
-	pages, diff, merge := storeload.FullPages, storeload.FullDiff, storeload.FullMerge
+	pages, diff, merge, log := storeload.FullPages, storeload.FullDiff, storeload.FullMerge, storeload.FullLog
 	var all []*cobra.Command
 	for _, b := range []storeBench{
+		{
+			"log", "Measure durable commits of many writers at once",
+			"Log makes durable commits of 4 KiB, on the log alone and on the engine, in turns with what the disk does with groups of the\n" +
+				"size that the log gathered: one O_DIRECT write and fdatasync after the other. The rate is to be at least 0.90 of the disk's\n" +
+				"writes times the commits of a group, with 64 writers; the latency of one writer at most 1.25 times that of the disk.\n" +
+				"Takes 4 minutes, and 3 GiB of disk.",
+			&log, &storeload.QuickLog,
+			func(fl *pflag.FlagSet) {
+				fl.Var((*counts)(&log.Writers), "writers", "numbers of writers")
+				fl.DurationVar(&log.Duration, "duration", log.Duration, "length of a round")
+			},
+		},
 		{
 			"forks", "Measure forks of one bucket",
 			"Forks measures what a fork costs by the number of objects in the store and by the number of forks, beside the disk's\n" +

@@ -24,6 +24,10 @@ func TestBenchStore(t *testing.T) {
 			"memory of a server with all forks", "fork by the API, 1,000 objects, under 8 writers", "p99 of fork by the API, 1,000 objects, under 8 writers",
 			"forks by the API, 20 in a request",
 		},
+		"log": {
+			"log alone: commits of 4 KiB, writers: 1", "latency of log alone: commits of 4 KiB, writers: 1", "log alone: commits of 4 KiB, writers: 4",
+			"latency of engine: commits of 4 KiB, writers: 1", "engine: commits of 4 KiB, writers: 4",
+		},
 		"swarm": {"requests of 2 agents", "lives of 2 agents"},
 		"chain": {
 			"depth 20, nothing written: get untouched", "depth 20, at rest: get touched", "depth 20, read often: get miss",
