@@ -17,6 +17,7 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{"nu
 type suite struct {
 	Name           string
 	Rows           []report.Row
+	Times          []template.HTML // one for each unit
 	Curves, Ratios template.HTML
 }
 
@@ -45,6 +46,13 @@ func writePage(w io.Writer, reports []*report.Report) error {
 	// The plots are SVG of our own making, in which gonum/plot has escaped the names.
 	for i := range page.Suites {
 		s := &page.Suites[i]
+		t, err := overTime(s.Rows)
+		if err != nil {
+			return err
+		}
+		for _, svg := range t {
+			s.Times = append(s.Times, template.HTML(svg))
+		}
 		c, err := curves(s.Rows)
 		if err != nil {
 			return err

@@ -27,8 +27,8 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := string(p)
-	if n := strings.Count(page, "<svg"); n != 3 {
-		t.Errorf("%d plots, want 3", n)
+	if n := strings.Count(page, "<svg"); n != 4 { // over time, latency, limits, intervals
+		t.Errorf("%d plots, want 4", n)
 	}
 	for _, bad := range []string{"<4 KiB>", "<kill>", "<script", "src=", "NaN"} {
 		if strings.Contains(page, bad) {

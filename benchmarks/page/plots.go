@@ -51,13 +51,9 @@ func curves(rows []report.Row) (string, error) {
 		if len(xy) < 2 {
 			continue
 		}
-		l, err := plotter.NewLine(xy)
-		if err != nil {
-			return "", fmt.Errorf("draw %s: %w", rows[i].Name, err)
+		if err := addLine(p, n, rows[i].Name, xy); err != nil {
+			return "", err
 		}
-		l.Color, l.Dashes, l.Width = plotutil.Color(n), plotutil.Dashes(n/len(plotutil.DefaultColors)), vg.Points(1.5)
-		p.Add(l)
-		p.Legend.Add(rows[i].Name, l)
 		n++
 	}
 	if n == 0 {
@@ -65,6 +61,56 @@ func curves(rows []report.Row) (string, error) {
 	}
 	p.X.Max++ // room for the legend
 	return svg(p, 26*vg.Centimeter, 13*vg.Centimeter)
+}
+
+// addLine adds line number n.
+func addLine(p *plot.Plot, n int, name string, xy plotter.XYs) error {
+	l, err := plotter.NewLine(xy)
+	if err != nil {
+		return fmt.Errorf("draw %s: %w", name, err)
+	}
+	l.Color, l.Dashes, l.Width = plotutil.Color(n), plotutil.Dashes(n/len(plotutil.DefaultColors)), vg.Points(1.5)
+	p.Add(l)
+	p.Legend.Add(name, l)
+	return nil
+}
+
+// overTime draws the rows that were watched over time, one plot for each unit.
+func overTime(rows []report.Row) (all []string, err error) {
+	plots, lines := make(map[string]*plot.Plot), make(map[string]int)
+	var units []string
+	for i := range rows {
+		row := &rows[i]
+		if len(row.SeriesAt) < 2 || len(row.SeriesAt) != len(row.Series) {
+			continue
+		}
+		p := plots[row.Unit]
+		if p == nil {
+			p = plot.New()
+			p.Title.Text = row.Unit + " over time"
+			p.X.Label.Text, p.Y.Label.Text = "seconds", row.Unit
+			p.Y.Min = 0
+			p.Add(plotter.NewGrid())
+			p.Legend.Top = true
+			plots[row.Unit], units = p, append(units, row.Unit)
+		}
+		var xy plotter.XYs
+		for j, at := range row.SeriesAt {
+			xy = append(xy, plotter.XY{X: at, Y: row.Series[j]})
+		}
+		if err := addLine(p, lines[row.Unit], row.Name, xy); err != nil {
+			return nil, err
+		}
+		lines[row.Unit]++
+	}
+	for _, unit := range units {
+		s, err := svg(plots[unit], 26*vg.Centimeter, 11*vg.Centimeter)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
 }
 
 // curve places a percentile at the number of its nines.

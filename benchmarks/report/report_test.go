@@ -45,6 +45,7 @@ func sample() *Report {
 	put.Latency = &Latency{500, 900, 2000, 5000, 12345.678, 3350}
 	put.Classes = []ClassRow{{"put", *put.Latency}}
 	put.Curve = []CurveStep{{0, 300}, {50, 500}, {75, 700}, {99, 2000}}
+	put.SeriesAt = []float64{10, 20.5, 30}
 	put.CPU, put.Errors, put.FirstError, put.Note = 110.5, 2, "500 InternalError", "the machine was busy"
 	r.Add(put, Number("recovery", "after <kill> & start", "s", true, 1.5, 1.25))
 	other := put

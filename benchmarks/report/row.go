@@ -18,11 +18,14 @@ type Row struct {
 	// Lower says that less is better.
 	Lower bool `json:"lower_is_better,omitempty"`
 	// Limit is what the machine, or a bare part of the system, gives. May be nil.
-	Limit   *Limit      `json:"limit,omitempty"`
-	Latency *Latency    `json:"latency_us,omitempty"`
-	Classes []ClassRow  `json:"classes,omitempty"`
-	Series  []float64   `json:"series,omitempty"` // the value of each round
-	Curve   []CurveStep `json:"curve,omitempty"`  // latency by percentile, for plots
+	Limit   *Limit     `json:"limit,omitempty"`
+	Latency *Latency   `json:"latency_us,omitempty"`
+	Classes []ClassRow `json:"classes,omitempty"`
+	Series  []float64  `json:"series,omitempty"` // the value of each round
+	// SeriesAt is when each value of Series was taken, in seconds since the first round
+	// began, for rows that are watched over time. Absent, or as long as Series.
+	SeriesAt []float64   `json:"series_at_s,omitempty"`
+	Curve    []CurveStep `json:"curve,omitempty"` // latency by percentile, for plots
 	// CPU is the server's processor time for an operation, in microseconds; 0: unknown.
 	CPU float64 `json:"server_cpu_us_per_op,omitempty"`
 	// Errors counts operations that failed, FirstError is the first of them.

@@ -15,6 +15,9 @@ import (
 // AgentOptions say what an agent does in its fork.
 type AgentOptions struct {
 	Reads, Writes int
+	// Diff and Merge ask for what a fork changed, and bring it into its base, before the
+	// fork is dropped; they are not of S3. Nil: that is left out.
+	Diff, Merge func(ctx context.Context, base, fork string) error
 	// Keep makes the agents leave their forks behind, neither listed nor dropped; they
 	// are dropped by DropKept.
 	Keep bool
@@ -27,9 +30,19 @@ const (
 	stepPut
 	stepList
 	stepDrop
+	stepDiff
+	stepMerge
 )
 
-var agentSteps = []string{"fork", "get", "put", "list", "drop"}
+var agentSteps = []string{"fork", "get", "put", "list", "drop", "diff", "merge"}
+
+// classes are those of the workload.
+func (o *AgentOptions) classes() []string {
+	if o.Diff == nil && o.Merge == nil {
+		return agentSteps[:stepDiff]
+	}
+	return agentSteps
+}
 
 // Steps is how many requests one agent makes.
 func (o *AgentOptions) Steps() int { return len(o.plan()) }
@@ -46,7 +59,14 @@ func (o *AgentOptions) plan() []int {
 	if o.Keep {
 		return plan
 	}
-	return append(plan, stepList, stepDrop)
+	plan = append(plan, stepList)
+	if o.Diff != nil {
+		plan = append(plan, stepDiff)
+	}
+	if o.Merge != nil {
+		plan = append(plan, stepMerge)
+	}
+	return append(plan, stepDrop)
 }
 
 // agent is where the agent of a worker stands.
@@ -66,12 +86,12 @@ func (t *Target) Base(ctx context.Context, n int) (string, error) {
 
 // Agents is a swarm of agents, one after the other for each worker: it forks base,
 // which Base made with n objects, reads some of them, writes some (half of them
-// anew), lists a page and drops the fork. An operation is one request; a round may
+// anew), lists a page, compares, merges and drops the fork. An operation is one request; a round may
 // end in the middle of an agent, which goes on in the next.
 func (t *Target) Agents(base string, n int, o AgentOptions) load.Workload {
 	plan := o.plan()
 	agents := make([]agent, t.c.Workers)
-	return load.Workload{Name: "agents", Unit: "op", Classes: agentSteps, Op: func(_ context.Context, worker int, rng *rand.Rand) (load.Done, error) {
+	return load.Workload{Name: "agents", Unit: "op", Classes: o.classes(), Op: func(ctx context.Context, worker int, rng *rand.Rand) (load.Done, error) {
 		a, s := &agents[worker], t.sessions[worker]
 		class := plan[a.step]
 		d := load.Done{Class: class}
@@ -101,6 +121,10 @@ func (t *Target) Agents(base string, n int, o AgentOptions) load.Workload {
 			err = s.put(body)
 		case stepList:
 			_, _, err = s.list(a.fork, page{}, false)
+		case stepDiff:
+			err = o.Diff(ctx, base, a.fork)
+		case stepMerge:
+			err = o.Merge(ctx, base, a.fork)
 		case stepDrop:
 			if err = s.dropFork(a.fork); err == nil {
 				t.dropped(a.fork)

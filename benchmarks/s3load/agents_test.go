@@ -1,7 +1,9 @@
 package s3load
 
 import (
+	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"stemma/benchmarks/load"
@@ -44,6 +46,25 @@ func TestAgents(t *testing.T) {
 		t.Errorf("dropped %d forks, %d are left, %v", kept, len(tg.mu.forks), err)
 	}
 	run(AgentOptions{Reads: 1, Keep: true}, 10)
+	var diffs, merges atomic.Int64
+	note := func(n *atomic.Int64) func(context.Context, string, string) error {
+		return func(_ context.Context, from, fork string) error {
+			tg.mu.Lock()
+			defer tg.mu.Unlock()
+			if _, lives := tg.mu.forks[fork]; from != base || !lives {
+				t.Errorf("fork %q of %q", fork, from)
+			}
+			n.Add(1)
+			return nil
+		}
+	}
+	if o = (AgentOptions{Writes: 1, Diff: note(&diffs), Merge: note(&merges)}); o.Steps() != 6 {
+		t.Errorf("%d steps", o.Steps())
+	}
+	run(o, 60)
+	if diffs.Load() < 8 || merges.Load() < 8 {
+		t.Errorf("%d differences and %d merges", diffs.Load(), merges.Load())
+	}
 	if err := tg.Close(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -47,7 +47,7 @@ func (t *Target) Workload(op string) (load.Workload, error) {
 			return t.fill(ctx, bucket, 'l', 0, t.c.Keys)
 		}), n == "dirs")
 	case "delete":
-		w.Name, w.Unit = op, "key"
+		w.Unit = "key"
 		batch := 1
 		if n != "" {
 			batch, _ = strconv.Atoi(n) // of Ops

@@ -7,7 +7,7 @@
 //
 //	Log       engine           durable commits of many writers, and of the log without an engine
 //	Forks     engine, server   creation against number of forks and objects; memory; restart
-//	Swarm     server           agents that fork, read, write, list and drop
+//	Swarm     server           agents that fork, read, write, list, and drop or merge
 //	Chain     engine           reads at the end of forks of forks
 //	Past      engine           reads of the past beside reads of the tip
 //	Pages     server           reads and writes of pages: one by one, in batches, over a stream

@@ -54,7 +54,7 @@ func (k *Soak) run(ctx context.Context, c *Config, s *server.Server, data string
 	for i, l := range loads {
 		results[i] = load.Result{Name: l.Workload.Name, Unit: l.Workload.Unit}
 	}
-	var memory, disk []float64
+	var memory, disk, at []float64
 	start := time.Now()
 	for n := 0; time.Since(start) < k.Duration; n++ {
 		if err := both(ctx, loads, &results, n); err != nil {
@@ -69,6 +69,7 @@ func (k *Soak) run(ctx context.Context, c *Config, s *server.Server, data string
 			return nil, err
 		}
 		memory, disk = append(memory, float64(m.Now)), append(disk, float64(d.Data()))
+		at = append(at, time.Since(start).Seconds())
 		c.Progress.Say("%v: %d MiB of memory, %d MiB of layers and values", time.Since(start).Round(time.Second), m.Now/mib, d.Data()/mib)
 	}
 	rows := []report.Row{inMiB("soak", "resident memory", memory...), inMiB("soak", "layers and values on the disk", disk...)}
@@ -78,7 +79,7 @@ func (k *Soak) run(ctx context.Context, c *Config, s *server.Server, data string
 		rows = append(rows, p99, report.FromResult("soak", &results[i]))
 	}
 	for i := range rows {
-		rows[i].Note = trend(rows[i].Series)
+		rows[i].Note, rows[i].SeriesAt = trend(rows[i].Series), at
 	}
 	return rows, nil
 }

@@ -26,8 +26,8 @@ type Config struct {
 	Rounds           int
 	// Rate is requests per second in an open loop; 0: a closed loop.
 	Rate float64
-	// Objects, Keys and Deletes are as in s3load.Config, but that Objects is less for
-	// large sizes: workingSet bytes of them at most, if these are minObjects.
+	// Objects, Keys and Deletes are as in s3load.Config, but that Objects and Deletes are
+	// less for large sizes: workingSet bytes of them at most, if these are minObjects.
 	Objects, Keys, Deletes int
 	Payload                s3load.Payload
 	Verify                 bool
@@ -51,12 +51,10 @@ func (c *Config) ops(size int) []string {
 	switch {
 	case len(c.Ops) > 0:
 		return c.Ops
-	case size >= 1<<20:
-		return []string{"put", "get"}
-	case size == c.Sizes[0]:
+	case size == c.Sizes[0] && size < 1<<20:
 		return s3load.Ops()
 	}
-	return []string{"put", "get", "head", "mixed"}
+	return []string{"put", "get", "head", "delete", "mixed"}
 }
 
 // options returns those of a workload against a server.
@@ -73,10 +71,11 @@ func (c *Config) options(op string, pid int) load.Options {
 
 // target returns a target at a site, with buckets of names that nobody has.
 func (c *Config) target(s *Site, size int) (*s3load.Target, error) {
+	most := max(workingSet/size, minObjects)
 	return s3load.New(s3load.Config{
 		Endpoint: s.Endpoint, AccessKey: s.AccessKey, SecretKey: s.SecretKey, Region: s.Region,
 		Buckets: fmt.Sprintf("bench-%08x", rand.Uint32()), Workers: c.Clients, Size: size,
-		Objects: min(c.Objects, max(workingSet/size, minObjects)), Keys: c.Keys, Deletes: c.Deletes,
+		Objects: min(c.Objects, most), Keys: c.Keys, Deletes: min(c.Deletes, most),
 		Payload: c.Payload, Verify: c.Verify, Seed: c.Seed,
 	})
 }

@@ -20,7 +20,7 @@ func TestCheckLoopback(t *testing.T) {
 
 func TestOps(t *testing.T) {
 	c := Config{Sizes: []int{4 << 10, 64 << 10, 10 << 20}}
-	for size, want := range map[int]string{4 << 10: "put get head list list-dirs delete delete-10 delete-1000 mixed", 64 << 10: "put get head mixed", 10 << 20: "put get"} {
+	for size, want := range map[int]string{4 << 10: "put get head list list-dirs delete delete-10 delete-1000 mixed", 64 << 10: "put get head delete mixed", 10 << 20: "put get head delete mixed"} {
 		if got := strings.Join(c.ops(size), " "); got != want {
 			t.Errorf("%d: %s", size, got)
 		}

@@ -75,7 +75,7 @@ func (f *measureFlags) addLoad(fl *pflag.FlagSet) {
 	fl.Float64Var(&c.Rate, "rate", 0, "requests a second of an open loop, whose latencies count from when a request was meant to start; 0: a closed loop")
 	fl.IntVar(&c.Objects, "objects", 2500, "objects to read; fewer if they take more than 256 MiB")
 	fl.IntVar(&c.Keys, "keys", 10000, "objects to list")
-	fl.IntVar(&c.Deletes, "deletes", 10000, "objects to delete in a round, which ends when all are gone")
+	fl.IntVar(&c.Deletes, "deletes", 10000, "objects to delete in a round, which ends when all are gone; fewer if they take more than 256 MiB")
 	fl.StringVar(&f.payload, "payload", "signed", "how bodies are signed: signed, unsigned, streaming")
 	fl.BoolVar(&c.Verify, "verify", false, "compare every byte that is read with what was put")
 	fl.StringVar(&f.access, "access-key", "", "key of the endpoint; default: the root keys or AWS keys of the environment")

@@ -53,13 +53,14 @@ func newStoreBenches() []*cobra.Command {
 		},
 		{
 			"swarm", "Measure agents that each work in a fork of their own",
-			"Swarm runs agents against a server: each forks a bucket, reads, writes, lists, and drops the fork.\n" +
-				"Takes a minute, and 2 GiB of disk.",
+			"Swarm runs agents against a server: each forks a bucket, reads, writes, lists, and drops the fork; or compares and merges it\n" +
+				"before. Takes 3 minutes, and 3 GiB of disk.",
 			&swarm, &storeload.QuickSwarm,
 			func(fl *pflag.FlagSet) {
 				fl.Var((*counts)(&swarm.Agents), "agents", "numbers of agents that work at once")
 				fl.IntVar(&swarm.Reads, "reads", swarm.Reads, "gets of an agent")
 				fl.IntVar(&swarm.Writes, "writes", swarm.Writes, "puts of an agent")
+				fl.StringSliceVar(&swarm.Ends, "end", swarm.Ends, "how agents end: "+storeload.EndDrop+", "+storeload.EndMerge)
 				fl.DurationVar(&swarm.Duration, "duration", swarm.Duration, "length of a round")
 			},
 		},

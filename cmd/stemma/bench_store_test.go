@@ -28,7 +28,7 @@ func TestBenchStore(t *testing.T) {
 			"log alone: commits of 4 KiB, writers: 1", "latency of log alone: commits of 4 KiB, writers: 1", "log alone: commits of 4 KiB, writers: 4",
 			"latency of engine: commits of 4 KiB, writers: 1", "engine: commits of 4 KiB, writers: 4",
 		},
-		"swarm": {"requests of 2 agents", "lives of 2 agents"},
+		"swarm": {"requests of 2 agents", "lives of 2 agents", "requests of 2 agents that merge", "lives of 2 agents that merge"},
 		"chain": {
 			"depth 20, nothing written: get untouched", "depth 20, at rest: get touched", "depth 20, read often: get miss",
 			"depth 20, read often: list 1,000",

@@ -47,7 +47,7 @@ func TestBench(t *testing.T) {
 			append([]string{"s3", "--size", "1KiB", "--rounds", "2", "--verify"}, small...),
 			[]string{
 				"limits pebble set 1 KiB, 2 writers", "s3 put 1 KiB", "limits bare get 1 KiB", "s3 get 1 KiB", "limits bare head 1 KiB", "s3 head 1 KiB",
-				"s3 list", "s3 list-dirs", "s3 delete", "s3 delete-10", "s3 delete-1000", "s3 mixed 1 KiB",
+				"s3 list", "s3 list-dirs", "s3 delete 1 KiB", "s3 delete-10 1 KiB", "s3 delete-1000 1 KiB", "s3 mixed 1 KiB",
 			},
 		},
 		"endpoint": {
