@@ -119,7 +119,8 @@ bench-store: build ## the log, forks, agents, chains, the past, pages, merges, l
 	done
 
 bench-tag: build ## the last git tag (a) and the working tree (b) in interleaved rounds; BENCH_TAG_FLAGS: of stemma bench ab
-	@tag=$$(git describe --tags --abbrev=0 2>/dev/null) || { echo "no tag to compare with"; exit 0; }; \
+	@tag=$$(git describe --tags --abbrev=0 2>/dev/null) || { \
+		echo "no git tag before this commit: nothing is compared (git tag NAME COMMIT makes one); all else is measured as ever"; exit 0; }; \
 	set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	echo "a: $$tag, b: the working tree"; \
 	git archive "$$tag" | tar -x -C "$$dir"; \

@@ -47,3 +47,58 @@ func TestReadAllocations(t *testing.T) {
 		t.Errorf("a get from a memlayer allocates %v times", n)
 	}
 }
+
+// Neither a point read of a layer, nor a step or a seek in one, nor a step of the merge
+// of several allocates; a memlayer does for each record.
+func TestIteratorAllocations(t *testing.T) {
+	const parts = 4
+	recs := objectRecords(20_000)
+	cache := NewBlockCache(256 << 20)
+	var iters []Iterator
+	for part := range parts {
+		var own []Record
+		for i := part; i < len(recs); i += parts {
+			own = append(own, recs[i])
+		}
+		iters = append(iters, benchLayer(t, own, cache).NewIter(IterOptions{FillCache: true}))
+	}
+	merged := NewMergeIterator(iters)
+	defer merged.Close()
+	layer := benchLayer(t, recs, cache)
+	it := layer.NewIter(IterOptions{FillCache: true})
+	defer it.Close()
+	for ok := it.First(); ok; { // fills the cache
+		ok = it.Next()
+	}
+	for ok := merged.First(); ok; {
+		ok = merged.Next()
+	}
+	var buf GetBuf
+	mem, n := NewMemlayer(), 0
+	key := func() Key {
+		n = (n + 7919) % len(recs)
+		return recs[n].Key
+	}
+	for name, c := range map[string]struct {
+		most float64
+		do   func() bool
+	}{
+		"a get of a layer":  {0, func() bool { _, ok, err := layer.Get(key(), wal.MaxLSN, &buf); return ok && err == nil }},
+		"a step in a layer": {0, func() bool { return it.Next() || it.First() }},
+		"a seek in a layer": {0, func() bool { return it.SeekGE(key(), wal.MaxLSN) }},
+		"a step of a merge": {0, func() bool { return merged.Next() || merged.First() }},
+		"adding a record": {1, func() bool {
+			n = (n + 1) % len(recs)
+			mem.Add(&recs[n])
+			return true
+		}},
+	} {
+		if got := testing.AllocsPerRun(10_000, func() {
+			if !c.do() {
+				t.Fatal(name, it.Err(), merged.Err())
+			}
+		}); got > c.most {
+			t.Errorf("%s allocates %v times, at most %v are agreed", name, got, c.most)
+		}
+	}
+}

@@ -75,7 +75,7 @@ func BenchmarkMemlayerNext(b *testing.B) {
 }
 
 // benchLayer writes recs to a file of the real disk.
-func benchLayer(b *testing.B, recs []Record, c *BlockCache) *Layer {
+func benchLayer(b testing.TB, recs []Record, c *BlockCache) *Layer {
 	b.Helper()
 	dir := b.TempDir()
 	w, err := NewLayerWriter(vfs.Default, dir, 7, WriterOptions{})

@@ -19,3 +19,19 @@ func TestRequestAllocations(t *testing.T) {
 		}
 	}
 }
+
+// Writing a page of keys allocates no more than the page, however many keys it has.
+func TestListXMLAllocations(t *testing.T) {
+	const most = 2
+	l, res := listing{}, pageOfKeys()
+	var buf []byte
+	if n := testing.AllocsPerRun(100, func() {
+		w := l.begin(buf[:0], "bucket", "")
+		if err := l.finish(w, res, nil); err != nil {
+			t.Fatal(err)
+		}
+		buf = w.bytes()
+	}); n > most {
+		t.Errorf("a page of %d keys allocates %v times, at most %d are agreed", len(res.Entries), n, most)
+	}
+}

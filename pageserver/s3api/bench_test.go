@@ -118,14 +118,20 @@ func BenchmarkRequest(b *testing.B) {
 	}
 }
 
-// BenchmarkListXML is what a page of 1,000 keys costs to write.
-func BenchmarkListXML(b *testing.B) {
-	l, res := listing{}, &object.ListResult{}
+// pageOfKeys is what a listing of 1,000 keys found.
+func pageOfKeys() *object.ListResult {
+	res := &object.ListResult{}
 	for i := range 1000 {
 		res.Entries = append(res.Entries, object.ListEntry{
 			Key: fmt.Sprintf("some/path/to/object-%06d", i), Size: 4096, LSN: wal.LSN(1_700_000_000_000_000_000 + i), Algorithm: object.CRC64NVME,
 		})
 	}
+	return res
+}
+
+// BenchmarkListXML is what a page of 1,000 keys costs to write.
+func BenchmarkListXML(b *testing.B) {
+	l, res := listing{}, pageOfKeys()
 	var buf []byte
 	b.ReportAllocs()
 	for b.Loop() {
