@@ -24,6 +24,18 @@ type Tx struct {
 	Batch
 	view   *View
 	staged *stage // what was too much for a commit; nil: nothing
+	// stageFrom is the size from which MakeRoom stages; zero: never.
+	stageFrom int64
+}
+
+// MakeRoom has what was written so far go to a layer if it is much for one commit, so that more can be written in bounded
+// memory. No key of it may be written again; range deletes hide nothing of it. Only in ExclusiveLarge and merges
+// does it do anything; elsewhere what is too much is ErrBatchTooLarge in the end.
+func (tx *Tx) MakeRoom() error {
+	if tx.stageFrom == 0 || int64(tx.Bytes()) <= tx.stageFrom {
+		return nil
+	}
+	return tx.stage()
 }
 
 // Get reads one key; see View.Get. The key must be among the locks, or be one of
@@ -124,6 +136,14 @@ func (s *Store) Update(ctx context.Context, name string, locks []Lock, fn func(t
 // commit to the timeline runs meanwhile, so scans hold at the commit.
 func (s *Store) Exclusive(ctx context.Context, name string, fn func(tx *Tx) error) (wal.LSN, error) {
 	return s.exclusive(ctx, name, s.opts.maxCommitBytes(), fn)
+}
+
+// ExclusiveLarge is Exclusive of a commit that may have more than the log has room for: fn calls Tx.MakeRoom now and then.
+func (s *Store) ExclusiveLarge(ctx context.Context, name string, fn func(tx *Tx) error) (wal.LSN, error) {
+	return s.exclusive(ctx, name, s.opts.maxMergeBytes(), func(tx *Tx) error {
+		tx.stageFrom = s.opts.MergeBytes
+		return fn(tx)
+	})
 }
 
 // exclusive is Exclusive with a commit of up to so many bytes.

@@ -168,7 +168,7 @@ type integration struct {
 func (s *Store) integrate(ctx context.Context, o *integration, plan func(tx *Tx, p *mergePlan) error) (res MergeResult, err error) {
 	var p *mergePlan
 	fn := func(tx *Tx) error {
-		p = &mergePlan{ctx: ctx, rules: o.rules.withDefaults(), tx: tx, visit: o.visit, dry: o.dry, stageFrom: s.opts.MergeBytes}
+		p = &mergePlan{ctx: ctx, rules: o.rules.withDefaults(), tx: tx, visit: o.visit, dry: o.dry}
 		p.res.LSN = tx.LSN()
 		if err := p.checkUnchanged(o.since); err != nil {
 			return err
@@ -193,7 +193,7 @@ func (s *Store) integrate(ctx context.Context, o *integration, plan func(tx *Tx,
 		}
 		return p.res, err
 	}
-	lsn, err := s.exclusive(ctx, o.target, s.opts.maxMergeBytes(), fn)
+	lsn, err := s.ExclusiveLarge(ctx, o.target, fn)
 	if err != nil {
 		return res, err
 	}

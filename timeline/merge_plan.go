@@ -47,8 +47,10 @@ type mergePlan struct {
 	rules MergeRules
 	tx    *Tx
 	base  mergeBase
-	// source is the other side, which has changed what it has above an LSN; nil of a revert.
+	// source is the other side. Unless it is the past of the target, it has changed what it
+	// has above an LSN.
 	source *View
+	past   bool
 	above  wal.LSN
 	// then is the source at the base, if earlier merges moved that and it can still be
 	// read; nil otherwise.
@@ -56,9 +58,6 @@ type mergePlan struct {
 	// visit, if set, sees every entry. It ends a dry run by returning false.
 	visit func(e *MergeEntry) (more bool, err error)
 	dry   bool
-	// stageFrom is the size from which what was taken goes to a layer.
-	stageFrom int64
-
 	res       MergeResult
 	conflicts []Conflict
 	any       bool
@@ -81,7 +80,7 @@ func (p *mergePlan) run(ns layers.Namespace, stream changeStream) error {
 		if _, had := slices.BinarySearch(p.base.theirs, c.lsn); had {
 			continue // it came from the target
 		}
-		e := &MergeEntry{NS: ns, Key: c.key, Theirs: c.theirs, plan: p}
+		e := &MergeEntry{NS: ns, Key: c.key, Source: p.source, Theirs: c.theirs, plan: p}
 		if err := p.decide(e, c); err != nil {
 			return err
 		}
@@ -195,10 +194,7 @@ func (p *mergePlan) do(e *MergeEntry) error {
 	if err := p.rules.Take(p.tx, e); err != nil {
 		return err
 	}
-	if int64(p.tx.Bytes()) > p.stageFrom {
-		return p.tx.stage()
-	}
-	return nil
+	return p.tx.MakeRoom()
 }
 
 func (e *MergeEntry) conflict() Conflict {

@@ -45,6 +45,7 @@ func (a MergeAction) String() string { return mergeActionNames[a] }
 type MergeEntry struct {
 	NS     layers.Namespace
 	Key    []byte
+	Source *View          // what Theirs is of; open until the commit is visible
 	Theirs *layers.Record // what the source has; nil: it deleted the key
 	Ours   *layers.Record // what the target has now; nil: nothing
 	// Conflict says that the target has changed the key, too, to something else.
@@ -58,10 +59,17 @@ type MergeEntry struct {
 // namespace, such as what lies beside the key; nil of a revert, whose other side is the
 // past of the target itself. The caller closes it before the call returns.
 func (e *MergeEntry) Changes(ns layers.Namespace, lower, upper []byte) *layers.Changes {
-	if e.plan == nil || e.plan.source == nil {
+	if e.plan == nil || e.plan.past {
 		return nil
 	}
 	return e.plan.source.changes(ns, lower, upper, e.plan.above)
+}
+
+// Diff walks what differs between the target, which is its A, and the source of a range of another namespace.
+// The caller closes it before the call returns.
+func (e *MergeEntry) Diff(ns layers.Namespace, lower, upper []byte) *Diff {
+	p := e.plan
+	return p.tx.view.store.Diff(p.ctx, p.tx.view, e.Source, ns, lower, upper)
 }
 
 // MergeRules are what a merge must know of the contents of records.
@@ -74,8 +82,8 @@ type MergeRules struct {
 	// Resolve says who wins a conflict. Default: Neither.
 	Resolve func(e *MergeEntry) (Side, error)
 	// Take writes what taking the source's side of a key means, for MergePut and
-	// MergeDelete. Bodies go by handle. Default: the record with the same Meta and Body,
-	// or a tombstone.
+	// MergeDelete. Bodies go by handle. It calls Tx.MakeRoom if it may write many records.
+	// Default: the record with the same Meta and Body, or a tombstone.
 	Take func(tx *Tx, e *MergeEntry) error
 }
 

@@ -116,6 +116,7 @@ func (s *Store) revert(ctx context.Context, o *RevertOptions) (res MergeResult, 
 		ranges = layers.JoinRanges(o.Ranges)
 	}
 	plan := func(tx *Tx, p *mergePlan) error {
+		p.source, p.past = from, true
 		undone := to
 		if o.To == 0 {
 			undone = tx.view

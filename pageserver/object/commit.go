@@ -119,10 +119,8 @@ func (e *CommitError) Unwrap() error { return e.Err }
 // by one of them only, and be renamed away by one only. Versions, defaults for locks and encryption are as with a
 // put, copy, rename and delete of one key. Bodies move by handle.
 //
-// An object that is written in place cannot be copied here, and renamed only where the bucket has no versions.
-//
 // Errors, most as *CommitError: ErrBadCommit, ErrKeyTooLong, ErrNoSuchKey (of a source), ErrPreconditionFailed,
-// timeline.ErrTargetChanged (IfLSN), ErrNotInPlace, ErrMustRewrite, ErrKeyRequired (copy of what a customer's key
+// timeline.ErrTargetChanged (IfLSN), ErrMustRewrite, ErrKeyRequired (copy of what a customer's key
 // encrypts), ErrMetadataTooLarge, ErrInvalidStorageClass, timeline.ErrNoSuchBucket, ErrBatchTooLarge, those of a read and of a commit.
 func (s *Service) Commit(ctx context.Context, bucket string, in *CommitInput) (*CommitResult, error) {
 	c := committer{s: s, ctx: ctx, bucket: bucket, in: in}
@@ -133,7 +131,11 @@ func (s *Service) Commit(ctx context.Context, bucket string, in *CommitInput) (*
 	if err := c.prepare(); err != nil {
 		return nil, err
 	}
-	lsn, err := c.run()
+	var lsn wal.LSN
+	err := s.withPages(ctx, bucket, func() (err error) {
+		lsn, err = c.run()
+		return err
+	})
 	if errors.Is(err, timeline.ErrBatchTooLarge) { // what lies in memory only is moved by value
 		if ferr := s.store.Flush(ctx); ferr == nil {
 			lsn, err = c.run()
@@ -144,7 +146,9 @@ func (s *Service) Commit(ctx context.Context, bucket string, in *CommitInput) (*
 	}
 	for i := range c.results {
 		if e := c.results[i].Entry; e != nil {
-			e.LSN = lsn
+			if e.LSN = lsn; e.pages.paged() {
+				e.ETag = e.pages.tag(lsn)
+			}
 		}
 	}
 	return &CommitResult{LSN: lsn, Ops: c.results}, nil
@@ -163,7 +167,8 @@ type committer struct {
 	puts     []preparedPut  // as in.Ops
 	sources  []*source      // as in.Ops; of copies from elsewhere
 	stored   stored
-	holds    holds // of one try
+	holds    holds        // of one try
+	copied   []*flattened // the same
 	results  []CommitOpResult
 }
 
@@ -173,8 +178,17 @@ type preparedPut struct {
 	body  layers.Body
 }
 
-func (c *committer) close() {
+// letGo ends what a try needs.
+func (c *committer) letGo() {
 	c.holds.letGo()
+	for _, f := range c.copied {
+		f.close()
+	}
+	c.copied = nil
+}
+
+func (c *committer) close() {
+	c.letGo()
 	c.stored.done()
 	for _, src := range c.sources {
 		if src != nil {
@@ -282,13 +296,28 @@ func (c *committer) prepare() error {
 			if bucket == "" {
 				bucket = c.bucket
 			}
-			c.sources[i], err = c.s.openSource(c.ctx, bucket, o.Source, &GetInput{At: o.SrcAt})
+			c.sources[i], err = c.openSource(bucket, o)
 		}
 		if err != nil {
 			return c.failed(i, err)
 		}
 	}
 	return nil
+}
+
+// openSource opens what is copied from elsewhere; of what was written in place it makes a copy.
+func (c *committer) openSource(bucket string, o *CommitOp) (*source, error) {
+	src, err := c.s.openSource(c.ctx, bucket, o.Source, &GetInput{At: o.SrcAt})
+	if err != nil || !src.paged() {
+		return src, err
+	}
+	e := *src.entry
+	if src.flat, err = c.s.copyPages(c.ctx, src.views, &e, 0, e.Size); err != nil {
+		src.close()
+		return nil, err
+	}
+	src.entry = &e
+	return src, nil
 }
 
 func (c *committer) receive(i int, o *CommitOp) error {

@@ -41,7 +41,7 @@ type commitTx struct {
 }
 
 func (c *committer) transact(tx *timeline.Tx) error {
-	c.holds.letGo()
+	c.letGo()
 	c.results = make([]CommitOpResult, len(c.in.Ops))
 	set, err := c.s.settings(tx)
 	if err != nil {
@@ -217,9 +217,6 @@ func (t *commitTx) move(o *CommitOp, f *found, key string) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.pages.paged() && (o.Kind == CommitCopy || t.set.Versioning != Unversioned) {
-		return nil, ErrNotInPlace // there must be no version left that has the pages
-	}
 	switch {
 	case o.Kind == CommitCopy:
 		err = t.asCopy(o, e)
@@ -228,6 +225,13 @@ func (t *commitTx) move(o *CommitOp, f *found, key string) (*Entry, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if e.pages.paged() && (o.Kind == CommitCopy || !t.set.replaces(f)) { // what has the pages stays
+		pages, err := t.s.copyPages(t.ctx, within(t.tx), e, 0, e.Size)
+		if err != nil {
+			return nil, err
+		}
+		t.copied = append(t.copied, pages)
 	}
 	if err := t.holds.add(t.s, f.rec.Body); err != nil {
 		return nil, err
@@ -243,9 +247,6 @@ func (t *commitTx) move(o *CommitOp, f *found, key string) (*Entry, error) {
 
 // copyFrom writes what lies elsewhere.
 func (t *commitTx) copyFrom(i int, src *source) error {
-	if src.paged() {
-		return ErrNotInPlace
-	}
 	o, e := &t.in.Ops[i], *src.entry
 	if err := t.asCopy(o, &e); err != nil {
 		return err
@@ -293,6 +294,10 @@ func (t *commitTx) shown(e *Entry) *Entry {
 }
 
 func (t *commitTx) write(key string, e *Entry, body layers.Body) error {
+	if e.pages.paged() && !t.set.Pages {
+		return errNoPages
+	}
+	e.putBase(t.tx)
 	e.Lock = e.Lock.orDefault(t.set, t.s.now())
 	return t.writer(key).put(e, body)
 }

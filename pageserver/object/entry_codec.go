@@ -105,7 +105,7 @@ func (h *metaHead) append(dst []byte, tagged bool) []byte {
 		dst = append(dst, h.etag.Sum[:]...)
 	}
 	if h.pages.paged() {
-		dst = binary.AppendUvarint(dst, h.pages.base)
+		dst = h.pages.appendTo(dst)
 	}
 	if h.etag.Parts > 0 {
 		dst = binary.AppendUvarint(dst, uint64(h.etag.Parts))
@@ -209,14 +209,12 @@ func (h *metaHead) decodePages(p []byte) ([]byte, error) {
 	if h.flags&(flagETagParts|flagComposite|flagImplicit|flagEncrypted) != 0 || h.algorithm != NoChecksum {
 		return nil, corrupt("flags %#x of an object that is written in place", h.flags)
 	}
-	base, p, ok := takeUvarint(p)
-	if !ok || base > h.size {
-		return nil, corrupt("bad base of pages")
-	}
 	sum := h.etag.Sum
 	h.etag = ETag{}
-	err := h.pages.setSum(sum)
-	h.pages.base = base
+	p, err := h.pages.decode(sum, p)
+	if err == nil && h.pages.base > h.size {
+		err = corrupt("base of pages longer than the object")
+	}
 	return p, err
 }
 
@@ -254,6 +252,9 @@ func appendString(dst []byte, s string) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(s)))
 	return append(dst, s...)
 }
+
+// hasPages reports whether a meta is that of an object that is written in place.
+func hasPages(meta []byte) bool { return len(meta) > 1 && meta[1]&flagPages != 0 }
 
 // append appends the entry's meta.
 func (e *Entry) append(dst []byte) []byte {

@@ -88,19 +88,20 @@ func (s *Service) Merge(ctx context.Context, in *MergeInput) (*MergeReport, erro
 }
 
 func (s *Service) merge(ctx context.Context, in *MergeInput, run func(context.Context, timeline.MergeOptions) (timeline.MergeResult, error)) (*MergeReport, error) {
-	m, err := s.newMerger(in.Strategy, in.Overrides, in.Max, in.DryRun)
+	m, err := s.newMerger(ctx, in.Strategy, in.Overrides, in.Max, in.DryRun)
 	if err != nil {
 		return nil, err
 	}
-	defer m.holds.letGo()
 	var after []byte
 	if in.DryRun && in.After != "" {
 		after = []byte(in.After)
 	}
-	return m.done(run(ctx, timeline.MergeOptions{
-		Source: in.Source.Bucket, At: in.Source.At, Target: in.Target, IfUnchangedSince: in.IfTargetLSN,
-		Rules: m.rules(), DryRun: in.DryRun, Visit: m.visit, After: after,
-	}))
+	return m.run(in.Target, func() (timeline.MergeResult, error) {
+		return run(ctx, timeline.MergeOptions{
+			Source: in.Source.Bucket, At: in.Source.At, Target: in.Target, IfUnchangedSince: in.IfTargetLSN,
+			Rules: m.rules(), DryRun: in.DryRun, Visit: m.visit, After: after,
+		})
+	})
 }
 
 // Rebase brings what the bucket that a fork came from has changed into the fork, in one
@@ -133,15 +134,16 @@ func (s *Service) CherryPick(ctx context.Context, in *PickInput) (*MergeReport, 
 	if err != nil {
 		return nil, fmt.Errorf("pick: %w", err)
 	}
-	m, err := s.newMerger(in.Strategy, in.Overrides, in.Max, in.DryRun)
+	m, err := s.newMerger(ctx, in.Strategy, in.Overrides, in.Max, in.DryRun)
 	if err != nil {
 		return nil, err
 	}
-	defer m.holds.letGo()
-	return m.done(s.store.Pick(ctx, timeline.PickOptions{
-		Source: in.Source.Bucket, At: in.Source.At, Target: in.Target, Ranges: ranges, IfUnchangedSince: in.IfTargetLSN,
-		Rules: m.rules(), DryRun: in.DryRun, Visit: m.visit,
-	}))
+	return m.run(in.Target, func() (timeline.MergeResult, error) {
+		return s.store.Pick(ctx, timeline.PickOptions{
+			Source: in.Source.Bucket, At: in.Source.At, Target: in.Target, Ranges: ranges, IfUnchangedSince: in.IfTargetLSN,
+			Rules: m.rules(), DryRun: in.DryRun, Visit: m.visit,
+		})
+	})
 }
 
 // RevertInput says what Revert undoes; see MergeInput. The side of the source is the
@@ -167,15 +169,16 @@ func (s *Service) Revert(ctx context.Context, in *RevertInput) (*MergeReport, er
 	if err != nil {
 		return nil, fmt.Errorf("revert: %w", err)
 	}
-	m, err := s.newMerger(in.Strategy, in.Overrides, in.Max, in.DryRun)
+	m, err := s.newMerger(ctx, in.Strategy, in.Overrides, in.Max, in.DryRun)
 	if err != nil {
 		return nil, err
 	}
-	defer m.holds.letGo()
-	return m.done(s.store.Revert(ctx, timeline.RevertOptions{
-		Target: in.Bucket, From: in.From, To: in.To, Ranges: ranges, Deleted: in.Deleted, IfUnchangedSince: in.IfTargetLSN,
-		Rules: m.rules(), DryRun: in.DryRun, Visit: m.visit,
-	}))
+	return m.run(in.Bucket, func() (timeline.MergeResult, error) {
+		return s.store.Revert(ctx, timeline.RevertOptions{
+			Target: in.Bucket, From: in.From, To: in.To, Ranges: ranges, Deleted: in.Deleted, IfUnchangedSince: in.IfTargetLSN,
+			Rules: m.rules(), DryRun: in.DryRun, Visit: m.visit,
+		})
+	})
 }
 
 // maxPicked bounds the keys and prefixes of one pick or revert.
@@ -202,6 +205,7 @@ func keyRanges(keys, prefixes []string) ([]layers.UserRange, error) {
 // merger decides and writes for one merge, and gathers its report.
 type merger struct {
 	s        *Service
+	ctx      context.Context
 	side     timeline.Side
 	keys     map[string]timeline.Side
 	prefixes map[string]timeline.Side
@@ -213,8 +217,8 @@ type merger struct {
 	last     string
 }
 
-func (s *Service) newMerger(strategy MergeStrategy, overrides []MergeOverride, most int, dry bool) (*merger, error) {
-	m := &merger{s: s, keys: make(map[string]timeline.Side), prefixes: make(map[string]timeline.Side), most: most, dry: dry}
+func (s *Service) newMerger(ctx context.Context, strategy MergeStrategy, overrides []MergeOverride, most int, dry bool) (*merger, error) {
+	m := &merger{s: s, ctx: ctx, keys: make(map[string]timeline.Side), prefixes: make(map[string]timeline.Side), most: most, dry: dry}
 	if most <= 0 || most > MaxDiffEntries {
 		m.most = MaxDiffEntries
 	}
@@ -280,11 +284,17 @@ func (m *merger) visit(e *timeline.MergeEntry) (bool, error) {
 	return true, err
 }
 
-func (m *merger) done(res timeline.MergeResult, err error) (*MergeReport, error) {
+// run merges into a bucket, and reports.
+func (m *merger) run(target string, merge func() (timeline.MergeResult, error)) (*MergeReport, error) {
+	defer m.holds.letGo()
+	err := m.s.withPages(m.ctx, target, func() (err error) {
+		m.report, m.looked, m.last = MergeReport{}, 0, ""
+		m.report.MergeResult, err = merge()
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	m.report.MergeResult = res
 	return &m.report, nil
 }
 
@@ -309,20 +319,20 @@ func (m *merger) take(tx *timeline.Tx, e *timeline.MergeEntry) error {
 	if err != nil {
 		return fmt.Errorf("object %q at %d: %w", e.Key, e.Theirs.LSN, err)
 	}
-	if entry.pages.paged() { // its pages are records of the fork
-		return fmt.Errorf("merge %q, which was written in place; copy it instead: %w", e.Key, ErrNotInPlace)
-	}
 	entry.LSN, entry.made, entry.uploadID, entry.renamed, entry.inherited = 0, 0, uploadID{}, renameToken{}, inheritance{}
 	if set.Lock == nil {
 		entry.Lock = Lock{}
 	}
 	entry.Lock = entry.Lock.orDefault(set, m.s.now())
+	if entry.pages.paged() { // its pages are records of the source
+		return m.takePages(&w, e, entry)
+	}
 	return w.put(entry, e.Theirs.Body)
 }
 
 // carry writes the versions that the source has made of a key and that are not current
-// there. They keep their ids. Null versions, of which a key can have but one, and those that
-// were written in place stay behind, and so does the marker that the delete of the target will write anew.
+// there. They keep their ids. Null versions, of which a key can have but one, stay behind, and so do the marker that the
+// delete of the target will write anew, and what is current there, which goes beside by itself.
 func (m *merger) carry(tx *timeline.Tx, w *keyWriter, e *timeline.MergeEntry) error {
 	prefix := w.versions()
 	upper := append(prefix[:len(prefix)-1:len(prefix)-1], prefix[len(prefix)-1]+1)
@@ -331,6 +341,10 @@ func (m *merger) carry(tx *timeline.Tx, w *keyWriter, e *timeline.MergeEntry) er
 		return nil
 	}
 	defer changes.Close()
+	current, err := getObject(tx, w.key)
+	if err != nil {
+		return err
+	}
 	newest := true
 	for ok := changes.First(); ok; ok = changes.Next() {
 		rec := changes.Record()
@@ -346,7 +360,13 @@ func (m *merger) carry(tx *timeline.Tx, w *keyWriter, e *timeline.MergeEntry) er
 			return err
 		}
 		marks := newest && e.Theirs == nil && f.marker()
-		if newest = false; marks || f.id() == NullVersion || f.head.pages.paged() {
+		if newest = false; marks || f.id() == NullVersion || current != nil && current.lsn == lsn {
+			continue
+		}
+		if f.head.pages.paged() {
+			if err := m.carryPages(w, e.Source, f, lsn); err != nil {
+				return err
+			}
 			continue
 		}
 		meta, err := withVersion(f)

@@ -48,10 +48,28 @@ type flatPiece struct {
 	ext []layers.Extent // nil: literal
 }
 
-// flatten makes a list of the bytes [off, off+n) of a paged source, holes left out
+// pageViews has read look at the pages of an object, for a moment.
+type pageViews func(read func(pageSource) error) error
+
+// views looks at a paged source in a view for each time, so that no layers are held in between.
+func (src *source) views(read func(pageSource) error) error {
+	v, err := src.leased.View(pageLease)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	return read(v)
+}
+
+// within looks at what a transaction sees.
+func within(tx *timeline.Tx) pageViews {
+	return func(read func(pageSource) error) error { return read(tx) }
+}
+
+// flatten makes a list of the bytes [off, off+n) of a file, holes left out
 // unless it is to be solid. Close it after the commit that names the extents.
-func (s *Service) flatten(ctx context.Context, src *source, off, n uint64, solid bool) (_ *flattened, err error) {
-	f := flattener{s: s, ctx: ctx, file: &src.entry.pages, solid: solid, out: &flattened{size: n}, from: off}
+func (s *Service) flatten(ctx context.Context, file *pageFile, views pageViews, off, n uint64, solid bool) (_ *flattened, err error) {
+	f := flattener{s: s, ctx: ctx, file: file, solid: solid, out: &flattened{size: n}, from: off}
 	defer func() {
 		if err != nil {
 			f.out.close()
@@ -60,7 +78,7 @@ func (s *Service) flatten(ctx context.Context, src *source, off, n uint64, solid
 	for at := off; at < off+n; {
 		// Windows end where pages do.
 		next := min(off+n, (at/pageWindowBytes+1)*pageWindowBytes)
-		if err := f.window(src.leased, at, next); err != nil {
+		if err := views(func(v pageSource) error { return f.window(v, at, next) }); err != nil {
 			return nil, err
 		}
 		at = next
@@ -69,29 +87,20 @@ func (s *Service) flatten(ctx context.Context, src *source, off, n uint64, solid
 }
 
 // window adds the bytes [from, to).
-func (f *flattener) window(leased *timeline.Leased, from, to uint64) error {
-	v, err := leased.View(pageLease)
-	if err != nil {
-		return err
-	}
-	defer v.Close()
+func (f *flattener) window(v pageSource, from, to uint64) error {
 	first := len(f.pieces)
 	if err := f.walk(v, from, to); err != nil {
 		return err
 	}
 	for _, p := range f.pieces[first:] { // while the view keeps them
-		if len(p.ext) > 0 {
-			release, err := f.s.values.Hold(segmentsOf(p.ext))
-			if err != nil {
-				return err
-			}
-			f.out.holds.release = append(f.out.holds.release, release)
+		if err := f.out.holds.addSegments(f.s, segmentsOf(p.ext)); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (f *flattener) walk(v *timeline.View, from, to uint64) error {
+func (f *flattener) walk(v pageSource, from, to uint64) error {
 	r := pageReader{s: f.s, src: v, file: f.file}
 	size := f.file.pageBytes()
 	scan := v.Scan(layers.NamespacePages, f.file.id.pageKey(from/size), f.file.id.pageKey((to+size-1)/size))
@@ -261,27 +270,29 @@ func cutFront(ext []layers.Extent, n uint64) []layers.Extent {
 	return ext
 }
 
-// copyPages makes e, a copy of the entry of a paged source, an object of its own:
+// copyPages makes e, a copy of the entry of bytes [off, off+n) of a paged source, an object of its own:
 // pages that are written to it do not show in the source. All that the source has
-// becomes its base.
-func (s *Service) copyPages(ctx context.Context, src *source, e *Entry, off, n uint64) error {
-	f, err := s.flatten(ctx, src, off, n, false)
+// becomes its base. Close what it returns after the commit.
+func (s *Service) copyPages(ctx context.Context, views pageViews, e *Entry, off, n uint64) (_ *flattened, err error) {
+	file := e.pages
+	f, err := s.flatten(ctx, &file, views, off, n, false)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	src.flat = f // closed with it
 	e.Size = n
-	e.pages = pageFile{id: s.newFileID(s.store.Visible()), shift: src.entry.pages.shift}
+	e.pages = pageFile{id: s.newFileID(s.store.Visible()), shift: file.shift}
 	if len(f.runs) == 0 {
-		return nil
+		return f, nil
 	}
 	e.pages.base = f.runs[len(f.runs)-1].end()
 	body, err := s.appendBody(ctx, &f.st, nil, f.ext)
 	if err != nil {
-		return err
+		f.close()
+		return nil, err
 	}
 	e.base = &pageBase{runs: f.runs, body: body}
-	return nil
+	f.runs, f.ext = nil, nil
+	return f, nil
 }
 
 // putBase writes the base of an entry that copyPages has made.

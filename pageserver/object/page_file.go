@@ -76,6 +76,9 @@ type pageFile struct {
 	// base is the length of what counts of the base: the body that the object had when it
 	// was opened for writing in place, and which lies under the pages.
 	base uint64
+	// kept is the sum of the ETag, of what was merged and has it from the other side, so that the same content
+	// has the same ETag; zeros: it is that of the version's own LSN.
+	kept [16]byte
 }
 
 func (p *pageFile) paged() bool { return p.shift != 0 }
@@ -84,25 +87,53 @@ func (p *pageFile) pageBytes() uint64 { return 1 << p.shift }
 
 func shiftOf(pageBytes int) uint8 { return uint8(bits.TrailingZeros(uint(pageBytes))) }
 
-// sum returns what the meta has in the place of the MD5: file id, shift, three zeros.
+// appendTo appends what a meta has behind the file: the length of the base, and the ETag if it is kept.
+func (p *pageFile) appendTo(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, p.base)
+	if p.kept != [16]byte{} {
+		dst = append(dst, p.kept[:]...)
+	}
+	return dst
+}
+
+// sum returns what the meta has in the place of the MD5: file id, shift, whether the ETag is kept, two zeros.
 func (p *pageFile) sum() (sum [16]byte) {
 	copy(sum[:], p.id[:])
 	sum[len(p.id)] = p.shift
+	if p.kept != [16]byte{} {
+		sum[len(p.id)+1] = 1
+	}
 	return sum
 }
 
-// setSum is the inverse of sum. Errors: ErrCorrupt.
-func (p *pageFile) setSum(sum [16]byte) error {
+// decode is the inverse of sum and appendTo; it returns what follows. Errors: ErrCorrupt.
+func (p *pageFile) decode(sum [16]byte, meta []byte) ([]byte, error) {
 	p.id, p.shift = fileID(sum[:len(p.id)]), sum[len(p.id)]
-	if !ValidPageBytes(1<<min(p.shift, 32)) || [3]byte(sum[len(p.id)+1:]) != [3]byte{} {
-		return corrupt("bad pages %x", sum)
+	keeps := sum[len(p.id)+1]
+	if !ValidPageBytes(1<<min(p.shift, 32)) || keeps > 1 || [2]byte(sum[len(p.id)+2:]) != [2]byte{} {
+		return nil, corrupt("bad pages %x", sum)
 	}
-	return nil
+	base, meta, ok := takeUvarint(meta)
+	if !ok {
+		return nil, corrupt("bad base of pages")
+	}
+	p.base = base
+	if keeps == 0 {
+		return meta, nil
+	}
+	if len(meta) < len(p.kept) || [16]byte(meta) == [16]byte{} {
+		return nil, corrupt("bad ETag of pages")
+	}
+	copy(p.kept[:], meta)
+	return meta[len(p.kept):], nil
 }
 
 // tag returns the ETag of a version of the object: it has the form of that of a
 // multipart upload, so that nobody takes it for an MD5, and changes with every write.
 func (p *pageFile) tag(lsn wal.LSN) ETag {
+	if p.kept != [16]byte{} {
+		return ETag{Sum: p.kept, Parts: 1}
+	}
 	t := ETag{Parts: 1}
 	binary.BigEndian.PutUint64(t.Sum[:], uint64(lsn))
 	copy(t.Sum[8:], p.id[8:])

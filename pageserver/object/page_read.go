@@ -353,7 +353,7 @@ func (s *Service) Clone(ctx context.Context, bucket, key string, in *CloneInput)
 	if !src.paged() {
 		err = s.clonePlain(ctx, src, &e, in.Off, n)
 	} else {
-		err = s.copyPages(ctx, src, &e, in.Off, n)
+		src.flat, err = s.copyPages(ctx, src.views, &e, in.Off, n)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("clone: %w", err)

@@ -58,11 +58,11 @@ func (s *Service) Rename(ctx context.Context, bucket, key string, in *RenameInpu
 		{NS: layers.NamespaceObjects, Key: []byte(key), Exclusive: true},
 	}
 	var done wal.LSN // of the rename that this one repeats
-	var h holds
-	defer h.letGo()
+	r := renaming{s: s, ctx: ctx, in: in, source: locks[0].Key, key: locks[1].Key}
+	defer r.letGo()
 	lsn, err := s.store.Update(ctx, bucket, locks, func(tx *timeline.Tx) (err error) {
-		h.letGo()
-		done, err = in.run(s, tx, &h, locks[0].Key, locks[1].Key)
+		r.letGo()
+		done, err = r.run(tx)
 		return err
 	})
 	if err != nil {
@@ -74,19 +74,38 @@ func (s *Service) Rename(ctx context.Context, bucket, key string, in *RenameInpu
 	return lsn, nil
 }
 
+// renaming is one Rename. Its transaction may run again.
+type renaming struct {
+	s           *Service
+	ctx         context.Context
+	in          *RenameInput
+	source, key []byte
+	holds       holds
+	copied      *flattened // of the pages, where the source stays as a version
+}
+
+func (r *renaming) letGo() {
+	r.holds.letGo()
+	if r.copied != nil {
+		r.copied.close()
+		r.copied = nil
+	}
+}
+
 // run makes the source the current version of key, and deletes it where it was; or
 // returns the commit that had done so.
-func (in *RenameInput) run(s *Service, tx *timeline.Tx, h *holds, source, key []byte) (done wal.LSN, err error) {
+func (r *renaming) run(tx *timeline.Tx) (done wal.LSN, err error) {
+	s, in, h := r.s, r.in, &r.holds
 	set, err := s.settings(tx)
 	if err != nil {
 		return 0, err
 	}
-	f, err := getObject(tx, source)
+	f, err := getObject(tx, r.source)
 	if err != nil {
 		return 0, err
 	}
 	if f == nil {
-		return in.repeated(tx, key, fmt.Errorf("%q: %w", source, ErrNoSuchKey))
+		return in.repeated(tx, r.key, fmt.Errorf("%q: %w", r.source, ErrNoSuchKey))
 	}
 	e, err := f.entry()
 	if err != nil {
@@ -99,7 +118,7 @@ func (in *RenameInput) run(s *Service, tx *timeline.Tx, h *holds, source, key []
 	if err := in.SourceCond.checkSource(&shown); err != nil {
 		return 0, err
 	}
-	if err := in.checkDestination(s, tx, key); err != nil {
+	if err := in.checkDestination(s, tx, r.key); err != nil {
 		return 0, err
 	}
 	if err := h.add(s, f.rec.Body); err != nil {
@@ -109,18 +128,18 @@ func (in *RenameInput) run(s *Service, tx *timeline.Tx, h *holds, source, key []
 	if err := e.goesOn(set, f, tx.BranchLSN()); err != nil {
 		return 0, err
 	}
-	to := keyWriter{s: s, tx: tx, set: set, holds: h, key: key}
+	along := set.replaces(f) // no version is left that has the pages
+	if e.pages.paged() && !along {
+		if r.copied, err = s.copyPages(r.ctx, within(tx), e, 0, e.Size); err != nil {
+			return 0, err
+		}
+		e.putBase(tx)
+	}
+	to := keyWriter{s: s, tx: tx, set: set, holds: h, key: r.key}
 	if err := to.put(e, f.rec.Body); err != nil {
 		return 0, err
 	}
-	if e.pages.paged() { // the pages go along: there must be no version left that has them
-		if set.Versioning != Unversioned {
-			return 0, fmt.Errorf("rename an object with pages in a bucket with versions: %w", ErrNotInPlace)
-		}
-		tx.Delete(layers.NamespaceObjects, source)
-		return 0, nil
-	}
-	from := keyWriter{s: s, tx: tx, set: set, holds: h, key: source}
+	from := keyWriter{s: s, tx: tx, set: set, holds: h, key: r.source, keepsPages: along}
 	return 0, from.deleteCurrent()
 }
 

@@ -32,20 +32,25 @@ const MaxUndelete = 1000
 // Undelete brings back objects that have been deleted, each as it was before, in one commit: a new version where the
 // bucket keeps versions. One that is there stays as it is, as does one that nobody can tell any more what it was.
 //
-// Errors: ErrKeyTooLong, ErrTooManyKeys, timeline.ErrNoSuchBucket, ErrNotInPlace of an object that was written in
-// place, ErrCorrupt, layers.ErrCorrupt, and those of a commit.
+// Errors: ErrKeyTooLong, ErrTooManyKeys, timeline.ErrNoSuchBucket, ErrCorrupt, layers.ErrCorrupt, and those of a commit.
 func (s *Service) Undelete(ctx context.Context, bucket string, keys []string, dry bool) (*UndeleteReport, error) {
 	if len(keys) > MaxUndelete {
 		return nil, fmt.Errorf("undelete %d keys, at most %d: %w", len(keys), MaxUndelete, ErrTooManyKeys)
 	}
-	m, err := s.newMerger(MergeSourceWins, nil, 0, dry)
+	m, err := s.newMerger(ctx, MergeSourceWins, nil, 0, dry)
 	if err != nil {
 		return nil, err
 	}
 	defer m.holds.letGo()
 	report := &UndeleteReport{LSN: s.store.Visible()}
-	var records []layers.Record
+	var lives []life
+	defer func() {
+		for _, l := range lives {
+			l.close()
+		}
+	}()
 	var locks []timeline.Lock
+	commit, paged := s.store.Update, false
 	seen := make(map[string]bool, len(keys))
 	for _, key := range keys {
 		if err := checkKey(key); err != nil {
@@ -55,23 +60,27 @@ func (s *Service) Undelete(ctx context.Context, bucket string, keys []string, dr
 			continue
 		}
 		seen[key] = true
-		u, rec, err := s.lastLife(ctx, bucket, key, &m.holds)
+		l, err := s.lastLife(ctx, bucket, key, &m.holds)
 		if err != nil {
 			return nil, fmt.Errorf("undelete %q: %w", key, err)
 		}
-		if u != nil {
-			report.Objects, records = append(report.Objects, *u), append(records, rec)
+		if l != nil {
+			report.Objects, lives, paged = append(report.Objects, l.Undeleted), append(lives, *l), paged || l.view != nil
 			locks = append(locks, timeline.Lock{NS: layers.NamespaceObjects, Key: []byte(key), Exclusive: true})
 		}
 	}
-	if dry || len(records) == 0 {
+	if dry || len(lives) == 0 {
 		return report, nil
 	}
+	if paged { // whose pages may be more than the log has room for
+		commit = func(ctx context.Context, bucket string, _ []timeline.Lock, fn func(*timeline.Tx) error) (wal.LSN, error) {
+			return s.store.ExclusiveLarge(ctx, bucket, fn)
+		}
+	}
 	var back []Undeleted
-	lsn, err := s.store.Update(ctx, bucket, locks, func(tx *timeline.Tx) error {
-		tx.Reset()
+	undelete := func(tx *timeline.Tx) error {
 		back = back[:0]
-		for i := range records {
+		for i := range lives {
 			key := locks[i].Key
 			if f, err := getObject(tx, key); f != nil || err != nil {
 				if err != nil {
@@ -79,12 +88,18 @@ func (s *Service) Undelete(ctx context.Context, bucket string, keys []string, dr
 				}
 				continue // somebody put it meanwhile
 			}
-			if err := m.take(tx, &timeline.MergeEntry{NS: layers.NamespaceObjects, Key: key, Theirs: &records[i], Action: timeline.MergePut}); err != nil {
+			e := timeline.MergeEntry{NS: layers.NamespaceObjects, Key: key, Source: lives[i].view, Theirs: &lives[i].rec, Action: timeline.MergePut}
+			if err := m.take(tx, &e); err != nil {
 				return err
 			}
 			back = append(back, report.Objects[i])
 		}
 		return nil
+	}
+	var lsn wal.LSN
+	err = s.withPages(ctx, bucket, func() (err error) {
+		lsn, err = commit(ctx, bucket, locks, undelete)
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -136,32 +151,48 @@ func appendDeleted(ctx context.Context, keys []string, v *timeline.View, prefix 
 	return keys, c.Err()
 }
 
-// lastLife returns what a key was before it was deleted, with its record, whose body it holds; nil: it is
-// there, or nobody knows.
-func (s *Service) lastLife(ctx context.Context, bucket, key string, h *holds) (*Undeleted, layers.Record, error) {
+// life is what a key was before it was deleted.
+type life struct {
+	Undeleted
+	rec  layers.Record
+	view *timeline.View // of an object that was written in place, for its pages; else nil
+}
+
+func (l *life) close() {
+	if l.view != nil {
+		l.view.Close()
+	}
+}
+
+// lastLife returns what a key was before it was deleted, whose body it holds; nil: it is there, or nobody knows.
+func (s *Service) lastLife(ctx context.Context, bucket, key string, h *holds) (*life, error) {
 	for at, first := wal.LSN(0), true; ; first = false {
 		e, cut, err := s.historyStep(ctx, bucket, []byte(key), at)
 		var gone *timeline.BelowHorizonError
 		switch {
 		case cut, !first && (errors.As(err, &gone) || errors.Is(err, timeline.ErrNoSuchBucket)), err == nil && (e == nil || first && !e.Deleted):
-			return nil, layers.Record{}, nil
+			return nil, nil
 		case err != nil:
-			return nil, layers.Record{}, err
+			return nil, err
 		case e.Deleted:
 			if at = e.LSN - 1; at == 0 {
-				return nil, layers.Record{}, nil
+				return nil, nil
 			}
 			continue
 		}
 		v, err := s.store.View(ctx, bucket, at)
 		if err != nil {
-			return nil, layers.Record{}, err
+			return nil, err
+		}
+		l := &life{Undeleted: Undeleted{Key: key, LSN: e.LSN, At: at, Size: e.Size, ETag: e.ETag}}
+		if l.rec, err = v.Get(layers.NamespaceObjects, []byte(key)); err == nil && hasPages(l.rec.Meta) {
+			l.view = v
+			return l, nil
 		}
 		defer v.Close()
-		rec, err := v.Get(layers.NamespaceObjects, []byte(key))
 		if err == nil {
-			err = h.add(s, rec.Body)
+			err = h.add(s, l.rec.Body)
 		}
-		return &Undeleted{Key: key, LSN: e.LSN, At: at, Size: e.Size, ETag: e.ETag}, rec, err
+		return l, err
 	}
 }

@@ -24,7 +24,8 @@ type keyWriter struct {
 	key    []byte
 	prefix []byte // see versionsOf; nil until it is needed
 
-	keepsPages bool // the pages of what is there belong to another key by now; only without versions
+	// keepsPages says that the pages of what is there belong to another key by now, unless it stays as a version.
+	keepsPages bool
 
 	removed map[wal.LSN]bool // versions that lay beside the object
 	gone    bool             // the object was removed
@@ -45,6 +46,11 @@ func (h *holds) add(s *Service, body layers.Body) error {
 	if err != nil {
 		return err
 	}
+	return h.addSegments(s, segs)
+}
+
+// addSegments holds segments that something else still keeps.
+func (h *holds) addSegments(s *Service, segs []layers.FileNum) error {
 	for _, seg := range segs {
 		i, held := slices.BinarySearch(h.held, seg)
 		if held {
@@ -101,9 +107,7 @@ func (w *keyWriter) supersede() error {
 		return err
 	}
 	if w.set.Versioning == Unversioned {
-		if !w.keepsPages {
-			w.endPages(current)
-		}
+		w.endCurrent(current)
 		return nil
 	}
 	if w.set.Versioning == Suspended {
@@ -111,11 +115,18 @@ func (w *keyWriter) supersede() error {
 			return err
 		}
 	}
-	if current == nil || w.set.Versioning == Suspended && current.id() == NullVersion {
-		w.endPages(current)
+	if current == nil || w.set.replaces(current) {
+		w.endCurrent(current)
 		return nil
 	}
 	return w.moveBeside(current)
+}
+
+// endCurrent removes the pages of what is replaced; nil: of nothing.
+func (w *keyWriter) endCurrent(f *found) {
+	if !w.keepsPages {
+		w.endPages(f)
+	}
 }
 
 // endPages removes the pages of a version that goes; nil: of none.

@@ -1,0 +1,161 @@
+package object
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"stemma/layers"
+	"stemma/timeline"
+	"stemma/wal"
+)
+
+// withPages runs what may bring objects that are written in place to a bucket. If that does not say yet that it has such,
+// it comes to say so, and run is run again.
+func (s *Service) withPages(ctx context.Context, bucket string, run func() error) error {
+	for {
+		err := run()
+		if !errors.Is(err, errNoPages) {
+			return err
+		}
+		if err := s.announcePages(ctx, bucket); err != nil {
+			return err
+		}
+	}
+}
+
+// takePages makes entry, which the source of a merge has written in place, the current version of a key. Where the target
+// has the same file at the key, and need not keep what it has of it, only pages that differ are written;
+// elsewhere all of them are, to a file of its own. Either way they go by handle, and the ETag stays.
+func (m *merger) takePages(w *keyWriter, e *timeline.MergeEntry, entry *Entry) error {
+	if !w.set.Pages {
+		return errNoPages
+	}
+	c := pageCarrier{ctx: m.ctx, tx: w.tx, file: entry.pages, reader: pageReader{s: m.s, src: e.Source}}
+	c.reader.file = &c.file
+	entry.pages.kept = entry.ETag.Sum
+	if e.Ours != nil {
+		ours, err := asObject(*e.Ours)
+		if err != nil {
+			return err
+		}
+		if ours.head.pages.id == c.file.id && w.set.replaces(ours) {
+			c.to = c.file.id
+			if err := c.changes(e.Diff(layers.NamespacePages, c.file.id[:], c.file.id.end())); err != nil {
+				return err
+			}
+			if err := entry.goesOn(w.set, ours, w.tx.BranchLSN()); err != nil {
+				return err
+			}
+			entry.Versioned = false
+			w.tx.Put(layers.NamespaceObjects, w.key, entry.append(nil), nil)
+			return nil
+		}
+	}
+	c.to = m.s.newFileID(w.tx.LSN())
+	if err := c.all(e.Source); err != nil {
+		return err
+	}
+	entry.pages.id = c.to
+	return w.put(entry, nil)
+}
+
+// carryPages writes a version of lsn that was written in place. A target that has the version keeps its pages.
+func (m *merger) carryPages(w *keyWriter, source *timeline.View, f *found, lsn wal.LSN) error {
+	if !w.set.Pages {
+		return errNoPages
+	}
+	entry, err := f.entry()
+	if err != nil {
+		return err
+	}
+	there, err := getVersion(w.tx, w.versions(), lsn)
+	if err != nil {
+		return err
+	}
+	if there != nil && there.head.pages.paged() {
+		entry.pages = there.head.pages
+	} else {
+		c := pageCarrier{ctx: m.ctx, tx: w.tx, file: entry.pages, to: m.s.newFileID(w.tx.LSN()), reader: pageReader{s: m.s, src: source}}
+		c.reader.file = &c.file
+		if err := c.all(source); err != nil {
+			return err
+		}
+		entry.pages.id, entry.pages.kept = c.to, entry.ETag.Sum
+	}
+	entry.made = lsn
+	w.tx.Put(layers.NamespaceVersions, stamped(w.versions(), lsn), entry.append(nil), nil)
+	return nil
+}
+
+// pageCarrier writes records of a file to a transaction, as those of the file to. The source must stay open until
+// the commit has ended: it keeps what they refer to.
+type pageCarrier struct {
+	ctx    context.Context
+	tx     *timeline.Tx
+	reader pageReader // of the source
+	file   pageFile
+	to     fileID
+	moves  int
+	buf    []byte // one page
+}
+
+// all writes what the source has of the file.
+func (c *pageCarrier) all(source *timeline.View) (err error) {
+	scan := source.Scan(layers.NamespacePages, c.file.id[:], c.file.id.end())
+	defer func() { err = errors.Join(err, scan.Close()) }()
+	for ok := scan.First(); ok; ok = scan.Next() {
+		if err := c.put(scan.Record().Key.User(), scan.Record()); err != nil {
+			return err
+		}
+	}
+	return scan.Err()
+}
+
+// changes makes the target, which is the other side of the difference, have what the source has. It closes d.
+func (c *pageCarrier) changes(d *timeline.Diff) (err error) {
+	defer func() { err = errors.Join(err, d.Close()) }()
+	for d.Next() {
+		x := d.Difference()
+		switch {
+		case x.B == nil:
+			c.tx.Delete(layers.NamespacePages, bytes.Clone(x.Key))
+			err = c.tx.MakeRoom()
+		case x.A != nil && x.A.Kind == layers.KindValue && x.B.Kind == layers.KindValue && bytes.Equal(x.A.Meta, x.B.Meta) && bytes.Equal(x.A.Body, x.B.Body):
+		default:
+			err = c.put(x.Key, x.B)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return d.Err()
+}
+
+// put writes a page, or the base, of which rec is the newest record. A page with deltas is written in full.
+func (c *pageCarrier) put(user []byte, rec *layers.Record) error {
+	if c.moves++; c.moves%256 == 0 && c.ctx.Err() != nil {
+		return c.ctx.Err()
+	}
+	key := append(c.to[:len(c.to):len(c.to)], user[len(c.to):]...)
+	if rec.Kind == layers.KindValue {
+		c.tx.Put(layers.NamespacePages, key, bytes.Clone(rec.Meta), bytes.Clone(rec.Body))
+		return c.tx.MakeRoom()
+	}
+	page, ok := c.file.id.pageOf(user)
+	if !ok {
+		return corrupt("key %x among pages", user)
+	}
+	if c.buf == nil {
+		c.buf = make([]byte, c.file.pageBytes())
+	}
+	clear(c.buf)
+	if err := c.reader.fill(c.buf, page<<c.file.shift); err != nil {
+		return err
+	}
+	if err := c.reader.run(c.ctx); err != nil {
+		return err
+	}
+	c.tx.Put(layers.NamespacePages, key, nil, layers.AppendInlineBody(nil, trimZeros(c.buf)))
+	return c.tx.MakeRoom()
+}
