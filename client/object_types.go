@@ -111,6 +111,7 @@ type CommitResult struct {
 	ETag      string `json:"etag,omitempty"`
 	Size      uint64 `json:"size"`
 	VersionID string `json:"version_id,omitempty"` // where the bucket keeps versions
+	File      string `json:"file,omitempty"`       // of what is written in place; see PagesResult
 }
 
 // DiffRequest is the body of POST /v1/diff. From is the old side. Points in time that are absent are tips.

@@ -305,29 +305,22 @@ func (n *node) hideLocked(key string) (done bool, err error) {
 	hidden := n.m.hiddenKey()
 	same := []client.CommitCondition{{Key: key, LSN: n.info.lsn}}
 	moved, err := n.m.commit(false, client.CommitRequest{If: same, Operations: []client.CommitOperation{{Op: "rename", Source: key, Key: hidden}}})
-	if client.IsCode(err, "InvalidRequest") { // where the bucket has versions
-		var lsn client.LSN
-		if lsn, err = n.m.copyAway(key, hidden); err == nil {
-			moved, err = n.m.commit(false, client.CommitRequest{If: same, Operations: []client.CommitOperation{{Op: "delete", Key: key}}})
-		}
-		if err == nil {
-			n.hiddenLocked(hidden, version{lsn, moved.LSN})
-		}
-	} else if err == nil {
-		n.hiddenLocked(hidden, version{moved.LSN, moved.LSN})
-	}
 	if client.IsCode(err, "PreconditionFailed") {
 		return false, nil
 	}
-	return err == nil, err
+	if err != nil {
+		return false, err
+	}
+	n.hiddenLocked(hidden, moved.LSN, moved.Results[0].File)
+	return true, nil
 }
 
 func (m *FS) hiddenKey() string { return m.hidden + strconv.FormatUint(m.hiddenCount.Add(1), 10) }
 
 // hiddenLocked says that a node lives on under a hidden key.
-func (n *node) hiddenLocked(key string, v version) {
+func (n *node) hiddenLocked(key string, lsn client.LSN, file string) {
 	n.orphan = key
-	n.becameLocked(v)
+	n.becameLocked(lsn, file)
 }
 
 // endLocked says that there is no object for a node any more. What is open of it is read in the past.
@@ -337,24 +330,13 @@ func (n *node) endLocked() {
 	}
 }
 
-// becameLocked says that a commit of this mount has given the object, as it was, another version.
-func (n *node) becameLocked(v version) {
+// becameLocked says that a commit of this mount has given the object, as it was, another version; file is that of what is
+// written in place, which is another one where the bucket keeps what it was before a rename.
+func (n *node) becameLocked(lsn client.LSN, file string) {
 	if n.cached == n.info.lsn {
-		n.cached = v.lsn
+		n.cached = lsn
 	}
-	n.info.lsn, n.asOf = v.lsn, v.at
-}
-
-// copyAway makes to a copy of from, by handle, for objects whose key cannot be changed, and returns its version.
-func (m *FS) copyAway(from, to string) (lsn client.LSN, err error) {
-	err = m.retry(true, func(ctx context.Context) error {
-		made, err := m.c.Clone(ctx, m.o.Bucket, to, client.CloneSource{Key: from})
-		if err == nil {
-			lsn = made.LSN
-		}
-		return err
-	})
-	return lsn, err
+	n.info.lsn, n.info.file, n.asOf = lsn, file, lsn
 }
 
 // known returns the node at a name, if the kernel knows one.

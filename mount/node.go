@@ -120,7 +120,7 @@ func (n *node) foundLocked(info attributes, at client.LSN) bool {
 	switch {
 	case at < n.asOf:
 		return true // what is known here is newer
-	case n.handles > 0 && !n.info.sameFile(&info):
+	case n.handles > 0 && n.versionLocked().lsn != info.lsn && !n.info.sameFile(&info):
 		return false
 	case n.changed.dirty() || n.newMeta != nil:
 		return true

@@ -434,6 +434,30 @@ func TestVersions(t *testing.T) {
 	if n, _ := g.ReadAt(p, 0); string(p[:n]) != text[1:] {
 		t.Errorf("what was unlinked has %d bytes", n)
 	}
+	// What is open is the same file after renames, also of a directory above it, and is written on by other clients, too.
+	m.ok(os.MkdirAll(m.path("d/e"), 0o755))
+	m.write("d/e/h", text)
+	w, err := os.OpenFile(m.path("d/e/h"), os.O_RDWR, 0)
+	m.ok(err)
+	defer w.Close()
+	m.ok(os.Rename(m.path("d/e"), m.path("d/x")))
+	m.ok(os.Rename(m.path("d"), m.path("y")))
+	_, err = w.WriteAt([]byte("after"), 100_000)
+	m.ok(err)
+	m.ok(w.Sync())
+	m.ok(os.Rename(m.path("y/x/h"), m.path("k")))
+	_, err = s.WritePages(t.Context(), "data", "k", []client.PageOp{{Kind: client.PageWrite, Off: 200_000, Data: []byte("other")}}, client.PagesOptions{})
+	m.ok(err)
+	time.Sleep(1200 * time.Millisecond) // the kernel believes names for a second
+	want := text[:100_000] + "after" + text[100_005:200_000] + "other" + text[200_005:]
+	m.has("k", want)
+	if n, err := w.ReadAt(p, 0); err != nil || string(p[:n]) != want {
+		t.Errorf("what was renamed has %d bytes, %v", n, err)
+	}
+	_, err = w.WriteAt([]byte("more"), 0)
+	m.ok(err)
+	m.ok(w.Close())
+	m.has("k", "more"+want[4:])
 }
 
 // While the server is away requests wait; when it stays away for long they fail, and what was written waits on.
@@ -536,5 +560,59 @@ func TestBothWrite(t *testing.T) {
 		want := text[:10] + "from a" + text[16:500] + "from b" + text[506:]
 		a.has("f", want)
 		b.has("f", want)
+	}
+}
+
+// What is written in a mount of a fork is merged into its parent, files of every size, and read there by S3; what is changed in
+// them after that is merged again, and the other way.
+func TestMergeOfMount(t *testing.T) {
+	s := serve(t)
+	api, err := minio.New(s.s3, &minio.Options{Creds: credentials.NewStaticV4("demo", "demo-secret", ""), BucketLookup: minio.BucketLookupPath})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := s.mount(Options{})
+	text := strings.Repeat("0123456789", 60_000)
+	parent.write("db", text)
+	_, err = s.Fork(t.Context(), "data", client.ForkRequest{Names: []string{"dev"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := s.mount(Options{Bucket: "dev"})
+	want := map[string]string{"db": text[:300_000] + "changed" + text[300_007:], "new/large": text[1:], "new/small": "small"}
+	change := func(m *mounted, name, what string, at int64) {
+		t.Helper()
+		f, err := os.OpenFile(m.path(name), os.O_RDWR, 0)
+		m.ok(err)
+		_, err = f.WriteAt([]byte(what), at)
+		m.ok(err)
+		m.ok(f.Close())
+	}
+	change(m, "db", "changed", 300_000)
+	m.ok(os.Mkdir(m.path("new"), 0o755))
+	m.write("new/large", want["new/large"])
+	m.write("new/small", want["new/small"])
+	merge := func() {
+		t.Helper()
+		rep, err := s.Merge(t.Context(), "data", client.MergeRequest{Source: "dev"})
+		if err != nil || !rep.Committed || rep.Conflicts != 0 {
+			t.Fatalf("%+v, %v", rep, err)
+		}
+		for key, body := range want {
+			o, err := api.GetObject(t.Context(), "data", key, minio.GetObjectOptions{})
+			m.ok(err)
+			got, err := io.ReadAll(o)
+			if err != nil || string(got) != body {
+				t.Errorf("%s has %d bytes, %v", key, len(got), err)
+			}
+		}
+	}
+	merge()
+	change(m, "new/large", "again", 500_000)
+	want["new/large"] = text[1:500_001] + "again" + text[500_006:]
+	merge()
+	time.Sleep(1200 * time.Millisecond) // the kernel believes names for a second
+	for name, body := range want {
+		parent.has(name, body)
 	}
 }

@@ -50,13 +50,12 @@ type renaming struct {
 	name, newName string
 	flags         uint32
 
-	key, newKey     string
-	source, target  *node // that the kernel knows; target is replaced or exchanged
-	dir, exchanged  bool  // kinds of the source, and of what it is exchanged with
-	nothing         bool
-	hidden          string // key of the target, if it is open
-	hiddenAs, newAs version
-	request         client.CommitRequest
+	key, newKey    string
+	source, target *node // that the kernel knows; target is replaced or exchanged
+	dir, exchanged bool  // kinds of the source, and of what it is exchanged with
+	nothing        bool
+	hidden         string // key of the target, if it is open
+	request        client.CommitRequest
 }
 
 // plan finds out what is there, and what to do.
@@ -151,12 +150,6 @@ func (n *node) open() bool {
 func (r *renaming) run() syscall.Errno {
 	m := r.from.m
 	done, err := m.commit(false, r.request)
-	if err == nil {
-		r.hiddenAs, r.newAs = version{done.LSN, done.LSN}, version{done.LSN, done.LSN}
-	}
-	if client.IsCode(err, "InvalidRequest") && !r.dir && r.flags&renameExchange == 0 {
-		err = r.byCopy()
-	}
 	switch {
 	case client.IsCode(err, "RequestTooLarge", "InvalidRequest"):
 		return syscall.EXDEV // has mv copy one by one
@@ -172,9 +165,9 @@ func (r *renaming) run() syscall.Errno {
 		r.target.mu.Lock()
 		switch {
 		case exchange:
-			r.target.movedLocked(r.from, r.name, r.newAs)
+			r.target.movedLocked(r.from, r.name, done.LSN, done.Results[1].File)
 		case r.hidden != "":
-			r.target.hiddenLocked(r.hidden, r.hiddenAs)
+			r.target.hiddenLocked(r.hidden, done.LSN, done.Results[len(done.Results)-1].File)
 		default:
 			r.target.endLocked()
 		}
@@ -182,38 +175,19 @@ func (r *renaming) run() syscall.Errno {
 	}
 	if r.source != nil {
 		r.source.mu.Lock()
-		r.source.movedLocked(r.to, r.newName, r.newAs)
+		r.source.movedLocked(r.to, r.newName, done.LSN, done.Results[0].File)
 		r.source.mu.Unlock()
 	}
 	return 0
 }
 
-// byCopy renames an object that is written in place where the bucket has versions: then the old key keeps what it was, and
-// the new one gets a copy by handle. It takes several commits, of which the one that makes the new key is the first to show.
-func (r *renaming) byCopy() (err error) {
-	m := r.from.m
-	if r.hidden != "" {
-		if r.hiddenAs.lsn, err = m.copyAway(r.newKey, r.hidden); err != nil {
-			return err
-		}
-	}
-	if r.newAs.lsn, err = m.copyAway(r.key, r.newKey); err != nil {
-		return err
-	}
-	done, err := m.commit(true, client.CommitRequest{Operations: []client.CommitOperation{{Op: "delete", Key: r.key}}})
-	if err == nil {
-		r.hiddenAs.at, r.newAs.at = done.LSN, done.LSN
-	}
-	return err
-}
-
-// movedLocked gives a node another place.
-func (n *node) movedLocked(parent *node, name string, v version) {
+// movedLocked gives a node another place, by a commit; file is that of what is written in place.
+func (n *node) movedLocked(parent *node, name string, lsn client.LSN, file string) {
 	n.parent, n.name = parent, name
 	if n.dir {
-		n.moved = v.at
+		n.moved = lsn
 	}
 	if !n.dir || n.info.lsn != 0 {
-		n.becameLocked(v)
+		n.becameLocked(lsn, file)
 	}
 }

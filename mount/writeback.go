@@ -193,7 +193,7 @@ func (n *node) overtakenLocked(key string) error {
 
 // writtenLocked says that all that waited is in a version.
 func (n *node) writtenLocked(lsn client.LSN, size uint64, meta map[string]string) {
-	n.becameLocked(version{lsn, lsn})
+	n.becameLocked(lsn, n.info.file)
 	n.info.size, n.info.meta = size, meta
 	if size != n.changed.size { // another client wrote behind its end
 		n.cached = 0
@@ -235,8 +235,8 @@ func (n *node) patchLocked(key string) error {
 			return err
 		}
 		n.m.commits.Add(1)
-		n.becameLocked(version{done.LSN, done.LSN})
-		n.info.inPlace, n.info.file, n.info.etag = done.PageBytes > 0, done.File, done.ETag
+		n.becameLocked(done.LSN, done.File)
+		n.info.inPlace, n.info.etag = done.PageBytes > 0, done.ETag
 		o.IfLSN, o.PageBytes = done.LSN, 0
 	}
 	n.m.written.Add(int64(n.changed.bytes))

@@ -67,7 +67,6 @@ var nativeErrors = []struct {
 	{object.ErrMetadataTooLarge, "InvalidArgument", fasthttp.StatusBadRequest},
 	{object.ErrInvalidRedirect, "InvalidArgument", fasthttp.StatusBadRequest},
 	{object.ErrInvalidStorageClass, "InvalidArgument", fasthttp.StatusBadRequest},
-	{object.ErrNotInPlace, "InvalidRequest", fasthttp.StatusBadRequest},
 	{object.ErrMustRewrite, "InvalidRequest", fasthttp.StatusBadRequest},
 	{object.ErrKeyRequired, "InvalidRequest", fasthttp.StatusBadRequest},
 	{object.ErrNoMasterKey, "InvalidRequest", fasthttp.StatusBadRequest},

@@ -61,6 +61,7 @@ type CommitResult struct {
 	ETag      string `json:"etag,omitempty"`
 	Size      uint64 `json:"size"`
 	VersionID string `json:"version_id,omitempty"` // where the bucket keeps versions
+	File      string `json:"file,omitempty"`       // of what is written in place
 }
 
 // commit serves POST /v1/buckets/{name}/commit.
@@ -88,7 +89,7 @@ func (a *admin) commit(ctx context.Context, r *adminRequest, bucket string) (any
 		out := &answer.Results[i]
 		out.Key, out.Keys = in.Operations[i].Key, done.Ops[i].Keys
 		if e := done.Ops[i].Entry; e != nil {
-			out.Size = e.Size
+			out.Size, out.File = e.Size, e.File()
 			if e.ETag != (object.ETag{}) {
 				out.ETag = e.ETag.String()
 			}

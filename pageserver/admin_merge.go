@@ -173,7 +173,6 @@ var mergeErrors = []struct {
 	{timeline.ErrNotDescendant, "NotDescendant"},
 	{timeline.ErrTargetChanged, "PreconditionFailed"},
 	{timeline.ErrBadRange, "InvalidArgument"},
-	{object.ErrNotInPlace, "InvalidArgument"},
 	{timeline.ErrFuture, "InvalidArgument"},
 	{object.ErrBadStrategy, "InvalidArgument"},
 	{object.ErrInvalidToken, "InvalidArgument"},

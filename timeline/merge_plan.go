@@ -56,8 +56,8 @@ type mergePlan struct {
 	// read; nil otherwise.
 	then *View
 	// visit, if set, sees every entry. It ends a dry run by returning false.
-	visit func(e *MergeEntry) (more bool, err error)
-	dry   bool
+	visit     func(e *MergeEntry) (more bool, err error)
+	dry       bool
 	res       MergeResult
 	conflicts []Conflict
 	any       bool

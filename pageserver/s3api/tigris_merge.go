@@ -70,7 +70,7 @@ func (r *request) merged(rep *object.MergeReport, err error) error {
 	switch {
 	case errors.As(err, &conflict):
 		return &apiError{code: "MergeConflict", message: err.Error()}
-	case errors.Is(err, timeline.ErrNotDescendant), errors.Is(err, object.ErrNotInPlace):
+	case errors.Is(err, timeline.ErrNotDescendant):
 		return &apiError{code: "InvalidRequest", message: err.Error()}
 	case err != nil:
 		return err
