@@ -169,8 +169,13 @@ func TestNBD(t *testing.T) {
 	api := diskServer(t, nil)
 	rng := rand.New(rand.NewPCG(1, 7))
 	image, flushed := make([]byte, size), make([]byte, size)
+	var lsn client.LSN
 	for round := range 3 {
 		d := serveDevice(t, api, size)
+		if d.lsn <= lsn {
+			t.Errorf("opened at %d after %d: a commit of the device before could still be carried out", d.lsn, lsn)
+		}
+		lsn = d.lsn
 		c := dialNBD(t, d.ln.Addr())
 		if c.size != size {
 			t.Fatalf("%d bytes", c.size)
