@@ -44,9 +44,10 @@ race: ## all tests, the server binary that some of them start under the race det
 	STEMMA_TEST_RACE_BINARY=1 $(GO) test -race -count=1 -timeout 30m ./...
 
 soak: export STEMMA_RANDOM_SEEDS = 1
-soak: crash ## an hour or two: crash rounds, the README as written, all tests with new seeds, linearizability, mutated requests, the model test with many
+soak: crash ## an hour or two: crash rounds, the README as written, all tests with new seeds, PostgreSQL on a mount, linearizability, mutated requests, the model test with many
 	STEMMA_TEST_README=1 $(GO) test -count=1 -timeout 30m -run '^TestReadme' ./cmd/stemma
 	$(GO) test -count=1 -timeout 1h ./...
+	STEMMA_TEST_POSTGRES=1 $(GO) test -count=1 -timeout 30m -run '^TestPostgres$$' ./mount
 	STEMMA_LINEAR_HISTORIES=100 $(GO) test -count=1 -timeout 1h -v -run '^TestLinearizable$$' ./cmd/stemma
 	STEMMA_MUTATE_SECONDS=600 $(GO) test -count=1 -timeout 30m -v -run '^TestMutatedRequests$$' ./pageserver/s3api
 	@set -e; for i in $$(seq $(SOAK_RUNS)); do \

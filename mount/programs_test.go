@@ -47,7 +47,7 @@ func (m *mounted) run(script string) string {
 	return string(out)
 }
 
-// needs skips a test where a program is missing, or the tests are to be short.
+// needs skips a test where a program is missing.
 func needs(t *testing.T, program string) {
 	t.Helper()
 	if _, err := exec.LookPath(program); err != nil {
@@ -130,6 +130,26 @@ func TestGoBuild(t *testing.T) {
 	}
 	if got := m.run("cd m && GOFLAGS= GOCACHE=$PWD/cache go build -o out . && ./out 2>&1 && GOCACHE=$PWD/cache go vet ./..."); got != "2\n" {
 		t.Errorf("%q", got)
+	}
+	unchanged()
+}
+
+// fio writes two files at random, in blocks of its own with checksums, and finds them, also when the mount was killed.
+func TestFio(t *testing.T) {
+	needs(t, "fio")
+	s := serve(t)
+	unchanged := s.fork("blocks")
+	m := s.mount(Options{Bucket: "blocks", MaxDirtyBytes: 4 << 20})
+	for name, args := range map[string]string{"unaligned": "--bsrange=4k-64k --bs_unaligned --end_fsync=1", "aligned": "--bs=8k --fsync=64 --iodepth=8 --ioengine=libaio --end_fsync=1"} {
+		fio := "fio --name=" + name + " --filename=" + name + " --size=8m --rw=randwrite --verify=crc32c --randseed=3 " + args
+		m.run(fio)
+		m.kill()
+		m.start(s, Options{Bucket: "blocks"})
+		m.run(fio + " --verify_only")
+	}
+	m.run("printf x | dd of=aligned bs=1 seek=5000000 conv=notrunc status=none")
+	if out, err := exec.Command("sh", "-c", "cd '"+m.dir+"' && fio --name=aligned --filename=aligned --size=8m --rw=randwrite --bs=8k --verify=crc32c --randseed=3 --verify_only").CombinedOutput(); err == nil {
+		t.Errorf("fio does not find a byte that was changed: %s", out)
 	}
 	unchanged()
 }
