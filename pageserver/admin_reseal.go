@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"stemma/pageserver/object"
 	"stemma/timeline"
 )
 
@@ -40,28 +41,20 @@ func (a *admin) reseal(ctx context.Context, r *adminRequest, _ string) (any, err
 		}
 	}
 	p := pauser{ctx: ctx, share: s.store.BackgroundShare, since: time.Now()}
-	const page = 1000
-	for after := ""; ; {
-		infos := s.objects.Buckets("", after, page)
-		for i := range infos {
-			name := infos[i].Name
-			if written, err := s.store.Written(name); err != nil || !written {
-				continue // a fork without anything of its own, or gone
-			}
-			report, err := s.objects.Reseal(ctx, name, p.pause)
-			out.Scanned += report.Scanned
-			out.Resealed += report.Resealed
-			out.Unopened += report.Unopened
-			switch {
-			case errors.Is(err, timeline.ErrReadOnly):
-				out.Skipped = append(out.Skipped, name)
-			case err != nil && !errors.Is(err, timeline.ErrNoSuchBucket):
-				return nil, err
-			}
+	for info := range s.store.WrittenBuckets() {
+		if object.Reserved(info.Name) {
+			continue
 		}
-		if len(infos) < page {
-			return &out, nil
+		report, err := s.objects.Reseal(ctx, info.Name, p.pause)
+		out.Scanned += report.Scanned
+		out.Resealed += report.Resealed
+		out.Unopened += report.Unopened
+		switch {
+		case errors.Is(err, timeline.ErrReadOnly):
+			out.Skipped = append(out.Skipped, info.Name)
+		case err != nil && !errors.Is(err, timeline.ErrNoSuchBucket):
+			return nil, err
 		}
-		after = infos[len(infos)-1].Name
 	}
+	return &out, nil
 }

@@ -51,31 +51,21 @@ func (s *Server) followAll(ctx context.Context) error {
 	o := object.LifecycleOptions{Calendar: object.Calendar{Day: s.o.LifecycleDay}, Now: s.store.Due().Time(), Pause: p.pause}
 	var errs []error
 	var withRules int64
-	const page = 1000
-	for after := ""; ctx.Err() == nil; {
-		infos := s.store.Buckets("", after, page)
-		for i := range infos {
-			if ctx.Err() != nil {
-				break
-			}
-			if written, err := s.store.Written(infos[i].Name); err != nil || !written || infos[i].ReadOnly {
-				continue // or gone
-			}
-			report, err := s.objects.RunLifecycle(ctx, infos[i].Name, &o)
-			s.lifecycle.add(&report)
-			if report.HasRules {
-				withRules++
-			}
-			if err != nil && !errors.Is(err, timeline.ErrNoSuchBucket) && !errors.Is(err, timeline.ErrReadOnly) && len(errs) < 10 {
-				errs = append(errs, err)
-			}
-		}
-		if len(infos) < page {
+	looked := 0
+	for info := range s.store.WrittenBuckets() {
+		if looked++; looked%1000 == 0 && p.pause() != nil || ctx.Err() != nil {
 			break
 		}
-		after = infos[len(infos)-1].Name
-		if err := p.pause(); err != nil {
-			break
+		if info.ReadOnly {
+			continue
+		}
+		report, err := s.objects.RunLifecycle(ctx, info.Name, &o)
+		s.lifecycle.add(&report)
+		if report.HasRules {
+			withRules++
+		}
+		if err != nil && !errors.Is(err, timeline.ErrNoSuchBucket) && !errors.Is(err, timeline.ErrReadOnly) && len(errs) < 10 {
+			errs = append(errs, err)
 		}
 	}
 	s.lifecycle.runs.Add(1)

@@ -36,28 +36,23 @@ func (s *Server) abortUploads() {
 	}
 }
 
-// abortStaleUploads looks into every bucket once. A bucket that fails does not
+// abortStaleUploads looks into every bucket once that was ever written to. A bucket that fails does not
 // keep the others from being looked into.
 func (s *Server) abortStaleUploads(ctx context.Context) error {
 	before := s.store.Now().Time().Add(-s.o.AbortUploadsAfter)
 	var errs []error
-	const page = 1000
-	for after := ""; ctx.Err() == nil; {
-		infos := s.store.Buckets("", after, page)
-		for i := range infos {
-			n, err := s.objects.AbortStaleUploads(ctx, infos[i].Name, before)
-			if n > 0 {
-				s.uploads.aborted.Add(int64(n))
-				s.log.Info("abandoned uploads aborted", "bucket", infos[i].Name, "uploads", n)
-			}
-			if err != nil && !errors.Is(err, timeline.ErrNoSuchBucket) && len(errs) < 10 {
-				errs = append(errs, fmt.Errorf("bucket %q: %w", infos[i].Name, err))
-			}
-		}
-		if len(infos) < page {
+	for info := range s.store.WrittenBuckets() { // uploads are not inherited
+		if ctx.Err() != nil {
 			break
 		}
-		after = infos[len(infos)-1].Name
+		n, err := s.objects.AbortStaleUploads(ctx, info.Name, before)
+		if n > 0 {
+			s.uploads.aborted.Add(int64(n))
+			s.log.Info("abandoned uploads aborted", "bucket", info.Name, "uploads", n)
+		}
+		if err != nil && !errors.Is(err, timeline.ErrNoSuchBucket) && len(errs) < 10 {
+			errs = append(errs, fmt.Errorf("bucket %q: %w", info.Name, err))
+		}
 	}
 	return errors.Join(errs...)
 }

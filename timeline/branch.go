@@ -174,8 +174,8 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, o DeleteOptions) 
 	var deleted BucketID
 	lsn, err := s.retryMoved(ctx, name, func(bk *bucket, n *node) (wal.LSN, error) {
 		deleted = bk.id
-		n.gate.Lock()
-		defer n.gate.Unlock()
+		n.use().gate.Lock()
+		defer n.use().gate.Unlock()
 		err := s.checkDelete(bk, n, &o)
 		if err != nil { // the gate keeps it as it is; treeMu is not held meanwhile
 			return 0, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -174,12 +175,13 @@ func (r rowBatch) setFate(id layers.TimelineID, f *fate) {
 	r.set(rowKey(rowFate, uint64(id)), row(uint64(f.deleted), uint64(f.undo), uint64(f.dropped)))
 }
 
-// setReads writes where a timeline reads on, after a rollup; nil: nowhere.
-func (r rowBatch) setReads(id layers.TimelineID, p *readPair) {
-	if p == nil {
-		p = &readPair{node: &node{}}
+// setReads writes where a timeline reads on, after a rollup.
+func (r rowBatch) setReads(id layers.TimelineID, p readPair) {
+	var on layers.TimelineID // zero: nowhere
+	if p.node != nil {
+		on = p.node.id
 	}
-	r.set(rowKey(rowReads, uint64(id)), row(uint64(p.node.id), uint64(p.lsn)))
+	r.set(rowKey(rowReads, uint64(id)), row(uint64(on), uint64(p.lsn)))
 }
 
 // purge deletes the rows of a timeline that nobody reads and no layer knows.
@@ -192,16 +194,19 @@ func (r rowBatch) purge(id layers.TimelineID) {
 // setBucket writes the row of b as of lsn, with the name and the LSN of the
 // deletion (zero: living) that it had then.
 func (r rowBatch) setBucket(b *bucket, lsn wal.LSN, name string, deleted wal.LSN) {
-	l := *b.bindings.Load()
-	for l[len(l)-1].since > lsn {
-		l = l[:len(l)-1]
+	var l []*binding
+	for bound := range b.bound() {
+		if bound.since <= lsn {
+			l = append(l, bound)
+		}
 	}
+	slices.Reverse(l)
 	p := row(uint64(b.created), uint64(deleted), uint64(b.source))
 	p = appendBytes(p, name)
 	p = binary.AppendUvarint(p, uint64(len(l)))
-	for i := range l {
-		p = binary.AppendUvarint(p, uint64(l[i].since))
-		p = binary.AppendUvarint(p, uint64(l[i].node.id))
+	for _, bound := range l {
+		p = binary.AppendUvarint(p, uint64(bound.since))
+		p = binary.AppendUvarint(p, uint64(bound.node.id))
 	}
 	r.set(rowKey(rowBucket, uint64(b.id)), p)
 }
@@ -243,11 +248,17 @@ func (r rowBatch) setSegment(num layers.FileNum, generation uint32) {
 
 // rowDecoder checks a row's version byte.
 func rowDecoder(v []byte) *decoder {
-	d := &decoder{p: v}
+	d := new(decoder)
+	d.row(v)
+	return d
+}
+
+// row goes on with another row. There are millions: who reads all has one decoder for them.
+func (d *decoder) row(v []byte) {
+	*d = decoder{p: v}
 	if ver := d.byte(); d.err == nil && ver != catalogVersion {
 		d.fail(fmt.Sprintf("version %d, want %d", ver, catalogVersion))
 	}
-	return d
 }
 
 func (d *decoder) end(what string) error {
@@ -258,6 +269,14 @@ func (d *decoder) end(what string) error {
 		return fmt.Errorf("decode catalog row of %s: %w", what, d.err)
 	}
 	return nil
+}
+
+// endOf is end of the row of what has an id.
+func (d *decoder) endOf(what string, id uint64) error {
+	if d.err == nil && len(d.p) == 0 {
+		return nil
+	}
+	return d.end(fmt.Sprintf("%s %d", what, id))
 }
 
 // marks reads both marks and the horizon; a new catalog has none of them.
@@ -330,9 +349,10 @@ func (c *catalog) eachKey(letter byte, fn func(k, v []byte) error) error {
 // loadTree reads timelines, buckets, names and pins.
 func (c *catalog) loadTree(t *tree) error {
 	var lines []*node
+	var d decoder
 	none, like := new(retention), (*retention)(nil)
 	err := c.each(rowTimeline, func(id uint64, v []byte) error {
-		d := rowDecoder(v)
+		d.row(v)
 		n := &node{id: layers.TimelineID(id)}
 		n.ancestorID, n.branchLSN = layers.TimelineID(d.uvarint()), d.lsn()
 		n.birth, n.sourceLSN = d.lsn(), d.lsn()
@@ -342,17 +362,15 @@ func (c *catalog) loadTree(t *tree) error {
 		}
 		n.depth = int32(depth)
 		n.retention.Store(none) // until its row is read
-		t.mu.nodes[n.id] = n
+		t.mu.nodes.set(n.id, n)
 		lines = append(lines, n)
-		return d.end(fmt.Sprintf("timeline %d", id))
+		return d.endOf("timeline", id)
 	})
 	if err != nil {
 		return err
 	}
 	for _, n := range lines {
-		if n.ancestor = t.mu.nodes[n.ancestorID]; n.ancestorID != 0 {
-			n.reads.Store(&readPair{node: n.ancestor, lsn: n.branchLSN})
-		}
+		n.ancestor = t.mu.nodes.get(n.ancestorID) // nil, too, when it was purged
 	}
 	for letter, load := range map[byte]func(n *node, d *decoder){
 		rowWindow: func(n *node, d *decoder) {
@@ -370,7 +388,7 @@ func (c *catalog) loadTree(t *tree) error {
 	}
 	for _, n := range lines {
 		// A purged ancestor is one in which nobody reads on.
-		if p := n.reads.Load(); p != nil && p.node == nil {
+		if n.ancestor == nil && n.ancestorID != 0 && n.reads.Load() == nil {
 			return fmt.Errorf("timeline %d reads on in %d, which is missing: %w", n.id, n.ancestorID, ErrCorrupt)
 		}
 		if n.ancestor != nil && n.fate.Load() == nil {
@@ -380,7 +398,7 @@ func (c *catalog) loadTree(t *tree) error {
 	if err := c.loadBuckets(t); err != nil {
 		return err
 	}
-	for _, b := range t.mu.buckets {
+	for b := range t.mu.buckets.all() {
 		if b.deleted.Load() == 0 {
 			t.countForkLocked(b, 1)
 		}
@@ -402,7 +420,7 @@ func (c *catalog) loadSnapshots(t *tree) error {
 		s.Held, s.Expires, s.Attrs = d.bool(), d.lsn(), d.bytes()
 		switch {
 		case d.err != nil:
-		case t.mu.buckets[s.Bucket] == nil || t.mu.nodes[s.Timeline] == nil || t.mu.snapshots[s.ID] != nil || s.check() != nil:
+		case t.mu.buckets.get(s.Bucket) == nil || t.mu.nodes.get(s.Timeline) == nil || t.mu.snapshots[s.ID] != nil || s.check() != nil:
 			d.fail("of no bucket or timeline, twice, or bad")
 		default:
 			s.Properties = s.Properties.clone()
@@ -414,18 +432,18 @@ func (c *catalog) loadSnapshots(t *tree) error {
 
 // eachTimeline calls load for every row under a letter whose rows belong to timelines.
 func (c *catalog) eachTimeline(letter byte, t *tree, load func(n *node, d *decoder)) error {
+	var d decoder
+	what := fmt.Sprintf("%c of timeline", letter)
 	return c.each(letter, func(id uint64, v []byte) error {
-		what := fmt.Sprintf("timeline %d under %c", id, letter)
-		n := t.mu.nodes[layers.TimelineID(id)]
+		n := t.mu.nodes.get(layers.TimelineID(id))
 		if n == nil {
-			return fmt.Errorf("decode catalog row of %s, which does not exist: %w", what, ErrCorrupt)
+			return fmt.Errorf("decode catalog row of %s %d, which does not exist: %w", what, id, ErrCorrupt)
 		}
-		d := &decoder{}
-		if letter != rowWritten {
-			d = rowDecoder(v)
+		if d = (decoder{}); letter != rowWritten {
+			d.row(v)
 		}
-		load(n, d)
-		return d.end(what)
+		load(n, &d)
+		return d.endOf(what, id)
 	})
 }
 
@@ -436,15 +454,15 @@ func (n *node) loadReads(t *tree, d *decoder) {
 		if lsn != 0 {
 			d.fail("nowhere to read on, and an LSN")
 		}
-		n.reads.Store(nil)
+		n.reads.Store(&shortWay{})
 		return
 	}
-	a := t.mu.nodes[id]
+	a := t.mu.nodes.get(id)
 	if a == nil || id >= n.id {
 		d.fail(fmt.Sprintf("read ancestor %d is missing or younger", id))
 		return
 	}
-	n.reads.Store(&readPair{node: a, lsn: lsn})
+	n.reads.Store(&shortWay{readPair: readPair{a, lsn}})
 }
 
 // purgedNode stands for a timeline that was purged in the bindings of its bucket.
@@ -457,8 +475,9 @@ func purgedNode(id layers.TimelineID, since wal.LSN) *node {
 }
 
 func (c *catalog) loadBuckets(t *tree) error {
+	var d decoder
 	return c.each(rowBucket, func(id uint64, v []byte) error {
-		d := rowDecoder(v)
+		d.row(v)
 		b := &bucket{id: BucketID(id), created: d.lsn()}
 		b.deleted.Store(uint64(d.lsn()))
 		b.source = BucketID(d.uvarint())
@@ -467,31 +486,31 @@ func (c *catalog) loadBuckets(t *tree) error {
 		count := d.uvarint()
 		if count == 0 || count > uint64(len(d.p)) {
 			d.fail("bad count of bindings")
-			return d.end(fmt.Sprintf("bucket %d", id))
+			return d.endOf("bucket", id)
 		}
-		l := make([]binding, count)
+		var l *binding
 		known := 0
-		for i := range l {
+		for range count {
 			since, id := d.lsn(), layers.TimelineID(d.uvarint())
-			n := t.mu.nodes[id]
+			n := t.mu.nodes.get(id)
 			if n == nil { // it was purged
 				n = purgedNode(id, since)
 			} else if known++; n.bucket != nil {
 				d.fail("bound to a timeline of another bucket")
 			}
-			if i > 0 && since <= l[i-1].since {
+			if l != nil && since <= l.since {
 				d.fail("bindings out of order")
 			}
-			n.bucket, l[i] = b, binding{since, n}
+			n.bucket, l = b, &binding{since, n, l}
 		}
-		if d.err == nil && (known == 0 || b.deleted.Load() == 0 && l[len(l)-1].node.purged.Load()) {
+		if d.err == nil && (known == 0 || b.deleted.Load() == 0 && l.node.purged.Load()) {
 			d.fail("bound to a timeline that does not exist")
 		}
-		if err := d.end(fmt.Sprintf("bucket %d", id)); err != nil {
+		if err := d.endOf("bucket", id); err != nil {
 			return err
 		}
-		b.bindings.Store(&l)
-		t.mu.buckets[b.id] = b
+		b.bindings.Store(l)
+		t.mu.buckets.set(b.id, b)
 		if b.deleted.Load() == 0 {
 			t.mu.names.Set(name, &nameState{from: b.created, value: b})
 		}
@@ -500,22 +519,22 @@ func (c *catalog) loadBuckets(t *tree) error {
 }
 
 func (c *catalog) loadProperties(t *tree) error {
+	var d decoder
 	return c.each(rowProps, func(id uint64, v []byte) error {
-		what := fmt.Sprintf("properties of bucket %d", id)
-		d := rowDecoder(v)
+		d.row(v)
 		p := Properties{Expires: d.lsn()}
 		if !p.setFlags(d.byte()) {
 			d.fail("unknown flags")
 		}
 		p.Attrs = d.bytes()
-		b := t.mu.buckets[BucketID(id)]
+		b := t.mu.buckets.get(BucketID(id))
 		if d.err == nil && (b == nil || p.none() || p.check() != nil) {
 			d.fail("of no bucket, or bad")
 		}
 		if d.err == nil {
 			t.setPropertiesLocked(b, &p, 0, 0)
 		}
-		return d.end(what)
+		return d.endOf("properties of bucket", id)
 	})
 }
 

@@ -89,12 +89,12 @@ func (s *Store) Commit(ctx context.Context, name string, b *Batch) (wal.LSN, err
 			set = set.add(n.id, b.ops[i].ns, b.ops[i].key, false)
 		}
 		if ranged { // it touches keys that have no stripe here: nobody may have read one and not yet written
-			n.gate.Lock()
-			defer n.gate.Unlock()
+			n.use().gate.Lock()
+			defer n.use().gate.Unlock()
 			return s.append(ctx, name, bk, n, b, nil)
 		}
-		n.gate.RLock()
-		defer n.gate.RUnlock()
+		n.use().gate.RLock()
+		defer n.use().gate.RUnlock()
 		set = set.sorted()
 		s.stripes.lock(set)
 		defer s.stripes.unlock(set)
@@ -123,8 +123,8 @@ func (s *Store) Update(ctx context.Context, name string, locks []Lock, fn func(t
 		for i := range locks {
 			set = set.add(n.id, locks[i].NS, locks[i].Key, locks[i].Exclusive)
 		}
-		n.gate.RLock()
-		defer n.gate.RUnlock()
+		n.use().gate.RLock()
+		defer n.use().gate.RUnlock()
 		set = set.sorted()
 		s.stripes.lock(set)
 		defer s.stripes.unlock(set)
@@ -152,8 +152,8 @@ func (s *Store) exclusive(ctx context.Context, name string, maxBytes int, fn fun
 		return 0, err
 	}
 	return s.retryMoved(ctx, name, func(bk *bucket, n *node) (wal.LSN, error) {
-		n.gate.Lock()
-		defer n.gate.Unlock()
+		n.use().gate.Lock()
+		defer n.use().gate.Unlock()
 		return s.transact(ctx, name, bk, n, maxBytes, fn)
 	})
 }
@@ -241,7 +241,7 @@ func (s *Store) append(ctx context.Context, name string, bk *bucket, n *node, b 
 			return ErrConfigChanged
 		}
 		if b.configures {
-			n.configured.Store(uint64(lsn))
+			n.use().configured.Store(uint64(lsn))
 		}
 		for _, at := range stamps {
 			stamp := Stamp(lsn)

@@ -29,7 +29,7 @@ func (b *Batch) Guard(g ConfigGuard) { b.guard = g }
 // configuration to a timeline, or changed the attributes of its bucket: its birth, or the last commit before the store was
 // opened, when there was none since.
 func (s *Store) lastConfigured(n *node) wal.LSN {
-	return max(n.birth, wal.LSN(n.configured.Load()), s.opened)
+	return max(n.birth, wal.LSN(n.use().configured.Load()), s.opened)
 }
 
 // configHolds reports whether for the next commit in order, to n, the configuration is

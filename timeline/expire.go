@@ -85,7 +85,7 @@ func (s *Store) expireAdmitted(ctx context.Context, now wal.LSN, admitted *admit
 		if e.at > now || len(ops)+len(buckets) == maxExpiriesEach {
 			return false
 		}
-		b := s.tree.mu.buckets[e.bucket]
+		b := s.tree.mu.buckets.get(e.bucket)
 		switch {
 		case e.snapshot != 0:
 			ops = append(ops, treeOp{tag: opDeleteSnapshot, snapshot: e.snapshot, bucket: e.bucket})

@@ -38,7 +38,7 @@ func (a *admittedExpiries) has(b *bucket) bool {
 
 func (a *admittedExpiries) letGo() {
 	for _, n := range a.nodes {
-		n.gate.Unlock()
+		n.use().gate.Unlock()
 	}
 }
 
@@ -51,12 +51,12 @@ func (s *Store) admitExpiries(now wal.LSN) (*admittedExpiries, error) {
 	a := &admittedExpiries{nodes: make(map[BucketID]*node)}
 	for _, b := range s.expiredBuckets(now) {
 		n := b.last()
-		if !n.gate.TryLock() {
+		if !n.use().gate.TryLock() {
 			a.busy = append(a.busy, b)
 			continue
 		}
 		if err := s.refusesExpiry(b, n, now); err != nil {
-			n.gate.Unlock()
+			n.use().gate.Unlock()
 			if !s.refusedExpiry(b, err) {
 				a.letGo()
 				return nil, err
@@ -86,7 +86,7 @@ func (s *Store) expiredBuckets(now wal.LSN) []*bucket {
 			refused[e.bucket] = until
 			return true
 		}
-		out = append(out, s.tree.mu.buckets[e.bucket])
+		out = append(out, s.tree.mu.buckets.get(e.bucket))
 		return true
 	})
 	s.expiring.refused = refused // what is no longer due is forgotten

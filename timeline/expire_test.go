@@ -172,18 +172,18 @@ func TestExpiryRefused(t *testing.T) {
 	delete(refuse, "busy")
 	clock.pass(refusedFor + time.Second)
 	n := s.tree.sequencedName("busy").last()
-	n.gate.RLock()
+	n.use().gate.RLock()
 	done := make(chan error)
 	go func() { done <- s.expire(ctx) }()
-	for n.gate.TryRLock() { // until the expiry waits for the gate
-		n.gate.RUnlock()
+	for n.use().gate.TryRLock() { // until the expiry waits for the gate
+		n.use().gate.RUnlock()
 		select {
 		case err := <-done:
 			t.Fatalf("expired under somebody's gate: %v", err)
 		default:
 		}
 	}
-	n.gate.RUnlock()
+	n.use().gate.RUnlock()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}

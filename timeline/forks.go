@@ -19,7 +19,7 @@ func (k forkKey) less(o forkKey) bool {
 
 // countForkLocked counts a living fork, or one less, at its source.
 func (t *tree) countForkLocked(b *bucket, n int32) {
-	if src := t.mu.buckets[b.source]; src != nil {
+	if src := t.mu.buckets.get(b.source); src != nil {
 		src.forks.Add(n)
 	}
 }

@@ -34,8 +34,8 @@ type TreeLine struct {
 // what is logged but not visible yet.
 func (s *Store) TreeLines() []TreeLine {
 	s.tree.mu.RLock()
-	list := make([]TreeLine, 0, len(s.tree.mu.nodes))
-	for _, n := range s.tree.mu.nodes {
+	list := make([]TreeLine, 0, s.tree.mu.nodes.len())
+	for n := range s.tree.mu.nodes.all() {
 		list = append(list, n.treeLine())
 	}
 	s.tree.mu.RUnlock()
@@ -52,7 +52,7 @@ func (n *node) treeLine() TreeLine {
 	if n.bucket != nil {
 		t.Bucket = n.bucket.id
 	}
-	if p := n.next(math.MaxUint64); p != nil {
+	if p := n.next(math.MaxUint64); p.node != nil {
 		t.ReadAncestor, t.ReadLSN = p.node.id, p.lsn
 	}
 	if f := n.fate.Load(); f != nil {

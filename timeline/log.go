@@ -87,7 +87,7 @@ func (l *Log) add(b *bucket, n *node, st stretch, at, cutoff wal.LSN) wal.LSN {
 	// What lies below its birth in a timeline, a rollup brought: the ancestors have it, too.
 	st.above = max(from, n.birth-1)
 	l.stretches = append(l.stretches, st)
-	first := (*b.bindings.Load())[0]
+	first := b.first()
 	if bound := b.at(at); bound.node == n && n != first.node {
 		if bound.since > from {
 			l.moves = append(l.moves, bound.since)

@@ -107,7 +107,7 @@ func (b *mergeBase) leadsInto(target, source *View) bool {
 	if b.node == target.node {
 		return true
 	}
-	return slices.ContainsFunc(*target.bucket.bindings.Load(), func(o binding) bool { return o.node == b.node })
+	return target.bucket.bindsTo(b.node)
 }
 
 // comesFrom reports whether the target branched, itself or by its ancestors, from what the
@@ -119,7 +119,7 @@ func (b *mergeBase) comesFrom(target, source *View) bool {
 	if b.node == source.node {
 		return true
 	}
-	return slices.ContainsFunc(*source.bucket.bindings.Load(), func(o binding) bool { return o.node == b.node })
+	return source.bucket.bindsTo(b.node)
 }
 
 // Rebase brings what the source, from which the target was forked, has changed since into

@@ -164,7 +164,7 @@ func mergeLines(n *node, upTo wal.LSN, last *node, other *View) (line []mergeLin
 			return line, true, nil
 		}
 		p := n.parent()
-		if p == nil {
+		if p.node == nil {
 			return nil, false, nil
 		}
 		n, upTo = p.node, min(upTo, p.lsn)

@@ -126,7 +126,7 @@ func (s *Store) Metrics() Metrics {
 		m.ValueAllocatedBytes += seg.Allocated
 	}
 	s.tree.mu.RLock()
-	m.Buckets, m.Timelines = len(s.tree.mu.buckets), len(s.tree.mu.nodes)
+	m.Buckets, m.Timelines = s.tree.mu.buckets.len(), s.tree.mu.nodes.len()
 	s.tree.mu.RUnlock()
 	return m
 }

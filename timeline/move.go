@@ -140,8 +140,8 @@ func (s *Store) moveOnce(ctx context.Context, o *MoveOptions) (res MoveResult, e
 	gates := slices.Clone(nodes)
 	slices.SortFunc(gates, func(a, b *node) int { return cmp.Compare(a.id, b.id) })
 	for _, n := range slices.Compact(gates) {
-		n.gate.Lock()
-		defer n.gate.Unlock()
+		n.use().gate.Lock()
+		defer n.use().gate.Unlock()
 	}
 	for i := range list {
 		m := &list[i]
@@ -303,7 +303,7 @@ func (n *node) sees(id BucketID) wal.LSN {
 
 // moveLocked leads a bucket to a new timeline in the commit at lsn.
 func (t *tree) moveLocked(o *treeOp, lsn wal.LSN) error {
-	b, a, old := t.mu.buckets[o.bucket], t.mu.nodes[o.ancestor], t.mu.nodes[o.left]
+	b, a, old := t.mu.buckets.get(o.bucket), t.mu.nodes.get(o.ancestor), t.mu.nodes.get(o.left)
 	switch {
 	case b == nil || b.sequenced() == nil:
 		return o.dangling("bucket", uint64(o.bucket))
@@ -319,13 +319,7 @@ func (t *tree) moveLocked(o *treeOp, lsn wal.LSN) error {
 	n := &node{id: o.timeline, birth: lsn, ancestor: a, branchLSN: branch, sourceLSN: min(o.seen, branch)}
 	n.setRetention(retention{window: o.window}, old.retention.Load())
 	t.addNodeLocked(n, b)
-	l := slices.Clone(*b.bindings.Load())
-	for len(l) > 1 && t.mu.nodes[l[0].node.id] == nil && t.mu.nodes[l[1].node.id] == nil {
-		l[1].since = l[0].since // both were purged: one stands for both
-		l = l[1:]
-	}
-	l = append(l, binding{since: lsn, node: n})
-	b.bindings.Store(&l)
+	b.bindings.Store(&binding{lsn, n, t.remembered(b)})
 	t.setFateLocked(old, o.fate(lsn))
 	if old.ancestor != nil {
 		old.ancestor.forks.Add(-1)
@@ -333,10 +327,24 @@ func (t *tree) moveLocked(o *treeOp, lsn wal.LSN) error {
 	return nil
 }
 
+// remembered returns bindings of which one stands for all at the beginning whose timelines
+// were purged.
+func (t *tree) remembered(b *bucket) (newest *binding) {
+	l := slices.Collect(b.bound())
+	for n := len(l); n > 1 && t.mu.nodes.get(l[n-1].node.id) == nil && t.mu.nodes.get(l[n-2].node.id) == nil; n-- {
+		l[n-2] = &binding{since: l[n-1].since, node: l[n-2].node}
+		l = l[:n-1]
+	}
+	for _, bound := range slices.Backward(l) {
+		newest = &binding{bound.since, bound.node, newest}
+	}
+	return newest
+}
+
 // checkUnchanged refuses a bucket that has a record of its own above an LSN in one of
 // the namespaces, or was moved since. Errors: ErrTargetChanged, those of reads.
 func (v *View) checkUnchanged(since wal.LSN, namespaces ...layers.Namespace) error {
-	changed := v.node.birth > since && (*v.bucket.bindings.Load())[0].node != v.node
+	changed := v.node.birth > since && v.bucket.first().node != v.node
 	for _, ns := range namespaces {
 		if changed {
 			break

@@ -162,14 +162,14 @@ func encodeRow(tb testing.TB, c *catalog, tr *tree, letter byte, id uint64) (val
 	case rowHorizon:
 		return row(uint64(h)), true
 	case rowTimeline:
-		n := tr.mu.nodes[layers.TimelineID(id)]
+		n := tr.mu.nodes.get(layers.TimelineID(id))
 		rows.setTimeline(n)
 	case rowWindow:
-		rows.setRetention(layers.TimelineID(id), *tr.mu.nodes[layers.TimelineID(id)].retention.Load())
+		rows.setRetention(layers.TimelineID(id), *tr.mu.nodes.get(layers.TimelineID(id)).retention.Load())
 	case rowFate:
-		rows.setFate(layers.TimelineID(id), tr.mu.nodes[layers.TimelineID(id)].fate.Load())
+		rows.setFate(layers.TimelineID(id), tr.mu.nodes.get(layers.TimelineID(id)).fate.Load())
 	case rowReads:
-		rows.setReads(layers.TimelineID(id), tr.mu.nodes[layers.TimelineID(id)].reads.Load())
+		rows.setReads(layers.TimelineID(id), tr.mu.nodes.get(layers.TimelineID(id)).next(math.MaxUint64))
 	case rowSegment:
 		segs, err := c.segments()
 		if err != nil {
@@ -177,10 +177,10 @@ func encodeRow(tb testing.TB, c *catalog, tr *tree, letter byte, id uint64) (val
 		}
 		rows.setSegment(layers.FileNum(id), segs[layers.FileNum(id)])
 	case rowBucket:
-		b := tr.mu.buckets[BucketID(id)]
+		b := tr.mu.buckets.get(BucketID(id))
 		rows.setBucket(b, wal.MaxLSN, *b.name.Load(), wal.LSN(b.deleted.Load()))
 	case rowProps:
-		rows.setProperties(BucketID(id), tr.mu.buckets[BucketID(id)].properties.Load().value)
+		rows.setProperties(BucketID(id), tr.mu.buckets.get(BucketID(id)).properties.Load().value)
 	case rowSnapshot:
 		snap, _ := tr.mu.snapshots[SnapshotID(id)].at(wal.MaxLSN)
 		rows.setSnapshot(&snap)
@@ -225,7 +225,7 @@ func seedCatalog(tb testing.TB, c *catalog) {
 		rows.setBucket(b, wal.MaxLSN, *b.name.Load(), 0)
 	}
 	rows.setFate(2, &fate{deleted: 20, undo: 30})
-	rows.setReads(2, nil)
+	rows.setReads(2, readPair{})
 	rows.setProperties(2, tr.bucket(2).properties.Load().value)
 	rows.setSegment(9, 3)
 	snap, _ := tr.mu.snapshots[1].at(wal.MaxLSN)

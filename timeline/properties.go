@@ -143,7 +143,7 @@ func (s *Store) SetExpiry(ctx context.Context, name string, expires wal.LSN) (wa
 func (t *tree) settleProperties(id BucketID, visible wal.LSN) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if b := t.mu.buckets[id]; b != nil {
+	if b := t.mu.buckets.get(id); b != nil {
 		b.properties.Store(b.properties.Load().settled(visible))
 	}
 }
@@ -165,7 +165,7 @@ func (t *tree) setPropertiesLocked(b *bucket, p *Properties, lsn, visible wal.LS
 		return
 	}
 	if before := b.propertiesAt(wal.MaxLSN); lsn > 0 && b.bindings.Load() != nil && !bytes.Equal(before.Attrs, p.Attrs) {
-		b.last().configured.Store(uint64(lsn))
+		b.last().use().configured.Store(uint64(lsn))
 	}
 	own := p.clone()
 	t.lastProperties = old.then(&own, lsn, visible)

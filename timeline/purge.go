@@ -17,7 +17,7 @@ import (
 func (s *Store) purge(ctx context.Context, snap *treeSnapshot) error {
 	var gone []*node
 	s.tree.mu.RLock()
-	for _, n := range s.tree.mu.nodes {
+	for n := range s.tree.mu.nodes.all() {
 		if !n.readable(wal.MaxLSN) && snap.dead(n.id) {
 			gone = append(gone, n)
 		}
@@ -81,7 +81,7 @@ func (s *Store) withoutReaders(nodes []*node) []*node {
 	}
 	s.tree.mu.RLock()
 	defer s.tree.mu.RUnlock()
-	for _, n := range s.tree.mu.nodes {
+	for n := range s.tree.mu.nodes.all() {
 		n.keepReadIn(going)
 	}
 	return slices.DeleteFunc(nodes, func(n *node) bool { return !going[n] })
@@ -89,7 +89,7 @@ func (s *Store) withoutReaders(nodes []*node) []*node {
 
 // keepReadIn takes what n reads on in out of what is going, if n itself stays.
 func (n *node) keepReadIn(going map[*node]bool) {
-	for p := n.next(math.MaxUint64); p != nil && !going[n]; n, p = p.node, p.node.next(math.MaxUint64) {
+	for p := n.next(math.MaxUint64); p.node != nil && !going[n]; n, p = p.node, p.node.next(math.MaxUint64) {
 		delete(going, p.node)
 	}
 }
@@ -118,7 +118,7 @@ func (s *Store) endWays(nodes []*node) []*node {
 	s.tree.mu.RLock()
 	for _, e := range s.tree.mu.snapshots {
 		if e.settings.at(wal.MaxLSN) != nil {
-			keep(s.tree.mu.buckets[e.bucket].at(e.lsn).node, e.timeline)
+			keep(s.tree.mu.buckets.get(e.bucket).at(e.lsn).node, e.timeline)
 		}
 	}
 	s.tree.mu.RUnlock()
@@ -213,10 +213,10 @@ func (s *Store) purgeSome(nodes []*node) error {
 	s.tree.mu.Lock()
 	defer s.tree.mu.Unlock()
 	for _, n := range nodes {
-		delete(s.tree.mu.nodes, n.id)
+		s.tree.mu.nodes.delete(n.id)
 	}
 	for b := range buckets {
-		delete(s.tree.mu.buckets, b.id)
+		s.tree.mu.buckets.delete(b.id)
 	}
 	s.metrics.purged.Add(int64(len(nodes)))
 	return nil
@@ -225,7 +225,7 @@ func (s *Store) purgeSome(nodes []*node) error {
 // allGone reports whether every timeline that the bucket led to is dead or was
 // purged before.
 func (b *bucket) allGone(t *tree, dead map[layers.TimelineID]bool) bool {
-	for _, l := range *b.bindings.Load() {
+	for l := range b.bound() {
 		if !dead[l.node.id] && t.node(l.node.id) != nil {
 			return false
 		}

@@ -7,17 +7,14 @@ import (
 )
 
 // parent returns what differences take for the ancestor of n, and what n sees of
-// it; nil for a root. That is its lineage. Where that leads to a timeline that was
+// it; no node for a root. That is its lineage. Where that leads to a timeline that was
 // purged, what n reads on in stands in for it, as it does for the collection of
 // garbage, which keeps the tombstones that differences need by the same rule. A
 // timeline that was detached has no ancestor any more.
-func (n *node) parent() *readPair {
+func (n *node) parent() readPair {
 	reads := n.next(math.MaxUint64)
-	if reads == nil {
-		return nil
-	}
-	if a := n.ancestor; a != nil && !a.purged.Load() {
-		return &readPair{node: a, lsn: n.branchLSN}
+	if a := n.ancestor; reads.node != nil && a != nil && !a.purged.Load() {
+		return readPair{a, n.branchLSN}
 	}
 	return reads
 }
@@ -42,7 +39,7 @@ func commonPoint(a *node, la wal.LSN, b *node, lb wal.LSN) (common, bool) {
 	for {
 		upTo[a] = la
 		p := a.parent()
-		if p == nil {
+		if p.node == nil {
 			break
 		}
 		a, la = p.node, min(la, p.lsn)
@@ -52,7 +49,7 @@ func commonPoint(a *node, la wal.LSN, b *node, lb wal.LSN) (common, bool) {
 			return common{b, la, lb}, true
 		}
 		p := b.parent()
-		if p == nil {
+		if p.node == nil {
 			return common{}, false
 		}
 		b, lb = p.node, min(lb, p.lsn)

@@ -29,7 +29,7 @@ func (s *Store) SetWindow(ctx context.Context, name string, w gc.Window) (wal.LS
 		return 0, fmt.Errorf("set window of %q: %w", name, ErrNoSuchBucket)
 	}
 	var ops []treeOp
-	for _, l := range *b.bindings.Load() { // what moves have left has the window of its bucket, too
+	for l := range b.bound() { // what moves have left has the window of its bucket, too
 		if l.node.readable(wal.MaxLSN) {
 			// Collections decide by a durable horizon: none has passed this cutoff.
 			ops = append(ops, treeOp{tag: opWindow, timeline: l.node.id, window: w, lsn: l.node.cutoff(s.Horizon())})
@@ -77,7 +77,7 @@ func (s *Store) DeletedBuckets() []Deleted {
 	now, visible := s.due(), s.log.Visible()
 	s.tree.mu.RLock()
 	var found []*bucket
-	for _, b := range s.tree.mu.buckets {
+	for b := range s.tree.mu.buckets.all() {
 		if d := b.deleted.Load(); d != 0 && wal.LSN(d) <= visible {
 			found = append(found, b)
 		}

@@ -21,8 +21,8 @@ import (
 type rollup struct {
 	node *node
 	hops []layers.Hop // in between that have records, nearest first
-	to   *readPair    // nil: nowhere
-	most int64        // records that it may copy; zero: any number
+	to   readPair
+	most int64 // records that it may copy; zero: any number
 
 	copied int64
 	// watch is told every so often how many were copied; an error of it ends the rollup. Nil: nobody watches.
@@ -76,8 +76,9 @@ func (v *View) strain(weight int) {
 		return
 	}
 	n := v.node
-	patience := max(n.patience.Load(), firstPatience)
-	if now := n.strain.Add(int64(extra * weight)); now >= patience && now-int64(extra*weight) < patience {
+	used := n.use()
+	patience := max(used.patience.Load(), firstPatience)
+	if now := used.strain.Add(int64(extra * weight)); now >= patience && now-int64(extra*weight) < patience {
 		v.store.strained.add(n)
 	}
 }
@@ -114,13 +115,14 @@ var errManyRecords = errors.New("timeline: too many records")
 // rollUpStrained rolls a timeline up to the root of its lineage, if that copies
 // no more records than its patience; else it becomes more patient.
 func (s *Store) rollUpStrained(n *node, waited bool) error {
+	used := n.use()
 	for {
-		patience := max(n.patience.Load(), firstPatience)
-		if n.strain.Load() < patience {
+		patience := max(used.patience.Load(), firstPatience)
+		if used.strain.Load() < patience {
 			return nil // what its reads have paid so far stays paid
 		}
 		_, err := s.rollUpSome(func(version uint64) []rollup {
-			if p := n.next(version); p == nil || p.node.next(version) == nil {
+			if p := n.next(version); p.node == nil || p.node.next(version).node == nil {
 				return nil
 			}
 			r := n.rollupTo(0, version)
@@ -128,10 +130,10 @@ func (s *Store) rollUpStrained(n *node, waited bool) error {
 			return []rollup{r}
 		}, waited)
 		if !errors.Is(err, errManyRecords) {
-			n.strain.Store(0)
+			used.strain.Store(0)
 			return err
 		}
-		n.patience.Store(2 * patience)
+		used.patience.Store(2 * patience)
 	}
 }
 
@@ -179,7 +181,7 @@ func (s *Store) farLeaves(version uint64, n int, most int64) []rollup {
 	var leaves []*node
 	visible := s.log.Visible()
 	s.tree.mu.RLock()
-	for _, n := range s.tree.mu.nodes {
+	for n := range s.tree.mu.nodes.all() {
 		if n.depth > fewHops && n.forks.Load() == 0 && n.birth <= visible && n.readable(wal.MaxLSN) {
 			leaves = append(leaves, n)
 		}
@@ -214,11 +216,11 @@ func (s *Store) longChains(version uint64) []rollup {
 	tier, visible := math.MaxInt, s.log.Visible()
 	s.tree.mu.RLock()
 	defer s.tree.mu.RUnlock()
-	for _, n := range s.tree.mu.nodes {
+	for n := range s.tree.mu.nodes.all() {
 		target, ok := gc.RollupDepth(int(n.depth))
 		p := n.next(version)
 		switch {
-		case !ok, p == nil, int(p.node.depth) <= target, p.node.next(version) == nil:
+		case !ok, p.node == nil, int(p.node.depth) <= target, p.node.next(version).node == nil:
 			continue
 		case !n.readable(wal.MaxLSN) && n.forks.Load() == 0:
 			continue
@@ -246,16 +248,14 @@ func (s *Store) longChains(version uint64) []rollup {
 func (n *node) rollupTo(target int, version uint64) rollup {
 	r := rollup{node: n, to: n.next(version)}
 	lsn := wal.MaxLSN
-	for r.to != nil && int(r.to.node.depth) > target && (target < 0 || r.to.node.next(version) != nil) {
+	for r.to.node != nil && int(r.to.node.depth) > target && (target < 0 || r.to.node.next(version).node != nil) {
 		lsn = min(lsn, r.to.lsn)
 		if r.to.node.written.Load() {
 			r.hops = append(r.hops, layers.Hop{Timeline: r.to.node.id, UpTo: lsn})
 		}
 		r.to = r.to.node.next(version)
 	}
-	if r.to != nil {
-		r.to = &readPair{node: r.to.node, lsn: min(lsn, r.to.lsn)}
-	}
+	r.to.lsn = min(lsn, r.to.lsn)
 	return r
 }
 
@@ -276,7 +276,7 @@ func (s *Store) DetachWatched(ctx context.Context, name string, watch func(recor
 	}
 	n := b.last()
 	_, err = s.rollUpSome(func(version uint64) []rollup {
-		if n.next(version) == nil {
+		if n.next(version).node == nil {
 			return nil
 		}
 		r := n.rollupTo(-1, version)
@@ -368,11 +368,7 @@ func (n *node) applyRollup(r *rollup, seq uint64) {
 	if len(r.hops) > 0 {
 		n.written.Store(true)
 	}
-	next := &readPair{since: seq, prev: n.reads.Load()}
-	if r.to != nil {
-		next.node, next.lsn = r.to.node, r.to.lsn
-	}
-	n.reads.Store(next)
+	n.reads.Store(&shortWay{readPair: r.to, since: seq, prev: n.reads.Load()})
 }
 
 // inheritedNamespaces are those that a fork sees of its ancestors, in key order.
@@ -407,7 +403,7 @@ func (s *Store) writeRollup(v *layers.Version, r *rollup, ns layers.Namespace, o
 	if len(r.hops) == 0 {
 		return nil
 	}
-	scan := v.NewScan(r.hops, ns, nil, nil, layers.ScanOptions{NoFillCache: true, Tombstones: r.to != nil})
+	scan := v.NewScan(r.hops, ns, nil, nil, layers.ScanOptions{NoFillCache: true, Tombstones: r.to.node != nil})
 	defer scan.Close()
 	for ok := scan.First(); ok; ok = scan.Next() {
 		pace.step()
@@ -444,7 +440,7 @@ func (r *rollup) writeBases(v *layers.Version, delta *layers.Record, out *output
 		if base.LSN >= delta.LSN && base.Kind != layers.KindRangeTombstone {
 			return true // the delta itself; a range may have been deleted in the same commit
 		}
-		if base.Kind == layers.KindRangeTombstone || base.Kind == layers.KindTombstone && r.to == nil {
+		if base.Kind == layers.KindRangeTombstone || base.Kind == layers.KindTombstone && r.to.node == nil {
 			return false
 		}
 		if r.copied++; r.most > 0 && r.copied > r.most {

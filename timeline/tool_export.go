@@ -103,7 +103,7 @@ func (o *Offline) Recover(record func(*layers.Record) error) (OfflineState, erro
 	}
 	st.Log, err = o.checkLog(applied, flushed, func(lsn wal.LSN, payload []byte) error {
 		v := payloadVisitor{record: func(r *layers.Record) error {
-			n := t.mu.nodes[r.Key.Timeline()]
+			n := t.mu.nodes.get(r.Key.Timeline())
 			if n == nil {
 				return fmt.Errorf("record of timeline %d, which does not exist: %w", r.Key.Timeline(), ErrCorrupt)
 			}
@@ -121,7 +121,7 @@ func (o *Offline) Recover(record func(*layers.Record) error) (OfflineState, erro
 				return t.change(op, lsn, lsn)
 			}
 			v.adopt = func(d *layers.Desc) error {
-				n := t.mu.nodes[d.Range.Start.Timeline()]
+				n := t.mu.nodes.get(d.Range.Start.Timeline())
 				if n == nil {
 					return fmt.Errorf("layer of timeline %d, which does not exist: %w", d.Range.Start.Timeline(), ErrCorrupt)
 				}
@@ -160,14 +160,14 @@ func (o *Offline) checkLog(applied appliedMark, flushed flushedMark, visit func(
 }
 
 func describeTree(t *tree) (lines []OfflineTimeline, snaps []Snapshot) {
-	for _, n := range t.mu.nodes {
+	for n := range t.mu.nodes.all() {
 		r := n.retention.Load()
 		l := OfflineTimeline{ID: n.id, Ancestor: n.ancestorID, BranchLSN: n.branchLSN, Birth: n.birth,
 			Window: r.window, Floor: r.floor, Depth: int(n.depth), Written: n.written.Load()}
 		if f := n.fate.Load(); f != nil {
 			l.Deleted, l.Dropped = f.deleted, f.dropped
 		}
-		if p := n.next(0); p != nil {
+		if p := n.next(0); p.node != nil {
 			l.ReadAncestor, l.ReadLSN = p.node.id, p.lsn
 		}
 		if n.bucket != nil {

@@ -2,6 +2,7 @@ package timeline
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -29,21 +30,13 @@ type node struct {
 	sourceLSN  wal.LSN           // what a fork's bucket sees of its source
 	bucket     *bucket
 
-	// reads is where a read goes on, nil when nowhere: the lineage, until a
-	// rollup shortens the way.
-	reads atomic.Pointer[readPair]
-	// strain counts hops that reads made beyond fewHops since the last rollup of
-	// the timeline; patience is what a rollup waits for, in records that it may copy.
-	strain, patience atomic.Int64
+	// reads is where a read goes on once a rollup has shortened the way; nil: the lineage.
+	reads atomic.Pointer[shortWay]
 	// forks counts living lineage children; changed under treeMu.
 	forks atomic.Int32
 	// written says that the timeline has, or had, records of its own. A read
 	// passes over timelines without any.
 	written atomic.Bool
-	// configured is the LSN of the last commit in order that wrote to the
-	// NamespaceConfig of the timeline, or changed the attributes of its bucket, since the
-	// store was opened; written under the log's sequencing lock.
-	configured atomic.Uint64
 	// retention is how far back the timeline can be read.
 	retention atomic.Pointer[retention]
 	// purged says that the tree does not know the timeline any more, or is about to
@@ -51,10 +44,32 @@ type node struct {
 	purged atomic.Bool
 	// fate is nil while the timeline is bound to its bucket.
 	fate atomic.Pointer[fate]
+	// busy is nil until something works with the timeline; see use.
+	busy atomic.Pointer[usedNode]
+}
 
+// usedNode is what a timeline has in memory since it was first written to, or read
+// often: most forks are idle, and there are many.
+type usedNode struct {
 	// gate is held shared by every commit to the timeline until it is visible,
 	// exclusively by what speaks of the timeline as a whole.
 	gate sync.RWMutex
+	// strain counts hops that reads made beyond fewHops since the last rollup of
+	// the timeline; patience is what a rollup waits for, in records that it may copy.
+	strain, patience atomic.Int64
+	// configured is the LSN of the last commit in order that wrote to the
+	// NamespaceConfig of the timeline, or changed the attributes of its bucket, since the
+	// store was opened; written under the log's sequencing lock.
+	configured atomic.Uint64
+}
+
+// use returns what n has in memory for those who work with it.
+func (n *node) use() *usedNode {
+	if u := n.busy.Load(); u != nil {
+		return u
+	}
+	n.busy.CompareAndSwap(nil, new(usedNode))
+	return n.busy.Load()
 }
 
 // readPair says that a read goes on in a timeline as of an LSN; without a node
@@ -62,21 +77,25 @@ type node struct {
 type readPair struct {
 	node *node
 	lsn  wal.LSN
-	// Of a rollup: the first Version that has its layer. In an older one prev holds.
-	since uint64
-	prev  *readPair
 }
 
-// next returns where a read of n goes on in a Version: nil for nowhere.
-func (n *node) next(version uint64) *readPair {
-	p := n.reads.Load()
-	for p != nil && p.since > version {
-		p = p.prev
+// shortWay is the way of reads since a rollup.
+type shortWay struct {
+	readPair
+	since uint64    // the first Version that has the layer of the rollup
+	prev  *shortWay // holds in older ones; nil: the lineage
+}
+
+// next returns where a read of n goes on in a Version.
+func (n *node) next(version uint64) readPair {
+	r := n.reads.Load()
+	for r != nil && r.since > version {
+		r = r.prev
 	}
-	if p == nil || p.node == nil {
-		return nil
+	if r == nil {
+		return readPair{n.ancestor, n.branchLSN}
 	}
-	return p
+	return r.readPair
 }
 
 // retention says how far back a timeline can be read: every LSN at or above
@@ -155,9 +174,9 @@ type bucket struct {
 	source   BucketID // that it was forked from; zero: a root
 	name     atomic.Pointer[string]
 	created  wal.LSN
-	deleted  atomic.Uint64 // LSN, or zero
-	forks    atomic.Int32  // living buckets that were forked from it
-	bindings atomic.Pointer[[]binding]
+	deleted  atomic.Uint64           // LSN, or zero
+	forks    atomic.Int32            // living buckets that were forked from it
+	bindings atomic.Pointer[binding] // the newest one
 	// properties are nil for as long as there never were any.
 	properties atomic.Pointer[since[*Properties]]
 }
@@ -166,6 +185,34 @@ type bucket struct {
 type binding struct {
 	since wal.LSN
 	node  *node
+	prev  *binding // held before; nil: this is the first one
+}
+
+// bound goes through the bucket's bindings, the newest first.
+func (b *bucket) bound() iter.Seq[*binding] {
+	return func(yield func(*binding) bool) {
+		for l := b.bindings.Load(); l != nil && yield(l); l = l.prev {
+		}
+	}
+}
+
+// first returns the oldest binding that is remembered.
+func (b *bucket) first() *binding {
+	l := b.bindings.Load()
+	for l.prev != nil {
+		l = l.prev
+	}
+	return l
+}
+
+// bindsTo reports whether one of the bindings leads to n.
+func (b *bucket) bindsTo(n *node) bool {
+	for l := range b.bound() {
+		if l.node == n {
+			return true
+		}
+	}
+	return false
 }
 
 // sequenced returns the timeline that the next commit in order would go to,
@@ -184,14 +231,12 @@ func (b *bucket) leadsTo(name string, n *node) bool {
 }
 
 // at returns the binding in force at lsn; the first one for an LSN before it.
-func (b *bucket) at(lsn wal.LSN) binding {
-	l := *b.bindings.Load()
-	for i := len(l) - 1; i > 0; i-- {
-		if l[i].since <= lsn {
-			return l[i]
-		}
+func (b *bucket) at(lsn wal.LSN) *binding {
+	l := b.bindings.Load()
+	for l.since > lsn && l.prev != nil {
+		l = l.prev
 	}
-	return l[0]
+	return l
 }
 
 // resolve returns the timeline that has what the bucket was at lsn, and as of when:
@@ -214,8 +259,8 @@ type tree struct {
 	mu struct {
 		sync.RWMutex
 		names   btree.Map[string, *nameState]
-		nodes   map[layers.TimelineID]*node
-		buckets map[BucketID]*bucket
+		nodes   idTable[layers.TimelineID, node]
+		buckets idTable[BucketID, bucket]
 		// snapshots are all, snapshotsOf those of each bucket that has some, pinned how many
 		// there are of each LSN of a timeline, for the next commit in order.
 		snapshots   map[SnapshotID]*snapshotEntry
@@ -238,8 +283,6 @@ type tree struct {
 
 func newTree() *tree {
 	t := &tree{}
-	t.mu.nodes = make(map[layers.TimelineID]*node)
-	t.mu.buckets = make(map[BucketID]*bucket)
 	t.mu.snapshots = make(map[SnapshotID]*snapshotEntry)
 	t.mu.snapshotsOf = make(map[BucketID]*bucketSnapshots)
 	t.mu.pinned = make(map[lease]int)
@@ -269,20 +312,20 @@ func (t *tree) sequencedName(name string) *bucket {
 func (t *tree) node(id layers.TimelineID) *node {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.mu.nodes[id]
+	return t.mu.nodes.get(id)
 }
 
 // len returns the number of timelines.
 func (t *tree) len() int {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return len(t.mu.nodes)
+	return t.mu.nodes.len()
 }
 
 func (t *tree) bucket(id BucketID) *bucket {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.mu.buckets[id]
+	return t.mu.buckets.get(id)
 }
 
 // wasBucket reports whether the id of a bucket was given out: one that is not in
@@ -315,7 +358,7 @@ func (t *tree) forgetName(name string, id BucketID, visible wal.LSN) {
 	if ok && s.value == nil && s.from <= visible {
 		t.mu.names.Delete(name)
 	}
-	b := t.mu.buckets[id]
+	b := t.mu.buckets.get(id)
 	if b != nil && b.source != 0 && (!ok || s.value == nil || s.value.source != b.source) {
 		t.mu.forks.Delete(forkKey{b.source, name})
 	}
@@ -327,7 +370,7 @@ func (t *tree) index() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var dead []string
-	var forks []forkKey
+	forks := make([]forkKey, 0, t.mu.names.Len())
 	var expiries []expiry
 	t.mu.names.Scan(func(name string, s *nameState) bool {
 		b := s.value
@@ -374,10 +417,10 @@ func (t *tree) addTimelineLocked(n *node, o *treeOp, visible wal.LSN) {
 	b, name := &bucket{id: o.bucket, created: n.birth, source: o.source}, o.name
 	b.name.Store(&name)
 	t.setPropertiesLocked(b, &o.props, n.birth, visible)
-	b.bindings.Store(&[]binding{{since: n.birth, node: n}})
+	b.bindings.Store(&binding{since: n.birth, node: n})
 	t.addNodeLocked(n, b)
 	t.countForkLocked(b, 1)
-	t.mu.buckets[b.id] = b
+	t.mu.buckets.set(b.id, b)
 	t.setNameLocked(name, b, n.birth, visible)
 	t.lastBucket = max(t.lastBucket, b.id)
 }
@@ -387,10 +430,9 @@ func (t *tree) addNodeLocked(n *node, b *bucket) {
 	n.bucket = b
 	if a := n.ancestor; a != nil {
 		n.ancestorID, n.depth = a.id, a.depth+1
-		n.reads.Store(&readPair{node: a, lsn: n.branchLSN})
 		a.forks.Add(1)
 	}
-	t.mu.nodes[n.id] = n
+	t.mu.nodes.set(n.id, n)
 	t.lastTimeline = max(t.lastTimeline, n.id)
 }
 
@@ -406,7 +448,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 		n.retention.Store(&retention{window: o.window})
 		t.addTimelineLocked(n, o, visible)
 	case opFork:
-		a := t.mu.nodes[o.ancestor]
+		a := t.mu.nodes.get(o.ancestor)
 		if a == nil {
 			return o.dangling("timeline", uint64(o.ancestor))
 		}
@@ -418,7 +460,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 		n.setRetention(retention{window: o.window}, a.retention.Load())
 		t.addTimelineLocked(n, o, visible)
 	case opDelete:
-		b := t.mu.buckets[o.bucket]
+		b := t.mu.buckets.get(o.bucket)
 		if b == nil {
 			return o.dangling("bucket", uint64(o.bucket))
 		}
@@ -438,7 +480,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 			n.ancestor.forks.Add(-1)
 		}
 	case opUndelete:
-		b := t.mu.buckets[o.bucket]
+		b := t.mu.buckets.get(o.bucket)
 		if b == nil {
 			return o.dangling("bucket", uint64(o.bucket))
 		}
@@ -454,7 +496,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 			n.ancestor.forks.Add(1)
 		}
 	case opDrop:
-		n := t.mu.nodes[o.timeline]
+		n := t.mu.nodes.get(o.timeline)
 		if n == nil {
 			return o.dangling("timeline", uint64(o.timeline))
 		}
@@ -463,13 +505,13 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 			t.deleteSnapshotsLocked(o.bucket, lsn, visible)
 		}
 	case opWindow:
-		n := t.mu.nodes[o.timeline]
+		n := t.mu.nodes.get(o.timeline)
 		if n == nil {
 			return o.dangling("timeline", uint64(o.timeline))
 		}
 		n.retention.Store(&retention{window: o.window, floor: o.lsn})
 	case opRename:
-		b := t.mu.buckets[o.bucket]
+		b := t.mu.buckets.get(o.bucket)
 		if b == nil {
 			return o.dangling("bucket", uint64(o.bucket))
 		}
@@ -480,7 +522,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 	case opMove:
 		return t.moveLocked(o, lsn)
 	case opProperties:
-		b := t.mu.buckets[o.bucket]
+		b := t.mu.buckets.get(o.bucket)
 		if b == nil {
 			return o.dangling("bucket", uint64(o.bucket))
 		}
@@ -534,7 +576,7 @@ func (n *node) appendChain(chain []layers.Hop, lsn wal.LSN, version uint64) []la
 			chain = append(chain, layers.Hop{Timeline: n.id, UpTo: lsn})
 		}
 		p := n.next(version)
-		if p == nil {
+		if p.node == nil {
 			return chain
 		}
 		n, lsn = p.node, min(lsn, p.lsn)
@@ -543,7 +585,7 @@ func (n *node) appendChain(chain []layers.Hop, lsn wal.LSN, version uint64) []la
 
 // inherited returns the hops of what n sees of others.
 func (n *node) inherited(version uint64) []layers.Hop {
-	if p := n.next(version); p != nil {
+	if p := n.next(version); p.node != nil {
 		return p.node.appendChain(nil, p.lsn, version)
 	}
 	return nil
@@ -551,8 +593,7 @@ func (n *node) inherited(version uint64) []layers.Hop {
 
 // last returns the timeline that the bucket led to last.
 func (b *bucket) last() *node {
-	l := *b.bindings.Load()
-	return l[len(l)-1].node
+	return b.bindings.Load().node
 }
 
 func (o *treeOp) dangling(what string, id uint64) error {

@@ -102,9 +102,9 @@ func (s *Store) takeTreeSnapshotAt(ctx context.Context, most wal.LSN) (*treeSnap
 	h := min(s.Horizon(), most)
 	pins := s.pinnedLSNs()
 	s.tree.mu.RLock()
-	lines := make([]gc.Line, 0, len(s.tree.mu.nodes))
-	for id, n := range s.tree.mu.nodes {
-		lines = append(lines, n.line(h, pins[id]))
+	lines := make([]gc.Line, 0, s.tree.mu.nodes.len())
+	for n := range s.tree.mu.nodes.all() {
+		lines = append(lines, n.line(h, pins[n.id]))
 	}
 	s.tree.mu.RUnlock()
 	newest, last := s.tree.lastTimeline, s.log.LastReserved()
@@ -153,7 +153,7 @@ func (n *node) line(h wal.LSN, pins []wal.LSN) gc.Line {
 	if n.left() {
 		l.Moved = n.bucket.last().id
 	}
-	if p := n.next(math.MaxUint64); p != nil {
+	if p := n.next(math.MaxUint64); p.node != nil {
 		l.ReadAncestor, l.ReadLSN = p.node.id, p.lsn
 	}
 	return l

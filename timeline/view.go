@@ -151,7 +151,7 @@ func (v *View) LSN() wal.LSN { return v.lsn }
 // Moved returns the LSN of the move since which the bucket leads to what is read; zero
 // when none led there.
 func (v *View) Moved() wal.LSN {
-	if b := v.bucket.at(v.lsn); b.since != (*v.bucket.bindings.Load())[0].since {
+	if b := v.bucket.at(v.lsn); b.since != v.bucket.first().since {
 		return b.since
 	}
 	return 0
