@@ -90,6 +90,7 @@ type scheduler struct {
 	// Up to looked no rule was due before next: with nothing committed since, there is nothing to look for.
 	looked wal.LSN
 	next   time.Time
+	seen   int // buckets that were looked at
 }
 
 // scheduled is a rule as it is: once it is changed it is looked into at once.
@@ -98,7 +99,7 @@ type scheduled struct {
 	rule   object.SnapshotRule
 }
 
-// follow goes through the buckets once. One that fails does not keep the others from being looked into.
+// follow goes once through the buckets that have rules. One that fails does not keep the others from being looked into.
 func (f *scheduler) follow(ctx context.Context, now time.Time) error {
 	visible := f.s.store.Visible()
 	if visible == f.looked && now.Before(f.next) {
@@ -109,12 +110,10 @@ func (f *scheduler) follow(ctx context.Context, now time.Time) error {
 	found := map[scheduled]time.Time{}
 	var errs []error
 	const page = 1000
-	for after := ""; ; {
-		infos := f.s.store.Buckets("", after, page)
+	for after := timeline.BucketID(0); ; {
+		infos := f.s.store.Marked(after, page)
+		f.seen += len(infos)
 		for i := range infos {
-			if len(infos[i].Attrs) == 0 {
-				continue
-			}
 			if err := f.followBucket(ctx, &infos[i], now, found); err != nil && len(errs) < 10 {
 				errs = append(errs, err)
 			}
@@ -131,7 +130,7 @@ func (f *scheduler) follow(ctx context.Context, now time.Time) error {
 			}
 			return errors.Join(errs...)
 		}
-		after = infos[len(infos)-1].Name
+		after = infos[len(infos)-1].Bucket
 		if err := p.pause(); err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"stemma/pageserver/object"
 	"stemma/timeline"
 	"stemma/wal"
+	"stemma/wal/storefs"
 )
 
 // ruled gives a bucket a rule that is due every second, which no client can.
@@ -81,6 +82,37 @@ func TestScheduledSnapshots(t *testing.T) {
 	}
 	if taken, removed := s.schedules.taken.Load(), s.schedules.removed.Load(); taken != 4 || removed != 2 {
 		t.Errorf("%d taken, %d removed", taken, removed)
+	}
+}
+
+// Among many buckets with attributes only those with rules are looked at, after a restart too.
+func TestScheduleLooksAtBucketsWithRules(t *testing.T) {
+	const forks = 3000
+	fs, lines := storefs.NewMem(), &logLines{}
+	serve := func(do func(s *Server)) {
+		t.Helper()
+		s, err := Start(options(fs, lines))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer shutdown(t, s)
+		do(s)
+		f := scheduler{s: s, done: map[scheduled]time.Time{}}
+		if err := f.follow(t.Context(), time.Now()); err != nil || f.seen != 2 || len(f.done) != 2 {
+			t.Errorf("%d buckets looked at, %d rules followed, %v; want 2", f.seen, len(f.done), err)
+		}
+	}
+	serve(func(s *Server) {
+		mustAsk(t, s, "POST", "/v1/buckets", `{"name":"data","labels":{"snapshots":"none"}}`, &MadeBucket{})
+		mustAsk(t, s, "POST", "/v1/buckets/data/forks", fmt.Sprintf(`{"count":%d,"name_prefix":"fork-","labels":{"snapshots":"[{"}}`, forks), &ForkAnswer{})
+		for _, name := range []string{"data", "fork-0007", "fork-0070"} {
+			mustAsk(t, s, "PATCH", "/v1/buckets/"+name, `{"snapshots":[{"name":"hourly","every":"1h","keep_last":1}]}`, &Bucket{})
+		}
+		mustAsk(t, s, "PATCH", "/v1/buckets/fork-0007", `{"snapshots":[]}`, &Bucket{})
+	})
+	serve(func(*Server) {})
+	if lines.String() != "" {
+		t.Errorf("logged: %s", lines)
 	}
 }
 

@@ -194,7 +194,7 @@ func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 	}
 	so := s.o.Store
 	so.FS, so.Dir, so.Logger = fs, s.o.Dir, s.log
-	so.RefuseExpiry = object.RefuseExpiry
+	so.RefuseExpiry, so.MarkAttributes = object.RefuseExpiry, object.HasSnapshotRules
 	if so.Now == nil {
 		so.Now = s.o.Now
 	}

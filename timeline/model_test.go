@@ -78,7 +78,7 @@ var modelMustDo = []string{
 	"move: restore", "move: back behind a move", "move: reset", "move: promote", "move: swap", "move: any", "read before a move",
 	"committed merge, foretold", "committed rebase, foretold", "committed pick, foretold", "committed revert, foretold", "merge: timeline: merge conflict",
 	"step: adopt: version swapped",
-	"set-window", "set-properties", "expired", "start across a gap", "page of forks", "fork with records of its own", "undelete", "undelete: timeline: bucket is gone", "detach",
+	"set-window", "set-properties", "expired", "start across a gap", "page of forks", "page of marked buckets", "fork with records of its own", "undelete", "undelete: timeline: bucket is gone", "detach",
 	"collect, busy", "collect, idle", "collect, full", "exact", "exact: values", "exact: tombstones", "exact: range tombstones",
 	"exact: copies by rollups", "exact: segment with holes", "exact: rewritten segment", "collections", "purged", "reclaimed bytes",
 	"read refused: below the horizon", "read at a pin", "fork: below the horizon",

@@ -58,6 +58,9 @@ type Options struct {
 	// RefuseExpiry, if set, looks at what a bucket holds before it expires, at now by the
 	// store clock; an error keeps the bucket, which is looked at again a minute later.
 	RefuseExpiry func(v *View, now wal.LSN) error
+	// MarkAttributes, if set, tells by the attributes of a bucket whether Store.Marked returns it.
+	// It answers the same for ever, and quickly: it is called while names and buckets are locked.
+	MarkAttributes func(attrs []byte) bool
 	// CollectEvery is the shortest time between two background collections of
 	// garbage. Default 1 s; negative: none in the background.
 	CollectEvery time.Duration

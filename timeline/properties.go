@@ -159,6 +159,7 @@ func (t *tree) setPropertiesLocked(b *bucket, p *Properties, lsn, visible wal.LS
 	if b.deleted.Load() == 0 {
 		t.setExpiryLocked(expiry{b.expires(), b.id, 0}, p.Expires)
 	}
+	defer t.markLocked(b)
 	last := t.lastProperties
 	if old == nil && last != nil && last.from == lsn && last.prev == nil && last.value.equal(p) {
 		b.properties.Store(last)

@@ -35,6 +35,7 @@ func Open(o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	s := &Store{opts: o, tree: newTree(), flushC: make(chan struct{}, 1), compactC: make(chan struct{}, 1), admitFS: userAdmission(o.FS), ballast: ballastBytes(o.FS)}
+	s.tree.marks = o.MarkAttributes
 	if err := s.SetBackgroundShare(o.BackgroundShare); err != nil {
 		return nil, err
 	}

@@ -269,10 +269,14 @@ type tree struct {
 		unbound     map[layers.TimelineID]*node // can be undeleted, or wait to be dropped
 
 		// forks has the names of the forks of each bucket, expiries when living buckets
-		// expire; index makes both when all is read.
+		// expire, marked the living buckets that Options.MarkAttributes tells; index makes
+		// them when all is read.
 		forks    *btree.BTreeG[forkKey]
 		expiries *btree.BTreeG[expiry]
+		marked   *btree.BTreeG[BucketID]
 	}
+	// marks is Options.MarkAttributes; nil: none.
+	marks func(attrs []byte) bool
 	// the last ids given out; under Store.treeMu
 	lastTimeline layers.TimelineID
 	lastBucket   BucketID
@@ -372,6 +376,7 @@ func (t *tree) index() {
 	var dead []string
 	forks := make([]forkKey, 0, t.mu.names.Len())
 	var expiries []expiry
+	var marked []BucketID
 	t.mu.names.Scan(func(name string, s *nameState) bool {
 		b := s.value
 		if b == nil {
@@ -384,6 +389,9 @@ func (t *tree) index() {
 		if at := b.expires(); at != 0 {
 			expiries = append(expiries, expiry{at, b.id, 0})
 		}
+		if t.marksBucket(b) {
+			marked = append(marked, b.id)
+		}
 		return true
 	})
 	for _, e := range t.mu.snapshots {
@@ -394,7 +402,7 @@ func (t *tree) index() {
 	for _, name := range dead {
 		t.mu.names.Delete(name)
 	}
-	t.mu.forks, t.mu.expiries = indexOf(forks, forkKey.less), indexOf(expiries, expiry.less)
+	t.mu.forks, t.mu.expiries, t.mu.marked = indexOf(forks, forkKey.less), indexOf(expiries, expiry.less), indexOf(marked, BucketID.less)
 }
 
 // indexOf makes a tree of items; the caller locks it.
@@ -470,6 +478,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 			t.deleteSnapshotsLocked(b.id, lsn, visible)
 		}
 		b.deleted.Store(uint64(lsn))
+		t.markLocked(b)
 		t.setNameLocked(*b.name.Load(), nil, lsn, visible)
 		t.countForkLocked(b, -1)
 		if n == nil {
@@ -486,6 +495,7 @@ func (t *tree) change(o *treeOp, lsn, visible wal.LSN) error {
 		}
 		name := o.name
 		b.deleted.Store(0)
+		t.markLocked(b)
 		t.setExpiryLocked(expiry{0, b.id, 0}, b.expires())
 		t.countForkLocked(b, 1)
 		b.name.Store(&name)

@@ -1,6 +1,7 @@
 package object
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"time"
@@ -54,6 +55,13 @@ func (r *SnapshotRule) Took(snapshot string) bool {
 	_, err := time.Parse(slotFormat, end)
 	return err == nil
 }
+
+// rulesField is how rules stand in encoded attributes, and nothing else does: strings have no bare quotes.
+var rulesField = []byte(`"snapshots":[`)
+
+// HasSnapshotRules reports whether encoded attributes have rules, without decoding them. It is made for
+// timeline.Options.MarkAttributes.
+func HasSnapshotRules(attrs []byte) bool { return bytes.Contains(attrs, rulesField) }
 
 // checkRules refuses what is out of range. Errors: ErrBadAttributes.
 func checkRules(rules []SnapshotRule) error {

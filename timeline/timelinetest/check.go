@@ -58,10 +58,42 @@ func (c *Checker) Tree() error {
 	if err := c.family(); err != nil {
 		return err
 	}
+	if err := c.marked(); err != nil {
+		return err
+	}
 	if err := c.snapshots(); err != nil {
 		return err
 	}
 	return c.deleted()
+}
+
+// marked compares which buckets are marked by their attributes.
+func (c *Checker) marked() error {
+	var got, want []timeline.BucketID
+	for _, b := range c.Oracle.names {
+		if len(b.props.Attrs) > 0 && marks(b.props.Attrs) {
+			want = append(want, b.id)
+		}
+	}
+	slices.Sort(want)
+	limit := c.Rand.IntN(3)
+	for after := timeline.BucketID(0); ; after = got[len(got)-1] {
+		page := c.Store.Marked(after, limit)
+		for i := range page {
+			if err := c.Oracle.checkInfo(c.Oracle.names[page[i].Name], &page[i], true); err != nil {
+				return err
+			}
+			got = append(got, page[i].Bucket)
+		}
+		if limit == 0 || len(page) < limit {
+			break
+		}
+		c.Count.Add("page of marked buckets")
+	}
+	if !slices.Equal(got, want) {
+		return fmt.Errorf("marked buckets are %v, want %v", got, want)
+	}
+	return nil
 }
 
 // family compares which buckets were forked from which.

@@ -61,11 +61,15 @@ func SmallOptions() timeline.Options {
 		L0Layers:        2,
 		Level1Bytes:     16 << 10,
 		HorizonEvery:    time.Hour,
+		MarkAttributes:  marks,
 		Values: layers.ValuesOptions{
 			SegmentBytes: 256 << 10, PackedSegmentBytes: 32 << 10, MaxWriters: 4, MaxOpenFiles: 4,
 		},
 	}
 }
+
+// marks tells half of the attributes.
+func marks(attrs []byte) bool { return len(attrs)%2 == 1 }
 
 // Watch is a log handler that keeps the warnings and errors of a store that
 // nothing was wrong with. Safe for concurrent use.
