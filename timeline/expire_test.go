@@ -20,7 +20,7 @@ func (c *handClock) in(d time.Duration) wal.LSN { return wal.LSNFromTime(c.now()
 
 func openAt(t *testing.T, fs *storefs.MemFS, c *handClock) *Store {
 	t.Helper()
-	s, err := Open(Options{FS: fs, Dir: "data", CollectEvery: -1, HorizonEvery: time.Hour, Now: c.now, Uptime: c.uptime})
+	s, err := Open(Options{FS: fs, Dir: "data", WALSegmentBytes: 4 << 20, CollectEvery: -1, HorizonEvery: time.Hour, Now: c.now, Uptime: c.uptime})
 	if err != nil {
 		t.Fatal(err)
 	}

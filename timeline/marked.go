@@ -14,7 +14,7 @@ func (s *Store) Marked(after BucketID, limit int) []Info {
 	s.tree.mu.RLock()
 	visible := s.log.Visible() // under the lock: no state that it needs was let go before
 	s.tree.mu.marked.Ascend(after+1, func(id BucketID) bool {
-		if b := s.tree.mu.buckets[id]; b.created <= visible {
+		if b := s.tree.mu.buckets.get(id); b.created <= visible {
 			found = append(found, b)
 		}
 		return limit <= 0 || len(found) < limit

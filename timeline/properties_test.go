@@ -14,7 +14,7 @@ import (
 
 func openMem(t *testing.T, fs *storefs.MemFS) *Store {
 	t.Helper()
-	s, err := Open(Options{FS: fs, Dir: "data", CollectEvery: -1, HorizonEvery: time.Hour})
+	s, err := Open(Options{FS: fs, Dir: "data", WALSegmentBytes: 4 << 20, CollectEvery: -1, HorizonEvery: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

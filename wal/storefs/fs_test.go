@@ -409,6 +409,9 @@ func TestMemSync(t *testing.T) {
 			for i := range p {
 				p[i] = byte(rng.Uint32())
 			}
+			if rng.IntN(4) == 0 {
+				clear(p)
+			}
 			i := rng.IntN(len(open))
 			h := open[i]
 			var err error
@@ -419,6 +422,9 @@ func TestMemSync(t *testing.T) {
 				_, err = h.Write(bytes.Clone(p))
 			case op < 9:
 				at := rng.IntN(len(now) + 1000)
+				if rng.IntN(2) == 0 {
+					at = len(now)
+				}
 				put(p, at)
 				_, err = h.WriteAt(bytes.Clone(p), int64(at))
 			case op < 11:
