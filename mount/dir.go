@@ -17,6 +17,9 @@ import (
 func (n *node) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	n.m.tree.RLock()
 	defer n.m.tree.RUnlock()
+	if errno := n.ensureMade(); errno != 0 {
+		return nil, errno
+	}
 	s := &dirStream{n: n}
 	return s, s.fetchLocked()
 }
@@ -127,19 +130,16 @@ func (n *node) make(ctx context.Context, name string, mode uint32, data []byte, 
 		return nil, errno
 	}
 	dir := mode&syscall.S_IFMT == syscall.S_IFDIR
-	kind := "application/octet-stream"
+	kind := newContentType
 	if dir {
 		kind, key = "application/x-directory", key+"/"
 	}
-	uid, gid := n.m.uid, n.m.gid
-	if caller, ok := fuse.FromContext(ctx); ok {
-		uid, gid = caller.Uid, caller.Gid
-	}
-	meta := map[string]string{metaMode: modeText(mode), metaUID: modeText(uid), metaGID: modeText(gid), metaMtime: mtimeText(time.Now())}
+	meta := n.m.newMeta(ctx, mode)
 	done, err := n.m.commit(false, client.CommitRequest{
 		If:         []client.CommitCondition{{Key: key, Absent: true}},
 		Operations: []client.CommitOperation{{Op: "put", Key: key, Data: data, ContentType: kind, Metadata: meta}},
 	})
+	n.makes.Store(err == nil)
 	if err != nil {
 		return nil, errnoOf(err)
 	}
@@ -154,47 +154,6 @@ func (n *node) altered(name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.touched = time.Now()
-}
-
-// Create implements fs.NodeCreater.
-func (n *node) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
-	n.m.tree.RLock()
-	defer n.m.tree.RUnlock()
-	in, errno := n.make(ctx, name, syscall.S_IFREG|mode&0o7777, nil, out)
-	if errno == syscall.EEXIST && flags&syscall.O_EXCL == 0 { // another client was faster
-		if in, errno = n.existing(ctx, name, out); errno != 0 {
-			return nil, nil, 0, errno
-		}
-	} else if errno != 0 {
-		return nil, nil, 0, errno
-	}
-	c := in.Operations().(*node)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if flags&syscall.O_TRUNC != 0 && c.changed.size > 0 {
-		c.resizeLocked(0)
-		n.m.account(c)
-		c.attrLocked(&out.Attr)
-	}
-	c.cached = c.info.lsn
-	c.handles++
-	return in, &handle{c, flags&syscall.O_ACCMODE != syscall.O_RDONLY}, 0, 0
-}
-
-// existing finds a file that turned out to be there.
-func (n *node) existing(ctx context.Context, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	l, err := n.m.look(n, n.keyLocked()+name)
-	switch {
-	case err != nil:
-		return nil, errnoOf(err)
-	case l.Keys[0].Object == nil:
-		return nil, syscall.ESTALE
-	}
-	in := n.newChild(ctx, name, false, attributesOf(l.Keys[0].Object), l.LSN, out)
-	if in.Operations().(*node).kind != syscall.S_IFREG {
-		return nil, syscall.ESTALE
-	}
-	return in, 0
 }
 
 // Mknod implements fs.NodeMknoder, of files, pipes and sockets.
@@ -255,8 +214,8 @@ func (n *node) keepLocked() error {
 	return err
 }
 
-// Unlink implements fs.NodeUnlinker. What is open gets a hidden key until it is closed.
-func (n *node) Unlink(_ context.Context, name string) syscall.Errno {
+// remove removes what is at a name, which how does with the tree locked; c is the node of it, if the kernel knows one.
+func (n *node) remove(name string, how func(key, name string, c *node) syscall.Errno) syscall.Errno {
 	if n.readOnly() {
 		return syscall.EROFS
 	}
@@ -266,10 +225,20 @@ func (n *node) Unlink(_ context.Context, name string) syscall.Errno {
 	if errno != 0 {
 		return errno
 	}
+	c := n.known(name)
+	if errno := c.ensureMade(); errno != 0 {
+		return errno
+	}
+	return how(key, name, c)
+}
+
+// Unlink implements fs.NodeUnlinker. What is open gets a hidden key until it is closed.
+func (n *node) Unlink(_ context.Context, name string) syscall.Errno { return n.remove(name, n.unlink) }
+
+func (n *node) unlink(key, name string, c *node) syscall.Errno {
 	if err := n.keepLocked(); err != nil {
 		return errnoOf(err)
 	}
-	c := n.known(name)
 	if c != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -350,16 +319,9 @@ func (n *node) known(name string) *node {
 }
 
 // Rmdir implements fs.NodeRmdirer.
-func (n *node) Rmdir(_ context.Context, name string) syscall.Errno {
-	if n.readOnly() {
-		return syscall.EROFS
-	}
-	n.m.tree.Lock()
-	defer n.m.tree.Unlock()
-	key, errno := n.childKeyLocked(name)
-	if errno != 0 {
-		return errno
-	}
+func (n *node) Rmdir(_ context.Context, name string) syscall.Errno { return n.remove(name, n.rmdir) }
+
+func (n *node) rmdir(key, name string, c *node) syscall.Errno {
 	l, err := n.m.look(n, key+"/")
 	switch {
 	case err != nil:
@@ -375,7 +337,7 @@ func (n *node) Rmdir(_ context.Context, name string) syscall.Errno {
 	if _, err := n.m.commit(true, client.CommitRequest{Operations: []client.CommitOperation{{Op: "delete", Key: key + "/"}}}); err != nil {
 		return errnoOf(err)
 	}
-	if c := n.known(name); c != nil {
+	if c != nil {
 		c.mu.Lock()
 		c.orphan = key + "/" // nothing can be made in it
 		c.dropLocked()

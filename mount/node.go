@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -41,6 +42,8 @@ type node struct {
 	gone    bool              // it was unlinked, or another client has removed it: what is written leads nowhere
 	recent  listed            // of a directory
 	touched time.Time         // when this mount has last changed what a directory has
+
+	makes atomic.Bool // this mount has made something in the directory, and was not refused since
 
 	counted int // of changed.bytes in FS.mu.bytes; FS.mu guards it
 }
@@ -245,6 +248,12 @@ func (n *node) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (in 
 		return nil, syscall.ENOENT
 	default:
 		return nil, errno
+	}
+	if c := n.known(name); c != nil && c.unmade() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.attrLocked(&out.Attr)
+		return c.EmbeddedInode(), 0
 	}
 	if o, at := n.listedAt(name); o != nil {
 		return n.newChild(ctx, name, false, attributesOf(o), at, out), 0

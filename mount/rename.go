@@ -26,6 +26,9 @@ func (n *node) Rename(_ context.Context, name string, newParent fs.InodeEmbedder
 	}
 	n.m.tree.Lock()
 	defer n.m.tree.Unlock()
+	if errno := n.ensureRenamable(to, name, newName); errno != 0 {
+		return errno
+	}
 	for try := 0; ; try++ {
 		r := renaming{from: n, to: to, name: name, newName: newName, flags: flags}
 		errno := r.plan()
@@ -39,6 +42,20 @@ func (n *node) Rename(_ context.Context, name string, newParent fs.InodeEmbedder
 			return errno
 		}
 	}
+}
+
+// ensureRenamable has objects made for what is renamed and replaced.
+func (n *node) ensureRenamable(to *node, name, newName string) syscall.Errno {
+	for _, c := range []*node{n.known(name), to.known(newName)} {
+		errno := c.ensureMade()
+		if c != nil && c.dir {
+			errno = n.m.ensureAllMade()
+		}
+		if errno != 0 {
+			return errno
+		}
+	}
+	return 0
 }
 
 // maxRenames is how often a rename is planned anew because another client has changed what it is about.

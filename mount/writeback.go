@@ -102,8 +102,13 @@ func (n *node) flushLocked() error {
 		return syscall.ESTALE
 	}
 	key := n.keyLocked()
-	put := n.dir && n.info.lsn == 0 || n.wholeLocked()
 	var err error
+	if n.unmadeLocked() {
+		if err = n.makeLocked(key); err == nil && !n.changed.dirty() {
+			return nil
+		}
+	}
+	put := err == nil && (n.dir && n.info.lsn == 0 || n.wholeLocked())
 	if put {
 		err = n.putLocked(key)
 		if client.IsCode(err, "PreconditionFailed") { // another client was there: both changes count
@@ -129,8 +134,13 @@ func (n *node) flushLocked() error {
 	return err
 }
 
-// undoLocked forgets what waits of a file that stays.
+// undoLocked forgets what waits of a file that stays, if there is one.
 func (n *node) undoLocked() {
+	if n.unmadeLocked() {
+		n.parent.makes.Store(false)
+		n.dropLocked()
+		return
+	}
 	n.changed, n.newMeta, n.cached, n.checked = clean(n.info.size), nil, 0, time.Time{}
 }
 
@@ -161,18 +171,25 @@ func (n *node) putLocked(key string) error {
 			}
 		}
 	}
-	condition := client.CommitCondition{Key: key, LSN: n.info.lsn, Absent: n.info.lsn == 0}
+	done, err := n.putAs(key, client.CommitCondition{Key: key, LSN: n.info.lsn, Absent: n.info.lsn == 0}, p, meta)
+	if err != nil {
+		return err
+	}
+	n.writtenLocked(done.LSN, uint64(len(p)), meta)
+	n.info.etag, n.info.inPlace, n.info.file = done.Results[0].ETag, false, ""
+	return nil
+}
+
+// putAs puts an object for the node, on a condition.
+func (n *node) putAs(key string, condition client.CommitCondition, p []byte, meta map[string]string) (*client.Committed, error) {
 	done, err := n.m.commit(true, client.CommitRequest{
 		If:         []client.CommitCondition{condition},
 		Operations: []client.CommitOperation{{Op: "put", Key: key, Data: p, ContentType: n.info.contentType, Metadata: meta}},
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		n.m.written.Add(int64(len(p)))
 	}
-	n.m.written.Add(int64(len(p)))
-	n.writtenLocked(done.LSN, uint64(len(p)), meta)
-	n.info.etag, n.info.inPlace, n.info.file = done.Results[0].ETag, false, ""
-	return nil
+	return done, err
 }
 
 // overtakenLocked learns that there is another version, which another client has made; or the first try of a commit that
