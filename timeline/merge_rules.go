@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"stemma/layers"
+	"stemma/wal"
 )
 
 // Side says whose version of a key a merge takes.
@@ -65,11 +66,28 @@ func (e *MergeEntry) Changes(ns layers.Namespace, lower, upper []byte) *layers.C
 	return e.plan.source.changes(ns, lower, upper, e.plan.above)
 }
 
-// Diff walks what differs between the target, which is its A, and the source of a range of another namespace.
-// The caller closes it before the call returns.
-func (e *MergeEntry) Diff(ns layers.Namespace, lower, upper []byte) *Diff {
+// Diff walks what differs in a range of another namespace between a view, which is its A, nil for that of the target, and
+// the source. The caller closes it before the call returns.
+func (e *MergeEntry) Diff(from *View, ns layers.Namespace, lower, upper []byte) *Diff {
 	p := e.plan
-	return p.tx.view.store.Diff(p.ctx, p.tx.view, e.Source, ns, lower, upper)
+	if from == nil {
+		from = p.tx.view
+	}
+	return p.tx.view.store.Diff(p.ctx, from, e.Source, ns, lower, upper)
+}
+
+// SourceAt opens what the source had, or what it comes from, at an earlier LSN; nil if that can not be read any more. The
+// caller closes it before the call returns.
+func (e *MergeEntry) SourceAt(lsn wal.LSN) (*View, error) {
+	v := e.Source
+	if lsn == 0 || lsn > v.lsn {
+		return nil, nil
+	}
+	n := v.node
+	for p := n.parent(); p.node != nil && lsn <= p.lsn; p = n.parent() {
+		n = p.node
+	}
+	return v.store.viewIfReadable(v, n, lsn)
 }
 
 // MergeRules are what a merge must know of the contents of records.

@@ -319,6 +319,7 @@ func (m *merger) take(tx *timeline.Tx, e *timeline.MergeEntry) error {
 	if err != nil {
 		return fmt.Errorf("object %q at %d: %w", e.Key, e.Theirs.LSN, err)
 	}
+	entry.pages.keep(entry.LSN)
 	entry.LSN, entry.made, entry.uploadID, entry.renamed, entry.inherited = 0, 0, uploadID{}, renameToken{}, inheritance{}
 	if set.Lock == nil {
 		entry.Lock = Lock{}

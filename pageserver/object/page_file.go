@@ -76,9 +76,23 @@ type pageFile struct {
 	// base is the length of what counts of the base: the body that the object had when it
 	// was opened for writing in place, and which lies under the pages.
 	base uint64
-	// kept is the sum of the ETag, of what was merged and has it from the other side, so that the same content
-	// has the same ETag; zeros: it is that of the version's own LSN.
-	kept [16]byte
+	// kept is of what was merged and not written since: what it was on the other side, whose ETag it has; zero: of anything else.
+	kept pageVersion
+}
+
+// pageVersion is what a file was by the commit that made a version of its object.
+type pageVersion struct {
+	lsn wal.LSN
+	id  fileID
+}
+
+const pageVersionBytes = 8 + len(fileID{})
+
+// keep has the file, of a version, be known as that version.
+func (p *pageFile) keep(lsn wal.LSN) {
+	if p.kept == (pageVersion{}) {
+		p.kept = pageVersion{lsn, p.id}
+	}
 }
 
 func (p *pageFile) paged() bool { return p.shift != 0 }
@@ -87,20 +101,20 @@ func (p *pageFile) pageBytes() uint64 { return 1 << p.shift }
 
 func shiftOf(pageBytes int) uint8 { return uint8(bits.TrailingZeros(uint(pageBytes))) }
 
-// appendTo appends what a meta has behind the file: the length of the base, and the ETag if it is kept.
+// appendTo appends what a meta has behind the file: the length of the base, and kept.
 func (p *pageFile) appendTo(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, p.base)
-	if p.kept != [16]byte{} {
-		dst = append(dst, p.kept[:]...)
+	if p.kept != (pageVersion{}) {
+		dst = append(binary.BigEndian.AppendUint64(dst, uint64(p.kept.lsn)), p.kept.id[:]...)
 	}
 	return dst
 }
 
-// sum returns what the meta has in the place of the MD5: file id, shift, whether the ETag is kept, two zeros.
+// sum returns what the meta has in the place of the MD5: file id, shift, whether there is kept, two zeros.
 func (p *pageFile) sum() (sum [16]byte) {
 	copy(sum[:], p.id[:])
 	sum[len(p.id)] = p.shift
-	if p.kept != [16]byte{} {
+	if p.kept != (pageVersion{}) {
 		sum[len(p.id)+1] = 1
 	}
 	return sum
@@ -121,23 +135,27 @@ func (p *pageFile) decode(sum [16]byte, meta []byte) ([]byte, error) {
 	if keeps == 0 {
 		return meta, nil
 	}
-	if len(meta) < len(p.kept) || [16]byte(meta) == [16]byte{} {
-		return nil, corrupt("bad ETag of pages")
+	if len(meta) < pageVersionBytes {
+		return nil, corrupt("bad version of pages")
 	}
-	copy(p.kept[:], meta)
-	return meta[len(p.kept):], nil
+	p.kept = pageVersion{wal.LSN(binary.BigEndian.Uint64(meta)), fileID(meta[8:pageVersionBytes])}
+	if p.kept.lsn == 0 || p.kept.lsn > wal.MaxLSN {
+		return nil, corrupt("bad version of pages")
+	}
+	return meta[pageVersionBytes:], nil
 }
 
 // tag returns the ETag of a version of the object: it has the form of that of a
 // multipart upload, so that nobody takes it for an MD5, and changes with every write.
 func (p *pageFile) tag(lsn wal.LSN) ETag {
-	if p.kept != [16]byte{} {
-		return ETag{Sum: p.kept, Parts: 1}
+	v := pageVersion{lsn, p.id}
+	if p.kept != (pageVersion{}) {
+		v = p.kept
 	}
 	t := ETag{Parts: 1}
-	binary.BigEndian.PutUint64(t.Sum[:], uint64(lsn))
-	copy(t.Sum[8:], p.id[8:])
-	copy(t.Sum[12:], p.id[4:8])
+	binary.BigEndian.PutUint64(t.Sum[:], uint64(v.lsn))
+	copy(t.Sum[8:], v.id[8:])
+	copy(t.Sum[12:], v.id[4:8])
 	return t
 }
 

@@ -25,29 +25,28 @@ func (s *Service) withPages(ctx context.Context, bucket string, run func() error
 }
 
 // takePages makes entry, which the source of a merge has written in place, the current version of a key. Where the target
-// has the same file at the key, and need not keep what it has of it, only pages that differ are written;
-// elsewhere all of them are, to a file of its own. Either way they go by handle, and the ETag stays.
+// has the same file at the key, or a copy of it by an earlier merge, and need not keep that as a version, only pages that differ
+// are written; elsewhere all of them are, to a file of its own. Either way they go by handle, and the ETag stays.
 func (m *merger) takePages(w *keyWriter, e *timeline.MergeEntry, entry *Entry) error {
 	if !w.set.Pages {
 		return errNoPages
 	}
 	c := pageCarrier{ctx: m.ctx, tx: w.tx, file: entry.pages, reader: pageReader{s: m.s, src: e.Source}}
 	c.reader.file = &c.file
-	entry.pages.kept = entry.ETag.Sum
 	if e.Ours != nil {
 		ours, err := asObject(*e.Ours)
 		if err != nil {
 			return err
 		}
-		if ours.head.pages.id == c.file.id && w.set.replaces(ours) {
-			c.to = c.file.id
-			if err := c.changes(e.Diff(layers.NamespacePages, c.file.id[:], c.file.id.end())); err != nil {
-				return err
-			}
+		done, err := c.onto(e, w.set, ours)
+		if err != nil {
+			return err
+		}
+		if done {
 			if err := entry.goesOn(w.set, ours, w.tx.BranchLSN()); err != nil {
 				return err
 			}
-			entry.Versioned = false
+			entry.pages.id, entry.Versioned = c.to, false
 			w.tx.Put(layers.NamespaceObjects, w.key, entry.append(nil), nil)
 			return nil
 		}
@@ -58,6 +57,32 @@ func (m *merger) takePages(w *keyWriter, e *timeline.MergeEntry, entry *Entry) e
 	}
 	entry.pages.id = c.to
 	return w.put(entry, nil)
+}
+
+// onto writes what differs to the pages that the target has, if that can be done.
+func (c *pageCarrier) onto(e *timeline.MergeEntry, set *Settings, ours *found) (done bool, err error) {
+	id, there := &c.file.id, &ours.head.pages
+	if !there.paged() || !set.replaces(ours) {
+		return false, nil
+	}
+	c.to = there.id
+	if there.id == *id {
+		return true, c.changes(e.Diff(nil, layers.NamespacePages, id[:], id.end()))
+	}
+	if there.kept.id != *id {
+		return false, nil
+	}
+	// It is what the file was by an earlier version, if that was one of the source.
+	then, err := e.SourceAt(there.kept.lsn)
+	if then == nil || err != nil {
+		return false, err
+	}
+	defer then.Close()
+	was, err := getObject(then, e.Key)
+	if err != nil || was == nil || was.lsn != there.kept.lsn || was.head.pages.id != *id {
+		return false, err
+	}
+	return true, c.changes(e.Diff(then, layers.NamespacePages, id[:], id.end()))
 }
 
 // carryPages writes a version of lsn that was written in place. A target that has the version keeps its pages.
@@ -81,7 +106,8 @@ func (m *merger) carryPages(w *keyWriter, source *timeline.View, f *found, lsn w
 		if err := c.all(source); err != nil {
 			return err
 		}
-		entry.pages.id, entry.pages.kept = c.to, entry.ETag.Sum
+		entry.pages.keep(lsn)
+		entry.pages.id = c.to
 	}
 	entry.made = lsn
 	w.tx.Put(layers.NamespaceVersions, stamped(w.versions(), lsn), entry.append(nil), nil)
@@ -112,14 +138,14 @@ func (c *pageCarrier) all(source *timeline.View) (err error) {
 	return scan.Err()
 }
 
-// changes makes the target, which is the other side of the difference, have what the source has. It closes d.
+// changes makes the target, which has what is on the other side of the difference, have what the source has. It closes d.
 func (c *pageCarrier) changes(d *timeline.Diff) (err error) {
 	defer func() { err = errors.Join(err, d.Close()) }()
 	for d.Next() {
 		x := d.Difference()
 		switch {
 		case x.B == nil:
-			c.tx.Delete(layers.NamespacePages, bytes.Clone(x.Key))
+			c.tx.Delete(layers.NamespacePages, c.key(x.Key))
 			err = c.tx.MakeRoom()
 		case x.A != nil && x.A.Kind == layers.KindValue && x.B.Kind == layers.KindValue && bytes.Equal(x.A.Meta, x.B.Meta) && bytes.Equal(x.A.Body, x.B.Body):
 		default:
@@ -132,12 +158,17 @@ func (c *pageCarrier) changes(d *timeline.Diff) (err error) {
 	return d.Err()
 }
 
+// key returns the key in the target of one of the source.
+func (c *pageCarrier) key(user []byte) []byte {
+	return append(c.to[:len(c.to):len(c.to)], user[len(c.to):]...)
+}
+
 // put writes a page, or the base, of which rec is the newest record. A page with deltas is written in full.
 func (c *pageCarrier) put(user []byte, rec *layers.Record) error {
 	if c.moves++; c.moves%256 == 0 && c.ctx.Err() != nil {
 		return c.ctx.Err()
 	}
-	key := append(c.to[:len(c.to):len(c.to)], user[len(c.to):]...)
+	key := c.key(user)
 	if rec.Kind == layers.KindValue {
 		c.tx.Put(layers.NamespacePages, key, bytes.Clone(rec.Meta), bytes.Clone(rec.Body))
 		return c.tx.MakeRoom()

@@ -2,6 +2,7 @@ package object
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"stemma/internal/seeds"
+	"stemma/layers"
 	"stemma/timeline"
 	"stemma/wal"
 	"stemma/wal/storefs"
@@ -547,4 +549,67 @@ func TestCommitFirstPages(t *testing.T) {
 	h.want("other", "k", 0, append(make([]byte, 5000), 'x'))
 	h.put("other", "k", []byte("y"))
 	h.noOrphans("other")
+}
+
+// What a fork has made is noted anew by the first merge; what it writes on after that costs what it writes, however often that is
+// merged, unless the target has written, too.
+func TestMergePagesAgain(t *testing.T) {
+	h := start(t)
+	h.fork("home", "dev")
+	body := random(1, 4<<20)
+	for off := 0; off < len(body); off += 64 << 10 {
+		h.write("dev", "k", uint64(off), body[off:off+64<<10])
+	}
+	merge := func(pages int) {
+		t.Helper()
+		before, err := h.store.View(h.ctx, "home", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer before.Close()
+		if _, err := h.Merge(h.ctx, &MergeInput{Source: Point{Bucket: "dev"}, Target: "home", Strategy: MergeSourceWins}); err != nil {
+			t.Fatal(err)
+		}
+		h.want("home", "k", 0, body)
+		h.noOrphans("home")
+		after, err := h.store.View(h.ctx, "home", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer after.Close()
+		c := after.Changes(layers.NamespacePages, nil, nil, before.LSN())
+		n := 0
+		for ok := c.First(); ok; ok = c.Next() {
+			n++
+		}
+		if err := errors.Join(c.Err(), c.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if n != pages {
+			t.Errorf("%d records of pages were written, want %d", n, pages)
+		}
+	}
+	change := func(bucket string, off uint64, what string) {
+		h.write(bucket, "k", off, []byte(what))
+		if bucket == "dev" {
+			copy(body[off:], what)
+		}
+	}
+	merge(len(body) >> 12)
+	for i := range 3 {
+		change("dev", uint64(i)<<20+4090, "over two pages")
+		change("dev", uint64(i)<<20+70_000, "one")
+		if _, err := h.SetTags(h.ctx, "home", "k", 0, []Field{{"k", fmt.Sprint(i)}}); err != nil { // what the bytes are is not changed
+			t.Fatal(err)
+		}
+		merge(3)
+	}
+	if _, err := h.WritePages(h.ctx, "dev", "k", &PageInput{Ops: []PageOp{{Kind: PageResize, Off: 1 << 20}}}); err != nil {
+		t.Fatal(err)
+	}
+	body = body[:1<<20]
+	merge(3 << 8)
+	change("home", 5, "lost")
+	change("dev", 100_000, "won")
+	merge(1 << 8) // anew
 }

@@ -260,7 +260,7 @@ func (w *pageWrite) describeOnly() (done bool, err error) {
 // goOn makes the entry a new version, in the place of the one that is there.
 func (w *pageWrite) goOn() {
 	if e := w.entry; !w.created {
-		e.pages.kept = [16]byte{}
+		e.pages.kept = pageVersion{}
 		e.inherited, e.made = e.inherited.after(e.LSN, e.Size, w.tx.BranchLSN()), 0
 	}
 }
