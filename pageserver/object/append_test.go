@@ -36,7 +36,7 @@ func TestAppend(t *testing.T) {
 		if n > 0 {
 			pieces = append(pieces, body)
 		}
-		if want := checksumOf(CRC64NVME, whole); e.Checksum != want {
+		if want := ChecksumOf(CRC64NVME, whole); e.Checksum != want {
 			t.Fatalf("append %d: checksum %v, want %v", i, e.Checksum, want)
 		}
 		if got := h.StreamedBytes() - streamed; got > int64(n) {

@@ -18,13 +18,24 @@ const (
 	SHA1
 	SHA256
 	CRC64NVME
+	SHA512
+	MD5
+	XXHASH64
+	XXHASH3
+	XXHASH128
 	numAlgorithms
 )
 
 var algorithms = [numAlgorithms]struct {
 	name string
 	size int
-}{{"", 0}, {"CRC32", 4}, {"CRC32C", 4}, {"SHA1", 20}, {"SHA256", 32}, {"CRC64NVME", 8}}
+}{
+	{"", 0}, {"CRC32", 4}, {"CRC32C", 4}, {"SHA1", 20}, {"SHA256", 32}, {"CRC64NVME", 8},
+	{"SHA512", 64}, {"MD5", 16}, {"XXHASH64", 8}, {"XXHASH3", 8}, {"XXHASH128", 16},
+}
+
+// maxChecksumText is the longest checksum in its header form.
+const maxChecksumText = len("-10000") + (64+2)/3*4
 
 // String returns the name that S3 uses, in upper case; empty for none.
 func (a Algorithm) String() string {
@@ -62,7 +73,7 @@ type Checksum struct {
 	// Parts is their number; zero for a full-object checksum.
 	Parts int
 	// Sum holds Algorithm.Size bytes, zeros behind them.
-	Sum [32]byte
+	Sum [64]byte
 }
 
 // Bytes returns the checksum proper; it aliases c.
@@ -73,7 +84,7 @@ func (c Checksum) String() string {
 	if c.Algorithm == NoChecksum {
 		return ""
 	}
-	var few [64]byte
+	var few [maxChecksumText]byte
 	dst := base64.StdEncoding.AppendEncode(few[:0], c.Bytes())
 	if c.Composite && c.Parts > 0 {
 		dst = strconv.AppendInt(append(dst, '-'), int64(c.Parts), 10)
@@ -100,7 +111,7 @@ func ParseChecksum(a Algorithm, text string) (Checksum, error) {
 	bad := func() (Checksum, error) {
 		return Checksum{}, fmt.Errorf("%v checksum %q: %w", a, text, ErrInvalidChecksum)
 	}
-	if a == NoChecksum || a >= numAlgorithms || len(text) > 64 {
+	if a == NoChecksum || a >= numAlgorithms || len(text) > maxChecksumText {
 		return bad()
 	}
 	sum, parts, composite := strings.Cut(text, "-")

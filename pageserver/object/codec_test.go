@@ -20,7 +20,7 @@ var rewrite = flag.Bool("rewrite-golden", false, "rewrite the golden files")
 func samples() map[string][]byte {
 	full := &Entry{
 		Size: 12345678, ETag: ETag{Sum: [16]byte{1, 2, 3, 15: 0xff}, Parts: 2}, StorageClass: GlacierIR,
-		Checksum: Checksum{Algorithm: SHA256, Composite: true, Parts: 2, Sum: [32]byte{9, 31: 7}},
+		Checksum: Checksum{Algorithm: SHA256, Composite: true, Parts: 2, Sum: [64]byte{9, 31: 7}},
 		Headers: Headers{
 			ContentType: "text/plain", ContentEncoding: "gzip", ContentDisposition: "inline", ContentLanguage: "la",
 			CacheControl: "no-store", Expires: "never", WebsiteRedirect: "/elsewhere",
@@ -32,14 +32,14 @@ func samples() map[string][]byte {
 			{Number: 1, Size: 12345677}, {Number: 3, Size: 1},
 		})},
 	}
-	plain := &Entry{Size: 5, ETag: ETag{Sum: [16]byte{5}}, Checksum: Checksum{Algorithm: CRC64NVME, Sum: [32]byte{8}}}
+	plain := &Entry{Size: 5, ETag: ETag{Sum: [16]byte{5}}, Checksum: Checksum{Algorithm: CRC64NVME, Sum: [64]byte{8}}}
 	tail := &Entry{Size: 7, ETag: ETag{Sum: [16]byte{5}, Parts: 10000}, parts: partTable{tail: 300}}
 	upload := &uploadRecord{
 		class: OneZoneIA, algorithm: CRC32C, composite: true, headers: Headers{ContentType: "a/b"}, userMeta: []Field{{"k", "v"}},
 		tags: []Field{{"t", "u"}},
 	}
 	access := Access{Owner: "somebody", ACL: ACL{{Kind: GranteeOwner, Permission: PermFullControl}, {Kind: GranteeUser, ID: "other", Permission: PermRead}, {Kind: GranteeAll, Permission: PermReadACP}}}
-	part := &partRecord{size: 5 << 20, md5: [16]byte{4}, checksum: Checksum{Algorithm: CRC32C, Sum: [32]byte{1, 2, 3, 4}}}
+	part := &partRecord{size: 5 << 20, md5: [16]byte{4}, checksum: Checksum{Algorithm: CRC32C, Sum: [64]byte{1, 2, 3, 4}}}
 	return map[string][]byte{
 		"object_full": full.append(nil), "object_plain": plain.append(nil), "object_tail": tail.append(nil),
 		"object_empty": (&Entry{}).append(nil), "upload": upload.append(nil),
@@ -129,7 +129,7 @@ func reencode(t *testing.T, name string, p []byte) []byte {
 func TestEntryRoundTrip(t *testing.T) {
 	want := &Entry{
 		Size: 1 << 40, ETag: ETag{Sum: [16]byte{1}, Parts: 3}, StorageClass: Snow, LSN: 77, PartsCount: 3,
-		Checksum: Checksum{Algorithm: CRC32, Sum: [32]byte{1, 2, 3, 4}},
+		Checksum: Checksum{Algorithm: CRC32, Sum: [64]byte{1, 2, 3, 4}},
 		Headers:  Headers{ContentType: "x", Expires: "y"},
 		UserMeta: []Field{{"z", "1"}, {"a", ""}, {"", "odd"}}, uploadID: uploadID{3}, renamed: renameToken{4},
 	}
@@ -394,7 +394,7 @@ func TestParseText(t *testing.T) {
 		if err != nil || got != a {
 			t.Errorf("%v: parsed %v, %v", a, got, err)
 		}
-		want := Checksum{Algorithm: a, Sum: [32]byte{1, 2}}
+		want := Checksum{Algorithm: a, Sum: [64]byte{1, 2}}
 		if c, err := ParseChecksum(a, want.String()); err != nil || c != want {
 			t.Errorf("%v: parsed %v, %v", want, c, err)
 		}

@@ -4,11 +4,14 @@ import (
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/binary"
 	"hash"
 	"hash/crc32"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/minio/crc64nvme"
+	"github.com/zeebo/xxh3"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -17,7 +20,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type summer struct {
 	algorithm Algorithm
 	crc       uint64
-	hash      hash.Hash // of the SHAs
+	hash      hash.Hash // of what is no CRC
 }
 
 func (s *summer) reset(a Algorithm) {
@@ -27,6 +30,16 @@ func (s *summer) reset(a Algorithm) {
 		s.hash = sha1.New()
 	case SHA256:
 		s.hash = sha256.New()
+	case SHA512:
+		s.hash = sha512.New()
+	case MD5:
+		s.hash = md5.New()
+	case XXHASH64:
+		s.hash = xxhash.New()
+	case XXHASH3:
+		s.hash = xxh3.New()
+	case XXHASH128:
+		s.hash = xxh3.New128()
 	}
 }
 
@@ -38,8 +51,10 @@ func (s *summer) write(p []byte) {
 		s.crc = uint64(crc32.Update(uint32(s.crc), castagnoli, p))
 	case CRC64NVME:
 		s.crc = crc64nvme.Update(s.crc, p)
-	case SHA1, SHA256:
-		s.hash.Write(p) // never fails
+	default:
+		if s.hash != nil {
+			s.hash.Write(p) // never fails
+		}
 	}
 }
 
@@ -50,10 +65,20 @@ func (s *summer) sum() Checksum {
 		binary.BigEndian.PutUint32(c.Sum[:], uint32(s.crc))
 	case CRC64NVME:
 		binary.BigEndian.PutUint64(c.Sum[:], s.crc)
-	case SHA1, SHA256:
-		s.hash.Sum(c.Sum[:0])
+	default:
+		if s.hash != nil {
+			s.hash.Sum(c.Sum[:0])
+		}
 	}
 	return c
+}
+
+// ChecksumOf returns the checksum of p.
+func ChecksumOf(a Algorithm, p []byte) Checksum {
+	var s summer
+	s.reset(a)
+	s.write(p)
+	return s.sum()
 }
 
 // digest computes what is stored with a body: its MD5, one checksum, and

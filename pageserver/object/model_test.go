@@ -161,7 +161,7 @@ func (m *model) stepPut() {
 	if err == nil {
 		m.wrote(b, key, naiveVersion{
 			lsn: e.LSN, body: body, tag: ETag{Sum: md5.Sum(body)}, typ: in.Headers.ContentType, user: in.UserMeta[0].Value,
-			sum: checksumOf(defaultAlgorithm(in.Checksum.Algorithm), body),
+			sum: ChecksumOf(defaultAlgorithm(in.Checksum.Algorithm), body),
 		})
 	}
 }
@@ -284,7 +284,7 @@ func (m *model) stepUpload() {
 	m.check(err)
 	sum := md5.Sum(body)
 	m.wrote(b, key, naiveVersion{
-		lsn: e.LSN, body: body, tag: ETag{Sum: md5.Sum(sum[:]), Parts: 1}, typ: "up/load", user: "u", sum: checksumOf(CRC32, body),
+		lsn: e.LSN, body: body, tag: ETag{Sum: md5.Sum(sum[:]), Parts: 1}, typ: "up/load", user: "u", sum: ChecksumOf(CRC32, body),
 	})
 }
 

@@ -1,8 +1,12 @@
 package object
 
 import (
+	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"hash/crc32"
 	"math/rand/v2"
@@ -13,7 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/minio/crc64nvme"
+	"github.com/zeebo/xxh3"
 
 	"stemma/layers"
 	"stemma/wal"
@@ -142,18 +148,31 @@ func TestReadConditions(t *testing.T) {
 	}
 }
 
+// What the reference implementation of xxHash says of nothing, in the canonical order of bytes.
+func TestChecksumOfNothing(t *testing.T) {
+	for a, want := range map[Algorithm]string{
+		XXHASH64: "ef46db3751d8e999", XXHASH3: "2d06800538d394c2", XXHASH128: "99aa06d3014798d86001c324468d497f", CRC64NVME: "0000000000000000",
+	} {
+		c := ChecksumOf(a, nil)
+		if got := hex.EncodeToString(c.Bytes()); got != want {
+			t.Errorf("%v: %s, want %s", a, got, want)
+		}
+	}
+}
+
 func TestSummer(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	p := make([]byte, 100_000)
 	for i := range p {
 		p[i] = byte(rng.Uint32())
 	}
-	s1, s256 := sha1.Sum(p), sha256.Sum256(p)
+	s1, s256, s512, m5, x128 := sha1.Sum(p), sha256.Sum256(p), sha512.Sum512(p), md5.Sum(p), xxh3.Hash128(p).Bytes()
+	u64 := func(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
 	u32 := func(v uint32) []byte { return []byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)} }
 	v := crc64nvme.Checksum(p)
 	want := map[Algorithm][]byte{
 		CRC32: u32(crc32.ChecksumIEEE(p)), CRC32C: u32(crc32.Checksum(p, crc32.MakeTable(crc32.Castagnoli))),
-		SHA1: s1[:], SHA256: s256[:], CRC64NVME: append(u32(uint32(v>>32)), u32(uint32(v))...),
+		SHA1: s1[:], SHA256: s256[:], SHA512: s512[:], MD5: m5[:], XXHASH64: u64(xxhash.Sum64(p)), XXHASH3: u64(xxh3.Hash(p)), XXHASH128: x128[:], CRC64NVME: append(u32(uint32(v>>32)), u32(uint32(v))...),
 	}
 	for a, sum := range want {
 		var s summer

@@ -236,7 +236,7 @@ func TestPutRefused(t *testing.T) {
 		var right summer
 		right.reset(CRC32)
 		right.write(body)
-		wrong := Checksum{Algorithm: CRC32, Sum: [32]byte{1}}
+		wrong := Checksum{Algorithm: CRC32, Sum: [64]byte{1}}
 		for name, c := range map[string]struct {
 			in   PutInput
 			want error

@@ -33,7 +33,7 @@ func TestAppendEncrypted(t *testing.T) {
 					sizes = nil // the piece is all of it
 				}
 				sizes = append(sizes, n)
-				if e.SSE().Kind != c.want.Kind || e.Size != uint64(len(whole)) || e.Checksum != checksumOf(CRC64NVME, whole) {
+				if e.SSE().Kind != c.want.Kind || e.Size != uint64(len(whole)) || e.Checksum != ChecksumOf(CRC64NVME, whole) {
 					t.Fatalf("%s: append %d: %+v", c.name, i, e)
 				}
 				if got := h.readAll(key, &GetInput{CustomerKey: c.key}); !bytes.Equal(got, whole) {

@@ -44,13 +44,6 @@ func (h *harness) complete(u *Upload, in CompleteInput, parts ...*Part) (*Entry,
 	return h.CompleteUpload(h.ctx, "home", u.Key, u.ID, &in)
 }
 
-func checksumOf(a Algorithm, p []byte) Checksum {
-	var s summer
-	s.reset(a)
-	s.write(p)
-	return s.sum()
-}
-
 // A whole upload, for every algorithm and type: what is stored is what S3
 // would have computed.
 func TestUpload(t *testing.T) {
@@ -70,7 +63,7 @@ func TestUpload(t *testing.T) {
 		composite bool
 	}{
 		{NoChecksum, "", false}, {CRC32, "", true}, {CRC32, "FULL_OBJECT", false}, {CRC32C, "COMPOSITE", true},
-		{SHA256, "", true}, {SHA1, "COMPOSITE", true}, {CRC64NVME, "", false},
+		{SHA256, "", true}, {SHA1, "COMPOSITE", true}, {CRC64NVME, "", false}, {SHA512, "", true}, {MD5, "COMPOSITE", true}, {XXHASH64, "", true}, {XXHASH3, "", true}, {XXHASH128, "", true},
 	} {
 		u := h.upload("home", "big", UploadInput{
 			Algorithm: c.alg, ChecksumType: c.typ, StorageClass: OneZoneIA, Headers: Headers{ContentType: "x/y"}, UserMeta: []Field{{"a", "b"}},
@@ -95,13 +88,13 @@ func TestUpload(t *testing.T) {
 		case c.composite:
 			var cat []byte
 			for _, b := range bodies {
-				sum := checksumOf(alg, b)
+				sum := ChecksumOf(alg, b)
 				cat = append(cat, sum.Bytes()...)
 			}
-			want = checksumOf(alg, cat)
+			want = ChecksumOf(alg, cat)
 			want.Composite, want.Parts = true, 3
 		default:
-			want = checksumOf(alg, whole)
+			want = ChecksumOf(alg, whole)
 		}
 		in.Checksum = want
 		e, err := h.complete(u, in, parts...)
@@ -177,7 +170,7 @@ func (h *harness) checkParts(key string, bodies [][]byte, composite bool, alg Al
 		}
 		want := Checksum{}
 		if composite {
-			want = checksumOf(alg, b)
+			want = ChecksumOf(alg, b)
 		}
 		if p := head.Parts[i]; p.Size != uint64(len(b)) || p.Checksum != want {
 			h.t.Fatalf("part %d is %+v", i+1, p)
@@ -294,16 +287,16 @@ func TestPartWithOwnChecksum(t *testing.T) {
 	h := start(t)
 	u := h.upload("home", "k", UploadInput{})
 	body := []byte("body")
-	p := h.part(u, 1, body, Expect{Algorithm: SHA256, Value: checksumOf(SHA256, body)})
-	if p.Checksum != checksumOf(SHA256, body) {
+	p := h.part(u, 1, body, Expect{Algorithm: SHA256, Value: ChecksumOf(SHA256, body)})
+	if p.Checksum != ChecksumOf(SHA256, body) {
 		t.Errorf("answered with %v", p.Checksum)
 	}
-	wrong := checksumOf(SHA256, body)
+	wrong := ChecksumOf(SHA256, body)
 	wrong.Sum[0]++
 	_, err := h.PutPart(h.ctx, "home", "k", u.ID, 1, &PutPartInput{Body: bytes.NewReader(body), Size: 4, Checksum: Expect{Algorithm: SHA256, Value: wrong}})
 	wantErr(t, err, ErrBadDigest)
 	e, err := h.complete(u, CompleteInput{}, p)
-	if err != nil || e.Checksum != checksumOf(CRC64NVME, body) {
+	if err != nil || e.Checksum != ChecksumOf(CRC64NVME, body) {
 		t.Errorf("%+v, %v", e, err)
 	}
 }
@@ -364,7 +357,7 @@ func TestCopyPart(t *testing.T) {
 	h.copy("home", "k2", CopyInput{SrcBucket: "home", SrcKey: "k", Algorithm: CRC32})
 	h.flush()
 	o := h.want("home", "k2", 0, whole)
-	if o.Checksum != checksumOf(CRC32, whole) || o.ETag != done.ETag {
+	if o.Checksum != ChecksumOf(CRC32, whole) || o.ETag != done.ETag {
 		t.Errorf("copy %+v", o.Entry)
 	}
 	h.checkParts("k2", bodies, false, NoChecksum)
@@ -392,7 +385,7 @@ func TestLongPartsTable(t *testing.T) {
 	for i := range 12 {
 		body := src[i : i+partBytes]
 		p, err := h.CopyPart(h.ctx, "home", "k", u.ID, i+1, &CopyPartInput{SrcBucket: "home", SrcKey: "src", Range: fmt.Sprintf("bytes=%d-%d", i, i+partBytes-1)})
-		if err != nil || p.ETag.Sum != md5.Sum(body) || p.Checksum != checksumOf(SHA256, body) {
+		if err != nil || p.ETag.Sum != md5.Sum(body) || p.Checksum != ChecksumOf(SHA256, body) {
 			t.Fatalf("%+v, %v", p, err)
 		}
 		parts, bodies = append(parts, p), append(bodies, body)

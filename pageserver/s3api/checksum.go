@@ -2,15 +2,8 @@ package s3api
 
 import (
 	"crypto/md5"
-	"crypto/sha1"
-	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
-	"hash"
-	"hash/crc32"
 	"strings"
-
-	"github.com/minio/crc64nvme"
 
 	"stemma/pageserver/auth"
 	"stemma/pageserver/object"
@@ -108,7 +101,7 @@ func (r *request) expectChecksum(body *auth.Body) (object.Expect, error) {
 // sumOfNothing returns the checksum of an empty body in base64. In the query of a presigned request that says nothing
 // of the body that will be sent: clients put it there when they sign without having one.
 func sumOfNothing(a object.Algorithm) string {
-	return base64.StdEncoding.EncodeToString(newHash(a).Sum(nil))
+	return object.ChecksumOf(a, nil).String()
 }
 
 // checkSDKAlgorithm refuses a body whose checksum was promised and not given.
@@ -138,23 +131,6 @@ func (r *request) setChecksum(c object.Checksum) {
 	}
 	r.set(checksumPrefix+strings.ToLower(c.Algorithm.String()), c.String())
 	r.set("x-amz-checksum-type", c.Type())
-}
-
-// newHash returns the hash of an algorithm.
-func newHash(a object.Algorithm) hash.Hash {
-	switch a {
-	case object.CRC32:
-		return crc32.NewIEEE()
-	case object.CRC32C:
-		return crc32.New(crc32.MakeTable(crc32.Castagnoli))
-	case object.CRC64NVME:
-		return crc64nvme.New()
-	case object.SHA1:
-		return sha1.New()
-	case object.SHA256:
-		return sha256.New()
-	}
-	panic(fmt.Sprintf("BUG: no hash for %v", a))
 }
 
 // document reads the XML document that is the body, at most limit bytes. It
@@ -225,11 +201,7 @@ func checkDigests(p, wantMD5 []byte, want *object.Expect) error {
 			return err
 		}
 	}
-	h := newHash(want.Algorithm)
-	h.Write(p) // never fails
-	got := object.Checksum{Algorithm: want.Algorithm}
-	h.Sum(got.Sum[:0])
-	if got != want.Value {
+	if object.ChecksumOf(want.Algorithm, p) != want.Value {
 		return object.ErrBadDigest
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"stemma/pageserver/object"
 )
 
 func TestCopy(t *testing.T) {
@@ -158,7 +160,5 @@ func TestDeleteObjects(t *testing.T) {
 }
 
 func crc32c(s string) string {
-	h := newHash(2)
-	h.Write([]byte(s))
-	return base64.StdEncoding.EncodeToString(h.Sum(nil))
+	return object.ChecksumOf(object.CRC32C, []byte(s)).String()
 }

@@ -173,7 +173,7 @@ var sentinels = []struct {
 	{object.ErrNoMasterKey, "NotImplemented", "The server has no key to encrypt with"},
 	{object.ErrBadDigest, "BadDigest", ""},
 	{object.ErrInvalidDigest, "InvalidDigest", ""},
-	{object.ErrUnknownAlgorithm, "InvalidRequest", "Checksum algorithm provided is unsupported. Please try again with any of the valid types: [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]"},
+	{object.ErrUnknownAlgorithm, "InvalidRequest", "Checksum algorithm provided is unsupported. Please try again with any of the valid types: [CRC32, CRC32C, CRC64NVME, MD5, SHA1, SHA256, SHA512, XXHASH3, XXHASH64, XXHASH128]"},
 	{object.ErrInvalidChecksum, "InvalidRequest", "The value of a checksum is invalid."},
 	{object.ErrChecksumType, "InvalidRequest", "The checksum algorithm or type does not match that of the upload, or they do not go together."},
 	{object.ErrIncompleteBody, "IncompleteBody", ""},

@@ -158,6 +158,11 @@ type completePart struct {
 	ChecksumCRC64NVME *string      `xml:"ChecksumCRC64NVME"`
 	ChecksumSHA1      *string      `xml:"ChecksumSHA1"`
 	ChecksumSHA256    *string      `xml:"ChecksumSHA256"`
+	ChecksumSHA512    *string      `xml:"ChecksumSHA512"`
+	ChecksumMD5       *string      `xml:"ChecksumMD5"`
+	ChecksumXXHASH64  *string      `xml:"ChecksumXXHASH64"`
+	ChecksumXXHASH3   *string      `xml:"ChecksumXXHASH3"`
+	ChecksumXXHASH128 *string      `xml:"ChecksumXXHASH128"`
 	Unknown           []unknownXML `xml:",any"`
 }
 
@@ -172,7 +177,8 @@ func (p *completePart) parse() (object.CompletePart, error) {
 		text *string
 	}{
 		{object.CRC32, p.ChecksumCRC32}, {object.CRC32C, p.ChecksumCRC32C}, {object.CRC64NVME, p.ChecksumCRC64NVME},
-		{object.SHA1, p.ChecksumSHA1}, {object.SHA256, p.ChecksumSHA256},
+		{object.SHA1, p.ChecksumSHA1}, {object.SHA256, p.ChecksumSHA256}, {object.SHA512, p.ChecksumSHA512}, {object.MD5, p.ChecksumMD5},
+		{object.XXHASH64, p.ChecksumXXHASH64}, {object.XXHASH3, p.ChecksumXXHASH3}, {object.XXHASH128, p.ChecksumXXHASH128},
 	} {
 		if sum.text == nil || *sum.text == "" {
 			continue
