@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 
 	"stemma/client"
 )
@@ -118,7 +120,7 @@ func Mount(ctx context.Context, c *client.Client, dir string, o Options) (*FS, e
 	options := &fs.Options{
 		EntryTimeout: &m.o.TTL, AttrTimeout: &m.o.TTL, NullPermissions: true,
 		MountOptions: fuse.MountOptions{
-			FsName: o.Bucket, Name: "stemma", DirectMount: true, AllowOther: o.AllowOther, MaxWrite: 1 << 20, MaxReadAhead: 1 << 20,
+			FsName: o.Bucket, Name: "stemma", DirectMount: true, AllowOther: o.AllowOther, MaxWrite: 1 << 20, MaxReadAhead: readAheadBytes,
 			IgnoreSecurityLabels: true, ExplicitDataCacheControl: true, EnableSymlinkCaching: true,
 			Options: append([]string{"default_permissions"}, o.FuseOptions...),
 		},
@@ -132,8 +134,24 @@ func Mount(ctx context.Context, c *client.Client, dir string, o Options) (*FS, e
 		m.cancel()
 		return nil, fmt.Errorf("mount %s: %w", dir, err)
 	}
+	if err := readAhead(dir); err != nil {
+		m.o.Log.Debug("files are read ahead as far as the kernel does by itself", "err", err)
+	}
 	m.worker.Go(m.writeBackOld)
 	return m, nil
+}
+
+// readAheadBytes is how far ahead of who reads a file from its beginning to its end the kernel asks for it.
+const readAheadBytes = 1 << 20
+
+// readAhead has the kernel read ahead. It does by itself what a disk needs, an eighth of that; only root may change it.
+func readAhead(dir string) error {
+	var s unix.Stat_t
+	if err := unix.Stat(dir, &s); err != nil {
+		return err
+	}
+	name := fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(s.Dev), unix.Minor(s.Dev))
+	return os.WriteFile(name, []byte(strconv.Itoa(readAheadBytes>>10)), 0)
 }
 
 // frozen reports whether nothing can be written.

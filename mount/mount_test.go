@@ -75,7 +75,9 @@ func (c *childConfig) run() error {
 		}
 	})
 	defer stopping()
-	return m.Wait()
+	err = m.Wait()
+	fmt.Fprintln(os.Stderr, "requests:", m.Stats().Requests)
+	return err
 }
 
 // changeMapped changes bytes of a file through mapped memory, and reads them back.
@@ -224,6 +226,16 @@ func (m *mounted) unmount() {
 		m.t.Errorf("%v\n%s", err, m.logs.String())
 		_ = syscall.Unmount(m.dir, syscall.MNT_DETACH)
 	}
+}
+
+// requests returns how many requests the mount has made that was unmounted last.
+func (m *mounted) requests() (n int) {
+	m.t.Helper()
+	all := m.logs.String()
+	if _, err := fmt.Sscanf(all[strings.LastIndex(all, "requests:"):], "requests: %d", &n); err != nil {
+		m.t.Fatal(err)
+	}
+	return n
 }
 
 // kill kills the process of the mount.

@@ -616,3 +616,26 @@ func TestMergeOfMount(t *testing.T) {
 		parent.has(name, body)
 	}
 }
+
+// A file that is read from its beginning to its end is asked for by the MiB, where the mount may have the kernel do that.
+func TestReadAhead(t *testing.T) {
+	s := serve(t)
+	m := s.mount(Options{})
+	var dir unix.Stat_t
+	m.ok(unix.Stat(m.dir, &dir))
+	knob := fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(dir.Dev), unix.Minor(dir.Dev))
+	if err := unix.Access(knob, unix.W_OK); err != nil {
+		t.Skip(knob, ": ", err)
+	}
+	const size = 16 << 20
+	m.write("f", strings.Repeat("x", size))
+	m.unmount()
+	m.start(s, Options{})
+	if p, err := os.ReadFile(m.path("f")); err != nil || len(p) != size {
+		t.Errorf("%d bytes, %v", len(p), err)
+	}
+	m.unmount()
+	if n := m.requests(); n > size/(1<<20)+16 {
+		t.Errorf("%d requests", n)
+	}
+}

@@ -84,7 +84,7 @@ var onlyIn = map[string][]string{
 // through the vfs.FS that they are given. Package os has more than files, so
 // only the functions of fileCalls count.
 var (
-	openFiles = []string{"stemma/cmd", "stemma/tools", benchmarks, "stemma/wal/storefs"}
+	openFiles = []string{"stemma/cmd", "stemma/tools", "stemma/mount", benchmarks, "stemma/wal/storefs"}
 	fileCalls = []string{"Open", "OpenFile", "OpenRoot", "Create", "CreateTemp", "ReadFile", "WriteFile", "ReadDir", "Remove",
 		"RemoveAll", "Rename", "Link", "Symlink", "Mkdir", "MkdirAll", "MkdirTemp", "Truncate", "Stat", "Lstat", "NewFile"}
 )
