@@ -109,6 +109,7 @@ type request struct {
 	query        url.Values
 	kind, accept string
 	span         string // of bytes; a Range header
+	ifMatch      string // ETag; a header
 	body         []byte
 }
 
@@ -146,6 +147,9 @@ func (c *Client) send(ctx context.Context, r *request) (*http.Response, error) {
 	}
 	if r.span != "" {
 		req.Header.Set("Range", r.span)
+	}
+	if r.ifMatch != "" {
+		req.Header.Set("If-Match", r.ifMatch)
 	}
 	res, err := c.o.HTTP.Do(signer.SignV4(*req, c.o.AccessKey, c.o.SecretKey, "", c.o.Region))
 	if err != nil {

@@ -103,8 +103,12 @@ type PagesWritten struct {
 
 // WritePages changes an object in place, in one commit. On return it is durable.
 func (c *Client) WritePages(ctx context.Context, bucket, key string, ops []PageOp, o PagesOptions) (*PagesWritten, error) {
-	r := request{method: "PATCH", path: objectPath(bucket, key), query: o.query(), kind: pagesType, body: appendPageOps(nil, ops)}
-	res, err := c.send(ctx, &r)
+	return c.changePages(ctx, &request{method: "PATCH", path: objectPath(bucket, key), query: o.query(), kind: pagesType, body: appendPageOps(nil, ops)})
+}
+
+// changePages sends a request and decodes what an object became.
+func (c *Client) changePages(ctx context.Context, r *request) (*PagesWritten, error) {
+	res, err := c.send(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -134,14 +138,14 @@ type PageRead struct {
 
 // PageReadResult answers a PageRead.
 type PageReadResult struct {
-	Err  error // of this read alone; *Error with the codes NoSuchKey, HistoryNotRetained, InvalidArgument, Corrupt, NoSuchBucket and InternalError
+	Err  error // of this read alone; *Error with the codes NoSuchKey, HistoryNotRetained, InvalidArgument, Corrupt, NoSuchBucket, InvalidRequest (a customer's key encrypts it) and InternalError
 	Data []byte
 	Size uint64 // of the object
 	LSN  LSN    // of its version
 }
 
 // pageCodes are the codes of the errors of reads by their status.
-var pageCodes = map[byte]string{1: "NoSuchKey", 2: "HistoryNotRetained", 3: "InvalidArgument", 4: "Corrupt", 5: "NoSuchBucket"}
+var pageCodes = map[byte]string{1: "NoSuchKey", 2: "HistoryNotRetained", 3: "InvalidArgument", 4: "Corrupt", 5: "NoSuchBucket", 6: "InvalidRequest"}
 
 var errBadPages = errors.New("unreadable answer: malformed batch of pages")
 
@@ -254,9 +258,15 @@ type CloneSource struct {
 	Bucket string `json:"bucket,omitempty"`
 	Key    string `json:"key"`
 	At     string `json:"at,omitempty"`
+	// IfMatch is the ETag that what is replaced must have; empty: any, or nothing.
+	IfMatch string `json:"-"`
 }
 
-// Clone makes an object that is written in place of another one, by handle, and replaces what is there.
+// Clone makes an object that is written in place of another one, by handle unless it is encrypted otherwise, and replaces what is there.
 func (c *Client) Clone(ctx context.Context, bucket, key string, from CloneSource) (*PagesWritten, error) {
-	return ask[PagesWritten](ctx, c, "POST", objectPath(bucket, key), url.Values{"clone": {""}}, from)
+	body, err := json.Marshal(from)
+	if err != nil {
+		return nil, err
+	}
+	return c.changePages(ctx, &request{method: "POST", path: objectPath(bucket, key), query: url.Values{"clone": {""}}, kind: "application/json", body: body, ifMatch: from.IfMatch})
 }

@@ -512,32 +512,71 @@ func TestMapped(t *testing.T) {
 	m.has("f", string(text))
 }
 
-// Where the bucket encrypts, files are read and written, up to a size.
-func TestEncrypted(t *testing.T) {
-	s := serve(t)
+// encrypt gives the bucket default encryption.
+func (s *served) encrypt() {
+	s.t.Helper()
+	if err := s.s3Client().SetBucketEncryption(s.t.Context(), "data", sse.NewConfigurationSSES3()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *served) s3Client() *minio.Client {
+	s.t.Helper()
 	api, err := minio.New(s.s3, &minio.Options{Creds: credentials.NewStaticV4("demo", "demo-secret", ""), BucketLookup: minio.BucketLookupPath})
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	if err := api.SetBucketEncryption(t.Context(), "data", sse.NewConfigurationSSES3()); err != nil {
-		t.Fatal(err)
-	}
+	return api
+}
+
+// Where the bucket encrypts, files of all sizes are written as elsewhere; those that were in the clear before become encrypted.
+func TestEncrypted(t *testing.T) {
+	s := serve(t)
 	m := s.mount(Options{})
-	for name, size := range map[string]int{"small": 100, "large": 3 << 20} {
+	sizes := map[string]int{"small": 100, "medium": 3 << 20, "large": 20 << 20}
+	for name, size := range sizes {
+		m.write("old "+name, strings.Repeat("0123456789", size/10))
+	}
+	s.encrypt()
+	for name, size := range sizes {
 		text := strings.Repeat("0123456789", size/10)
 		m.write(name, text)
-		m.has(name, text)
-		f, err := os.OpenFile(m.path(name), os.O_WRONLY, 0)
-		m.ok(err)
-		_, err = f.WriteAt([]byte("within"), 50)
-		m.ok(err)
-		m.ok(f.Close())
-		m.unmount()
-		m.start(s, Options{})
-		m.has(name, text[:50]+"within"+text[56:])
-		m.ok(os.Chmod(m.path(name), 0o600))
+		for _, name := range []string{name, "old " + name} {
+			m.has(name, text)
+			f, err := os.OpenFile(m.path(name), os.O_WRONLY, 0)
+			m.ok(err)
+			_, err = f.WriteAt([]byte("within"), 50)
+			m.ok(err)
+			m.ok(f.Sync())
+			_, err = f.WriteAt([]byte("again"), 60)
+			m.ok(err)
+			m.ok(f.Close())
+			m.has(name, text[:50]+"within"+text[56:60]+"again"+text[65:])
+			m.ok(os.Chmod(m.path(name), 0o600))
+		}
 	}
-	m.fails(os.Truncate(m.path("small"), 20<<20), syscall.EOPNOTSUPP)
+	m.ok(os.Truncate(m.path("small"), 20<<20))
+	m.ok(os.Rename(m.path("large"), m.path("moved")))
+	m.unmount()
+	m.start(s, Options{})
+	for name, size := range sizes {
+		text := strings.Repeat("0123456789", size/10)
+		text = text[:50] + "within" + text[56:60] + "again" + text[65:]
+		m.has("old "+name, text)
+		switch name {
+		case "small":
+			text += strings.Repeat("\x00", 20<<20-len(text))
+		case "large":
+			name = "moved"
+		}
+		m.has(name, text)
+	}
+	for _, key := range []string{"small", "medium", "moved", "old small", "old medium", "old large"} {
+		o, err := s.s3Client().StatObject(t.Context(), "data", key, minio.StatObjectOptions{})
+		if err != nil || o.Metadata.Get("X-Amz-Server-Side-Encryption") != "AES256" {
+			t.Errorf("%s: %v, %v", key, o.Metadata, err)
+		}
+	}
 }
 
 // Of two who change one file at a time each keeps what it wrote, where the file is small, too.

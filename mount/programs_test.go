@@ -56,9 +56,17 @@ func needs(t *testing.T, program string) {
 }
 
 // SQLite works on a mount of a fork in both of its modes, and finds what it has committed when the mount was killed.
-func TestSQLite(t *testing.T) {
+func TestSQLite(t *testing.T) { testSQLite(t, false) }
+
+// It does where the bucket encrypts, too.
+func TestSQLiteEncrypted(t *testing.T) { testSQLite(t, true) }
+
+func testSQLite(t *testing.T, encrypted bool) {
 	needs(t, "sqlite3")
 	s := serve(t)
+	if encrypted {
+		s.encrypt() // the fork, too
+	}
 	unchanged := s.fork("lite")
 	m := s.mount(Options{Bucket: "lite"})
 	for _, mode := range []string{"delete", "wal", "truncate"} {

@@ -16,8 +16,6 @@ const (
 	wholeBytes = 128 << 10
 	// maxPartial is how often that is done to a file of which only a part is new.
 	maxPartial = 8
-	// maxWholeBytes is up to where a file is put as a whole that cannot be written in place.
-	maxWholeBytes = 16 << 20
 	// batchBytes bounds the changes of one commit.
 	batchBytes = client.MaxPagesBody - 64<<10
 	// longRunBytes is from where on a new file that is written in one go gets large pages.
@@ -119,8 +117,11 @@ func (n *node) flushLocked() error {
 	}
 	if !put && err == nil {
 		err = n.patchLocked(key)
-		if client.IsCode(err, "InvalidRequest") && !n.dir && n.changed.dirty() && n.changed.size <= maxWholeBytes { // where the bucket encrypts
-			err = n.putLocked(key)
+		const tries = 2 // another client may have replaced it between
+		for i := 0; i < tries && client.IsCode(err, "InvalidRequest") && !n.dir && n.changed.dirty(); i++ {
+			if err = n.encryptLocked(key); err == nil {
+				err = n.patchLocked(key)
+			}
 		}
 	}
 	switch errnoOf(err) {
@@ -192,6 +193,26 @@ func (n *node) putAs(key string, condition client.CommitCondition, p []byte, met
 	return done, err
 }
 
+// encryptLocked writes a file that is in the clear anew where the bucket encrypts by now: it cannot be written in place before. What
+// another client has put there meanwhile stays.
+func (n *node) encryptLocked(key string) error {
+	var made *client.PagesWritten
+	err := n.m.retry(true, func(ctx context.Context) (err error) {
+		made, err = n.m.c.Clone(ctx, n.m.o.Bucket, key, client.CloneSource{Key: key, IfMatch: n.info.etag})
+		return err
+	})
+	if client.IsCode(err, "PreconditionFailed") {
+		return n.overtakenLocked(key)
+	}
+	if err != nil {
+		return err
+	}
+	n.m.commits.Add(1)
+	n.becameLocked(made.LSN, made.File)
+	n.info.inPlace, n.info.etag = true, made.ETag
+	return nil
+}
+
 // overtakenLocked learns that there is another version, which another client has made; or the first try of a commit that
 // was repeated.
 func (n *node) overtakenLocked(key string) error {
@@ -204,7 +225,7 @@ func (n *node) overtakenLocked(key string) error {
 		return syscall.ESTALE
 	}
 	n.cached = 0
-	n.info.lsn, n.info.meta, n.info.inPlace, n.info.file = o.LSN, o.Metadata, o.File != "", o.File
+	n.info.lsn, n.info.etag, n.info.meta, n.info.inPlace, n.info.file = o.LSN, o.ETag, o.Metadata, o.File != "", o.File
 	return nil
 }
 

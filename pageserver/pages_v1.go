@@ -53,6 +53,12 @@ var pageErrors = []struct {
 	{object.ErrInvalidStorageClass, "InvalidArgument"},
 	{object.ErrMetadataTooLarge, "InvalidArgument"},
 	{object.ErrNotInPlace, "InvalidRequest"},
+	{object.ErrKeyRequired, "InvalidRequest"},
+	{object.ErrKeyNotApplicable, "InvalidRequest"},
+	{object.ErrWrongKey, "InvalidRequest"},
+	{object.ErrNoSuchKMSKey, "InvalidRequest"},
+	{object.ErrKMSKeyRequired, "InvalidRequest"},
+	{object.ErrNoMasterKey, "InvalidRequest"},
 	{object.ErrLocked, "AccessDenied"},
 	{object.ErrEntityTooLarge, "RequestTooLarge"},
 	{timeline.ErrBatchTooLarge, "RequestTooLarge"},
@@ -80,6 +86,9 @@ type pagesRequest struct {
 	ctx    context.Context
 	bucket string
 	key    string // empty: pages:read
+	// What headers say of encryption.
+	sse                    object.SSE
+	customerKey, sourceKey *object.CustomerKey
 }
 
 // servePages serves what isPages says is of this file.
@@ -130,6 +139,9 @@ func (a *admin) servePagesErr(ctx *fasthttp.RequestCtx) error {
 	p.key = strings.TrimPrefix(path, "objects/")
 	_, changed := r.target.Get("changed")
 	_, clone := r.target.Get("clone")
+	if p.sse, p.customerKey, p.sourceKey, err = r.judge.Encryption(); err != nil {
+		return invalid(err.Error())
+	}
 	if err := p.decide(method, clone, changed); err != nil {
 		return err
 	}
@@ -208,7 +220,7 @@ func (p *pagesRequest) patch() error {
 	if err := p.known("page-size", "create", "if-lsn", "append", "size", "zero"); err != nil {
 		return err
 	}
-	in := object.PageInput{IfMatch: string(p.http.Request.Header.Peek("If-Match"))}
+	in := object.PageInput{IfMatch: string(p.http.Request.Header.Peek("If-Match")), SSE: p.sse, CustomerKey: p.customerKey}
 	size, _, err := p.number("page-size")
 	if err != nil {
 		return err
@@ -351,7 +363,7 @@ func (p *pagesRequest) get() error {
 	if err != nil {
 		return err
 	}
-	o, err := p.a.server.objects.Head(p.ctx, p.bucket, p.key, &object.GetInput{At: at})
+	o, err := p.a.server.objects.Head(p.ctx, p.bucket, p.key, &object.GetInput{At: at, CustomerKey: p.customerKey})
 	if err != nil {
 		return err
 	}
@@ -365,7 +377,7 @@ func (p *pagesRequest) get() error {
 		if total += min(s.Len, maxPagesBody+1); total > maxPagesBody {
 			return &AdminError{Code: "RequestTooLarge", Message: "more than 8 MiB in one answer; ask for ranges, or S3"}
 		}
-		reads[i] = object.PageRead{Key: p.key, At: o.At, Off: s.Off, Len: s.Len}
+		reads[i] = object.PageRead{Key: p.key, At: o.At, Off: s.Off, Len: s.Len, CustomerKey: p.customerKey}
 	}
 	results, err := p.a.server.objects.ReadPages(p.ctx, p.bucket, reads)
 	if err != nil {
@@ -532,6 +544,7 @@ func (p *pagesRequest) clone() error {
 	}
 	r, err := p.a.server.objects.Clone(p.ctx, p.bucket, p.key, &object.CloneInput{
 		SrcBucket: in.Bucket, SrcKey: in.Key, SrcAt: in.At, Off: in.Offset, Len: in.Length,
+		SSE: p.sse, CustomerKey: p.customerKey, SrcCustomerKey: p.sourceKey,
 		Cond: object.Conditions{IfMatch: string(p.http.Request.Header.Peek("If-Match")), IfNoneMatch: string(p.http.Request.Header.Peek("If-None-Match"))},
 	})
 	if err != nil {

@@ -121,11 +121,16 @@ func (a *appending) checkSSE(ctx context.Context, bucket string) error {
 	if want.Kind == NoSSE {
 		return nil
 	}
+	return a.s.sameSSE(old, want)
+}
+
+// sameSSE refuses an encryption other than the one that there is. Error: ErrAppendChanges.
+func (s *Service) sameSSE(old *crypt, want SSE) error {
 	if old == nil || want.Kind != old.Kind || want.Context != "" && want.Context != old.Context {
 		return ErrAppendChanges
 	}
 	if want.Kind == SSEKMS && want.KeyID != "" {
-		if id, err := a.s.kmsKey(want.KeyID); err != nil || id != old.KeyID {
+		if id, err := s.kmsKey(want.KeyID); err != nil || id != old.KeyID {
 			return errors.Join(err, ErrAppendChanges)
 		}
 	}

@@ -312,7 +312,7 @@ func (c *committer) openSource(bucket string, o *CommitOp) (*source, error) {
 		return src, err
 	}
 	e := *src.entry
-	if src.flat, err = c.s.copyPages(c.ctx, src.views, &e, 0, e.Size); err != nil {
+	if src.flat, err = c.s.copyPages(c.ctx, src.views, src.entry, &e, 0, e.Size); err != nil {
 		src.close()
 		return nil, err
 	}

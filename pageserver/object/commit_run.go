@@ -217,17 +217,21 @@ func (t *commitTx) move(o *CommitOp, f *found, key string) (*Entry, error) {
 	if err != nil {
 		return nil, err
 	}
+	copied := e.pages.paged() && (o.Kind == CommitCopy || !t.set.replaces(f)) // what has the pages stays
+	from := *e
 	switch {
 	case o.Kind == CommitCopy:
 		err = t.asCopy(o, e)
+	case copied:
+		err = t.s.unlock(e, nil)
 	case o.Replace:
 		err = t.s.unlock(e, nil) // what is replaced is encrypted, too
 	}
 	if err != nil {
 		return nil, err
 	}
-	if e.pages.paged() && (o.Kind == CommitCopy || !t.set.replaces(f)) { // what has the pages stays
-		pages, err := t.s.copyPages(t.ctx, within(t.tx), e, 0, e.Size)
+	if copied {
+		pages, err := t.s.copyPages(t.ctx, within(t.tx), &from, e, 0, e.Size) // the key of from was opened with that of e
 		if err != nil {
 			return nil, err
 		}

@@ -115,7 +115,7 @@ func (s *Service) openBytes(ctx context.Context, src *source, off, n uint64) (*R
 			return nil, err
 		}
 		defer v.Close()
-		return s.openPages(ctx, v, &src.entry.pages, off, n)
+		return s.openPages(ctx, v, src.entry, off, n)
 	}
 	if err := s.load(src); err != nil {
 		return nil, err

@@ -206,7 +206,7 @@ func (h *metaHead) decodePages(p []byte) ([]byte, error) {
 	if h.flags&flagPages == 0 {
 		return p, nil
 	}
-	if h.flags&(flagETagParts|flagComposite|flagImplicit|flagEncrypted) != 0 || h.algorithm != NoChecksum {
+	if h.flags&(flagETagParts|flagComposite|flagImplicit) != 0 || h.algorithm != NoChecksum {
 		return nil, corrupt("flags %#x of an object that is written in place", h.flags)
 	}
 	sum := h.etag.Sum
@@ -446,13 +446,16 @@ func (e *Entry) decodeFields(p []byte, clear, secret bool) error {
 	if err != nil {
 		return err
 	}
-	if e.pages.paged() && (e.crypt != nil || e.uploadID != (uploadID{}) || e.parts.inline != nil || e.parts.tail != 0) {
+	if e.pages.paged() && (e.uploadID != (uploadID{}) || e.parts.inline != nil || e.parts.tail != 0) {
 		return corrupt("parts of an object that is written in place")
 	}
 	if secret && summed != (e.Checksum.Algorithm != NoChecksum) {
 		return corrupt("checksum algorithm %d, value present: %t", e.Checksum.Algorithm, summed)
 	}
 	if clear {
+		if c := e.crypt; c != nil && c.sealedFor != (fileID{}) && !e.pages.paged() {
+			return corrupt("file of sealed pages of an object that is not written in place")
+		}
 		return e.crypt.complete()
 	}
 	return nil

@@ -71,7 +71,7 @@ func (s *Service) read(ctx context.Context, bucket, key string, in *GetInput, bo
 	}
 	if body {
 		if e.pages.paged() {
-			o.Body, err = s.openPages(ctx, v, &e.pages, o.Offset, o.Length)
+			o.Body, err = s.openPages(ctx, v, e, o.Offset, o.Length)
 		} else {
 			o.Body, err = s.newReader(e, rec.Body, ext, o.Offset, o.Length)
 		}

@@ -20,11 +20,12 @@ import (
 // model drives a service and a plain map with the same operations.
 type model struct {
 	*harness
-	fs      *storefs.MemFS
-	rng     *rand.Rand
-	buckets []*naiveBucket
-	lsns    []wal.LSN
-	forks   int
+	fs       *storefs.MemFS
+	rng      *rand.Rand
+	buckets  []*naiveBucket
+	lsns     []wal.LSN
+	forks    int
+	encrypts bool // the server, all that it writes
 	// refusals are writes that a quota had no room for.
 	refusals int
 }
@@ -328,6 +329,7 @@ func (m *model) stepReopen() {
 		m.check(m.Store().Close())
 	}
 	m.harness = open(m.t, m.fs, small)
+	m.o.EncryptAll = m.encrypts
 }
 
 func (m *model) stepRead() {
@@ -364,10 +366,16 @@ func (m *model) stepList() {
 
 // Whatever is done to buckets and their forks, every LSN reads what a plain
 // map remembers of it.
-func TestModel(t *testing.T) {
+func TestModel(t *testing.T) { testModel(t, false) }
+
+// The same where all is encrypted, what is written in place, too.
+func TestModelEncrypted(t *testing.T) { testModel(t, true) }
+
+func testModel(t *testing.T, encrypts bool) {
 	seed := seeds.For(t)
-	m := &model{fs: storefs.NewMem(), rng: rand.New(rand.NewPCG(seed, 1))}
+	m := &model{fs: storefs.NewMem(), rng: rand.New(rand.NewPCG(seed, 1)), encrypts: encrypts}
 	m.harness = open(t, m.fs, small)
+	m.o.EncryptAll = encrypts
 	for _, name := range []string{"root-a", "root-b"} {
 		info, err := m.CreateBucket(m.ctx, name)
 		m.check(err)

@@ -17,7 +17,7 @@ var (
 	ErrInvalidPageOp = errors.New("object: invalid change in place")
 	// ErrOffset: comes as *OffsetError. An append does not begin at the end.
 	ErrOffset = errors.New("object: the object does not end at the offset")
-	// ErrNotInPlace: InvalidRequest; the object cannot be written in place.
+	// ErrNotInPlace: InvalidRequest; the object cannot be written in place, as one in the clear where the bucket encrypts.
 	ErrNotInPlace = errors.New("object: the object cannot be written in place")
 )
 
@@ -72,6 +72,10 @@ type PageInput struct {
 	// PageBytes is the page size of an object that is not written in place yet; zero:
 	// that of the bucket's settings, and else DefaultPageBytes.
 	PageBytes int
+	// SSE is how the object is to be encrypted; one that is there must be so. Zero: as it is, and what is created as the bucket has it by default.
+	// CustomerKey is that of SSE-C.
+	SSE         SSE
+	CustomerKey *CustomerKey
 }
 
 // PageCreate describes an object that a write in place makes.

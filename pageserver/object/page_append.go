@@ -17,14 +17,19 @@ func (s *Service) appendInPlace(ctx context.Context, bucket, key string, src *so
 	sc := getScratch()
 	defer sc.put()
 	defer a.stored.done()
+	staged := Entry{} // what may be written down meanwhile
+	if src.entry.crypt != nil {
+		staged.crypt = &crypt{key: newDataKey()}
+	}
 	r, err := s.receive(ctx, sc, &a.stored, &incoming{
 		body: in.Body, size: in.Size, maximum: MaxPageOpBytes, md5: in.ContentMD5, expect: &in.Checksum,
-		algorithm: CRC64NVME, inlineBelow: s.o.MaxInlineBytes,
+		algorithm: CRC64NVME, inlineBelow: s.o.MaxInlineBytes, crypt: staged.crypt,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("append: %w", err)
 	}
-	body, err := s.newReader(src.entry, r.body, r.ext, 0, r.size)
+	staged.Size = r.size
+	body, err := s.newReader(&staged, r.body, r.ext, 0, r.size)
 	if err != nil {
 		return nil, fmt.Errorf("append: %w", err)
 	}
@@ -34,7 +39,7 @@ func (s *Service) appendInPlace(ctx context.Context, bucket, key string, src *so
 		return nil, fmt.Errorf("append: %w", err)
 	}
 	done, err := s.WritePages(ctx, bucket, key, &PageInput{
-		Ops: []PageOp{{Kind: PageWrite, Off: offset, Data: p}}, IfSize: &offset, IfMatch: in.Cond.IfMatch,
+		Ops: []PageOp{{Kind: PageWrite, Off: offset, Data: p}}, IfSize: &offset, IfMatch: in.Cond.IfMatch, CustomerKey: in.CustomerKey,
 	})
 	if errors.Is(err, ErrOffset) {
 		err = fmt.Errorf("append: %w", ErrWriteOffset)

@@ -3,6 +3,7 @@ package object
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"stemma/layers"
 	"stemma/timeline"
@@ -12,11 +13,13 @@ import (
 // values: those of its pages and its base by handle, and what is small or changed by
 // deltas as new values. Its segments are held until close.
 type flattened struct {
-	runs  []run // where the bytes lie; without holes one run
-	ext   []layers.Extent
-	size  uint64
-	holds holds
-	st    stored
+	runs []run // where the bytes lie; without holes one run
+	ext  []layers.Extent
+	size uint64
+	// sealed says what ext is made of if it is encrypted.
+	sealed *sealedBody
+	holds  holds
+	st     stored
 }
 
 func (f *flattened) close() {
@@ -32,12 +35,17 @@ type flattener struct {
 	s     *Service
 	ctx   context.Context
 	file  *pageFile
-	solid bool // zeros count as bytes, too
+	entry *Entry // of the source, unlocked
+	solid bool   // zeros count as bytes, too
+	to    *dataKey
 	out   *flattened
 	from  uint64 // of the object: where out begins
 
 	pieces []flatPiece
 	writer *layers.ValueWriter // of literal bytes
+	sealer *sealer             // into writer, if they are encrypted
+	blocks *pageBase           // base of the source, once pieces have sealed blocks of it
+	runs   int                 // of those pieces
 	zeros  []layers.Extent     // a value of zeros, once it is needed
 }
 
@@ -46,6 +54,8 @@ type flatPiece struct {
 	off uint64
 	n   uint64
 	ext []layers.Extent // nil: literal
+	// body is, of a piece whose handles are those of sealed blocks, where it begins in what the base opens to.
+	body uint64
 }
 
 // pageViews has read look at the pages of an object, for a moment.
@@ -66,10 +76,14 @@ func within(tx *timeline.Tx) pageViews {
 	return func(read func(pageSource) error) error { return read(tx) }
 }
 
-// flatten makes a list of the bytes [off, off+n) of a file, holes left out
-// unless it is to be solid. Close it after the commit that names the extents.
-func (s *Service) flatten(ctx context.Context, file *pageFile, views pageViews, off, n uint64, solid bool) (_ *flattened, err error) {
-	f := flattener{s: s, ctx: ctx, file: file, solid: solid, out: &flattened{size: n}, from: off}
+// flatten makes a list of the bytes [off, off+n) of an entry that is written in place, and unlocked; holes left out
+// unless it is to be solid, which is for what is in the clear. They are encrypted under the data key to, or in the clear without
+// one: by handle as far as they are so already. Close it after the commit that names the extents.
+func (s *Service) flatten(ctx context.Context, from *Entry, views pageViews, off, n uint64, solid bool, to *dataKey) (_ *flattened, err error) {
+	f := flattener{s: s, ctx: ctx, file: &from.pages, entry: from, solid: solid, to: to, out: &flattened{size: n}, from: off}
+	if to == nil && from.crypt != nil {
+		panic("BUG: what is encrypted is copied in the clear")
+	}
 	defer func() {
 		if err != nil {
 			f.out.close()
@@ -101,7 +115,7 @@ func (f *flattener) window(v pageSource, from, to uint64) error {
 }
 
 func (f *flattener) walk(v pageSource, from, to uint64) error {
-	r := pageReader{s: f.s, src: v, file: f.file}
+	r := f.s.newPageReader(v, f.entry)
 	size := f.file.pageBytes()
 	scan := v.Scan(layers.NamespacePages, f.file.id.pageKey(from/size), f.file.id.pageKey((to+size-1)/size))
 	defer scan.Close()
@@ -113,7 +127,7 @@ func (f *flattener) walk(v pageSource, from, to uint64) error {
 			return corrupt("key %x among pages", rec.Key.User())
 		}
 		start, end := max(page*size, from), min((page+1)*size, to)
-		if err := f.base(&r, at, start); err != nil {
+		if err := f.under(&r, at, start); err != nil {
 			return err
 		}
 		if err := f.page(&r, rec, page, start, end); err != nil {
@@ -124,12 +138,12 @@ func (f *flattener) walk(v pageSource, from, to uint64) error {
 	if err := scan.Err(); err != nil {
 		return err
 	}
-	return f.base(&r, at, to)
+	return f.under(&r, at, to)
 }
 
 // page adds what of a page lies in [start, end).
 func (f *flattener) page(r *pageReader, rec *layers.Record, page, start, end uint64) error {
-	if tag := rec.Body.Tag(); rec.Kind == layers.KindValue && tag == layers.BodyExtents && len(f.pieces) < maxCopiedExtents {
+	if tag := rec.Body.Tag(); f.to == nil && r.seal == nil && rec.Kind == layers.KindValue && tag == layers.BodyExtents && len(f.pieces) < maxCopiedExtents {
 		ext, err := rec.Body.Extents(nil)
 		if err != nil {
 			return err
@@ -169,7 +183,15 @@ func (f *flattener) write(off uint64, p []byte) (err error) {
 			return err
 		}
 	}
-	if _, err := f.writer.Write(p); err != nil {
+	if f.to != nil {
+		if f.sealer == nil {
+			f.sealer = newSealer(f.to, copiedPart, f.writer, make([]byte, 4*sealedBlockBytes))
+		}
+		_, err = f.sealer.Write(p)
+	} else {
+		_, err = f.writer.Write(p)
+	}
+	if err != nil {
 		return err
 	}
 	f.pieces = append(f.pieces, flatPiece{off: off, n: uint64(len(p))})
@@ -191,8 +213,8 @@ func (f *flattener) hole(from, to uint64) error {
 	return nil
 }
 
-// base adds what the base has in [from, to).
-func (f *flattener) base(r *pageReader, from, to uint64) error {
+// under adds what the base has in [from, to).
+func (f *flattener) under(r *pageReader, from, to uint64) error {
 	end := min(to, f.file.base)
 	at := from
 	if from < end {
@@ -203,7 +225,7 @@ func (f *flattener) base(r *pageReader, from, to uint64) error {
 			if err := f.hole(at, run.off); err != nil {
 				return err
 			}
-			if err := f.baseRun(r.base, run); err != nil {
+			if err := f.baseRun(r, run); err != nil {
 				return err
 			}
 			at = run.end()
@@ -212,7 +234,11 @@ func (f *flattener) base(r *pageReader, from, to uint64) error {
 	return f.hole(at, to)
 }
 
-func (f *flattener) baseRun(b *pageBase, r run) error {
+func (f *flattener) baseRun(from *pageReader, r run) error {
+	b := from.base
+	if b.sealed != nil || f.to != nil {
+		return f.sealedRun(from, r)
+	}
 	if b.body.Tag() == layers.BodyInline {
 		p, err := b.inline(r.body, r.len)
 		if err != nil {
@@ -227,14 +253,78 @@ func (f *flattener) baseRun(b *pageBase, r run) error {
 	return err
 }
 
+// sealedRun adds a run of the base where that, or the copy, is encrypted: by handle if both are under one key.
+func (f *flattener) sealedRun(from *pageReader, r run) error {
+	b := from.base
+	if !f.keeps(b, r) {
+		for at := r.off; at < r.end(); {
+			next := min(r.end(), at+pageWindowBytes)
+			if err := f.literal(from, at, next); err != nil {
+				return err
+			}
+			at = next
+		}
+		return nil
+	}
+	spans, err := b.sealed.touched(r.body, r.len)
+	if err != nil {
+		return err
+	}
+	p := flatPiece{off: r.off, n: r.len, body: r.body}
+	for _, s := range spans {
+		at, err := b.sealed.at(s.from, s.to-s.from)
+		if err != nil {
+			return err
+		}
+		ext, err := b.extents(at, s.to-s.from)
+		if err != nil {
+			return err
+		}
+		p.ext = append(p.ext, ext...)
+	}
+	f.blocks = b
+	f.pieces = append(f.pieces, p)
+	return nil
+}
+
+const (
+	// minSealedRun is from where on a run of sealed blocks is kept by handle.
+	minSealedRun = sealedBlockBytes
+	// maxSealedRuns is how many are.
+	maxSealedRuns = maxBaseRuns / 4
+)
+
+// keeps reports whether a run of the base stays as it is sealed.
+func (f *flattener) keeps(b *pageBase, r run) bool {
+	if f.to == nil || b.sealed == nil || *f.to != *b.sealed.key || b.open != nil || len(b.sealed.streams) >= maxBaseStreams {
+		return false
+	}
+	if k := len(f.pieces) - 1; k >= 0 && f.pieces[k].ext != nil && f.pieces[k].off+f.pieces[k].n == r.off && f.pieces[k].body+f.pieces[k].n == r.body {
+		return true // it goes on
+	}
+	if r.len < minSealedRun || f.runs == maxSealedRuns {
+		return false
+	}
+	f.runs++
+	return true
+}
+
 // finish syncs the literal bytes and joins all pieces.
 func (f *flattener) finish() error {
 	var literal []layers.Extent
+	if f.sealer != nil {
+		if err := f.sealer.finish(); err != nil {
+			return err
+		}
+	}
 	if f.writer != nil {
 		var err error
 		if literal, err = f.writer.Finish(); err != nil {
 			return err
 		}
+	}
+	if f.to != nil {
+		return f.finishSealed(literal)
 	}
 	out := f.out
 	for _, p := range f.pieces {
@@ -257,6 +347,60 @@ func (f *flattener) finish() error {
 	return nil
 }
 
+// finishSealed makes the pieces runs of sealed streams: those of the base that some have by handle, and behind them
+// the one that all literal bytes are sealed to.
+func (f *flattener) finishSealed(literal []layers.Extent) error {
+	var streams []sealedStream
+	var plain, stored uint64 // where the literal one begins
+	if f.blocks != nil {
+		c := f.blocks.sealed
+		streams, plain, stored = slices.Clone(c.streams), c.size(), c.stored[len(c.streams)]
+	}
+	out, at := f.out, plain
+	for _, p := range f.pieces {
+		r := run{off: p.off - f.from, len: p.n, body: p.body}
+		if p.ext == nil {
+			r.body = at
+			at += p.n
+		}
+		if k := len(out.runs) - 1; k >= 0 && out.runs[k].end() == r.off && out.runs[k].body+out.runs[k].len == r.body {
+			out.runs[k].len += r.len
+			continue
+		}
+		out.runs = append(out.runs, r)
+	}
+	if len(out.runs) == 0 {
+		return nil
+	}
+	if len(out.runs) > maxBaseRuns {
+		return fmt.Errorf("%d pieces: %w", len(out.runs), ErrEntityTooLarge)
+	}
+	if at > plain {
+		streams = append(streams, sealedStream{part: copiedPart, size: at - plain})
+	}
+	var err error
+	if out.sealed, err = newSealedBody(streams, out.runs); err != nil {
+		return err
+	}
+	for _, s := range out.sealed.spans {
+		if end := min(s.to, stored); s.from < end {
+			at, err := f.blocks.sealed.at(s.from, end-s.from)
+			if err != nil {
+				return err
+			}
+			ext, err := f.blocks.extents(at, end-s.from)
+			if err != nil {
+				return err
+			}
+			out.ext = join(out.ext, ext)
+		}
+		if from := max(s.from, stored); from < s.to {
+			out.ext = join(out.ext, slice(literal, from-stored, s.to-from))
+		}
+	}
+	return nil
+}
+
 // cutFront returns ext without its first n bytes.
 func cutFront(ext []layers.Extent, n uint64) []layers.Extent {
 	for n > 0 && ext[0].Len <= n {
@@ -272,15 +416,24 @@ func cutFront(ext []layers.Extent, n uint64) []layers.Extent {
 
 // copyPages makes e, a copy of the entry of bytes [off, off+n) of a paged source, an object of its own:
 // pages that are written to it do not show in the source. All that the source has
-// becomes its base. Close what it returns after the commit.
-func (s *Service) copyPages(ctx context.Context, views pageViews, e *Entry, off, n uint64) (_ *flattened, err error) {
-	file := e.pages
-	f, err := s.flatten(ctx, &file, views, off, n, false)
+// becomes its base, encrypted under the data key of e if there is one. from is the entry of the source, unlocked, and may be a copy of e. Close
+// what it returns after the commit.
+func (s *Service) copyPages(ctx context.Context, views pageViews, from, e *Entry, off, n uint64) (_ *flattened, err error) {
+	var to *dataKey
+	if e.crypt != nil {
+		to = e.crypt.key
+	}
+	f, err := s.flatten(ctx, from, views, off, n, false, to)
 	if err != nil {
 		return nil, err
 	}
 	e.Size = n
-	e.pages = pageFile{id: s.newFileID(s.store.Visible()), shift: file.shift}
+	e.pages = pageFile{id: s.newFileID(s.store.Visible()), shift: from.pages.shift}
+	if e.crypt != nil {
+		c := *e.crypt // which may be that of the source, too
+		c.bodyFirst, c.sealedFor = false, fileID{}
+		e.crypt = &c
+	}
 	if len(f.runs) == 0 {
 		return f, nil
 	}
@@ -290,7 +443,7 @@ func (s *Service) copyPages(ctx context.Context, views pageViews, e *Entry, off,
 		f.close()
 		return nil, err
 	}
-	e.base = &pageBase{runs: f.runs, body: body}
+	e.base = &pageBase{runs: f.runs, body: body, sealed: f.sealed}
 	f.runs, f.ext = nil, nil
 	return f, nil
 }
@@ -298,6 +451,6 @@ func (s *Service) copyPages(ctx context.Context, views pageViews, e *Entry, off,
 // putBase writes the base of an entry that copyPages has made.
 func (e *Entry) putBase(tx *timeline.Tx) {
 	if e.base != nil {
-		tx.Put(layers.NamespacePages, e.pages.id[:], appendRuns(nil, e.base.runs), e.base.body)
+		tx.Put(layers.NamespacePages, e.pages.id[:], e.base.append(nil), e.base.body)
 	}
 }

@@ -117,17 +117,23 @@ func (d deltaStack) append(dst []byte) []byte {
 	return binary.AppendUvarint(binary.AppendUvarint(dst, d.deltas), d.bytes)
 }
 
-// decodeDeltaStack returns the stack under what comes next over rec. Errors: ErrCorrupt.
-func decodeDeltaStack(rec *layers.Record) (d deltaStack, err error) {
+// decodeDeltaStack returns the stack under what comes next over rec, which may be sealed. Errors: ErrCorrupt.
+func decodeDeltaStack(rec *layers.Record, sealed bool) (d deltaStack, err error) {
+	meta := rec.Meta
+	if sealed && rec.Body.Tag() != layers.BodyEmpty {
+		if meta, _, err = splitPageLock(meta); err != nil {
+			return d, err
+		}
+	}
 	if rec.Kind == layers.KindValue {
-		if len(rec.Meta) != 0 {
-			return d, corrupt("page with a meta of %d bytes", len(rec.Meta))
+		if len(meta) != 0 {
+			return d, corrupt("page with a meta of %d bytes", len(meta))
 		}
 		return d, nil
 	}
 	var ok, more bool
 	var rest []byte
-	d.deltas, rest, ok = takeUvarint(rec.Meta)
+	d.deltas, rest, ok = takeUvarint(meta)
 	if ok {
 		d.bytes, rest, more = takeUvarint(rest)
 	}

@@ -95,11 +95,18 @@ func (w *pageWrite) cutBase(edits *pageEdits, h pageSpan) error {
 	switch {
 	case pages == 0:
 		return nil
-	case pages > fewBasePages:
+	case pages > fewBasePages && (base.sealed == nil || base.open == nil): // an inline body is sealed as a whole
 		cut := *base
 		cut.runs = cutRuns(base.runs, from, to)
 		if len(cut.runs) > maxBaseRuns {
 			break // empty pages serve as well
+		}
+		if base.sealed != nil {
+			var err error
+			if cut.sealed, err = newSealedBody(base.sealed.streams, cut.runs); err != nil {
+				return err
+			}
+			cut.sealed.key = base.sealed.key
 		}
 		return w.replaceBase(&cut)
 	}
@@ -128,16 +135,9 @@ func (w *pageWrite) replaceBase(b *pageBase) error {
 		if err := w.moved.add(w.s, b.body); err != nil {
 			return err
 		}
-		var all []layers.Extent
-		var at uint64
-		for i := range b.runs {
-			ext, err := b.extents(b.runs[i].body, b.runs[i].len)
-			if err != nil {
-				return err
-			}
-			b.runs[i].body = at
-			at += b.runs[i].len
-			all = append(all, ext...)
+		all, err := w.reader.base.moved(b)
+		if err != nil {
+			return err
 		}
 		body, err := w.s.appendBody(w.ctx, &w.st, nil, all)
 		if err != nil {
@@ -155,7 +155,7 @@ func (w *pageWrite) replaceBase(b *pageBase) error {
 
 // writeBase writes the base, whose runs have their bytes one after the other.
 func (w *pageWrite) writeBase(b *pageBase) error {
-	w.tx.Put(layers.NamespacePages, w.file.id[:], appendRuns(nil, b.runs), b.body)
+	w.tx.Put(layers.NamespacePages, w.file.id[:], b.append(nil), b.body)
 	return nil
 }
 

@@ -25,6 +25,7 @@ type pageReader struct {
 	s    *Service
 	src  pageSource
 	file *pageFile
+	seal *pageSeal // nil: the pages are in the clear
 	base *pageBase // nil: not loaded yet
 
 	loads  []valueLoad
@@ -32,10 +33,16 @@ type pageReader struct {
 	stack  []layers.Record
 }
 
-// valueLoad is a read of stored bytes, or a copy of bytes that are at hand.
+// newPageReader returns a reader of an entry, which is unlocked and written in place.
+func (s *Service) newPageReader(src pageSource, e *Entry) pageReader {
+	return pageReader{s: s, src: src, file: &e.pages, seal: e.pageSeal()}
+}
+
+// valueLoad is a read of stored bytes: those of ext, or what read reads.
 type valueLoad struct {
-	dst []byte
-	ext layers.Extent
+	dst  []byte
+	ext  layers.Extent
+	read func(dst []byte) error
 }
 
 // deltaLoad is a delta that is applied once everything was read: into dst, which
@@ -44,6 +51,7 @@ type deltaLoad struct {
 	page uint64
 	dst  []byte
 	from uint64
+	lock []byte        // its Meta, if it is sealed
 	body []byte        // unless it is stored
 	ext  layers.Extent // with Len above zero
 }
@@ -79,7 +87,7 @@ func (r *pageReader) fill(dst []byte, off uint64) error {
 		}
 		var err error
 		if rec := scan.Record(); rec.Kind == layers.KindValue {
-			err = r.fillFull(dst[start-off:end-off], rec, start-page*size)
+			err = r.fillFull(dst[start-off:end-off], rec, page, start-page*size)
 		} else {
 			err = r.fillPage(dst, off, page)
 		}
@@ -107,7 +115,7 @@ func (r *pageReader) fillPage(dst []byte, off, page uint64) (err error) {
 	if n == 0 || r.stack[n-1].Kind == layers.KindDelta {
 		err = r.fillBase(dst, from)
 	} else {
-		err = r.fillFull(dst, &r.stack[n-1], from-page*size)
+		err = r.fillFull(dst, &r.stack[n-1], page, from-page*size)
 		n--
 	}
 	for i := n - 1; i >= 0 && err == nil; i-- {
@@ -117,14 +125,21 @@ func (r *pageReader) fillPage(dst []byte, off, page uint64) (err error) {
 }
 
 // fillFull plans to copy what a full page has from from on; what it lacks is zeros.
-func (r *pageReader) fillFull(dst []byte, rec *layers.Record, from uint64) error {
-	switch rec.Body.Tag() {
-	case layers.BodyEmpty:
+func (r *pageReader) fillFull(dst []byte, rec *layers.Record, page, from uint64) (err error) {
+	if empty := rec.Body.Tag() == layers.BodyEmpty; (r.seal == nil || empty) && len(rec.Meta) > 0 {
+		return corrupt("page with a meta of %d bytes", len(rec.Meta))
+	} else if empty {
 		return nil
-	case layers.BodyInline:
+	}
+	if rec.Body.Tag() == layers.BodyInline {
 		p := rec.Body.Inline()
 		if uint64(len(p)) > r.file.pageBytes() {
 			return corrupt("page of %d bytes, at most %d", len(p), r.file.pageBytes())
+		}
+		if r.seal != nil {
+			if p, err = r.seal.open(page, layers.KindValue, rec.Meta, p); err != nil {
+				return err
+			}
 		}
 		copy(dst, p[min(from, uint64(len(p))):])
 		return nil
@@ -138,15 +153,35 @@ func (r *pageReader) fillFull(dst []byte, rec *layers.Record, from uint64) error
 	if have > r.file.pageBytes() {
 		return corrupt("page of %d bytes, at most %d", have, r.file.pageBytes())
 	}
-	if from < have {
+	switch {
+	case from >= have:
+	case r.seal != nil:
+		lock := bytes.Clone(rec.Meta)
+		r.loads = append(r.loads, valueLoad{dst: dst, read: func(dst []byte) error { return r.readFull(dst, lock, page, from, ext) }})
+	default:
 		r.fillExtents(dst, slice(ext, from, min(uint64(len(dst)), have-from)))
 	}
 	return nil
 }
 
+// readFull reads what a sealed page has from from on.
+func (r *pageReader) readFull(dst, lock []byte, page, from uint64, ext []layers.Extent) (err error) {
+	p := make([]byte, 0, length(ext))
+	for _, e := range ext {
+		if p, err = r.s.values.ReadAll(p, e); err != nil {
+			return err
+		}
+	}
+	if p, err = r.seal.open(page, layers.KindValue, lock, p); err != nil {
+		return r.file.pageError(page, err)
+	}
+	copy(dst, p[from:])
+	return nil
+}
+
 func (r *pageReader) fillExtents(dst []byte, ext []layers.Extent) {
 	for _, e := range ext {
-		r.loads = append(r.loads, valueLoad{dst[:e.Len:e.Len], e})
+		r.loads = append(r.loads, valueLoad{dst: dst[:e.Len:e.Len], ext: e})
 		dst = dst[e.Len:]
 	}
 }
@@ -170,6 +205,10 @@ func (r *pageReader) fillBase(dst []byte, off uint64) (err error) {
 			copy(to, p)
 			continue
 		}
+		if base := r.base; base.sealed != nil {
+			r.loads = append(r.loads, valueLoad{dst: to, read: func(dst []byte) error { return r.s.readSealed(base, dst, run.body) }})
+			continue
+		}
 		ext, err := r.base.extents(run.body, run.len)
 		if err != nil {
 			return err
@@ -184,7 +223,7 @@ func (r *pageReader) loadBase() (err error) {
 	if r.base != nil {
 		return nil
 	}
-	if r.base, err = r.s.loadBase(r.src, &r.file.id); err != nil {
+	if r.base, err = r.s.loadBase(r.src, &r.file.id, r.seal); err != nil {
 		if errors.Is(err, timeline.ErrNotFound) {
 			err = corrupt("pages without their base")
 		}
@@ -195,6 +234,9 @@ func (r *pageReader) loadBase() (err error) {
 
 func (r *pageReader) addDelta(rec *layers.Record, dst []byte, page, from uint64) error {
 	d := deltaLoad{page: page, dst: dst, from: from}
+	if r.seal != nil {
+		d.lock = bytes.Clone(rec.Meta)
+	}
 	if rec.Body.Tag() == layers.BodyInline {
 		d.body = rec.Body.Inline()
 	} else {
@@ -240,7 +282,14 @@ func (r *pageReader) run(ctx context.Context) error {
 	}
 	for i := range r.deltas {
 		d := &r.deltas[i]
-		ps, err := decodePieces(d.body, r.file.pageBytes())
+		body, err := d.body, error(nil)
+		if r.seal != nil {
+			body, err = r.seal.open(d.page, layers.KindDelta, d.lock, body)
+		}
+		var ps pieces
+		if err == nil {
+			ps, err = decodePieces(body, r.file.pageBytes())
+		}
 		if err != nil {
 			return r.file.pageError(d.page, err)
 		}
@@ -253,6 +302,9 @@ func (r *pageReader) run(ctx context.Context) error {
 }
 
 func (s *Service) loadValue(l *valueLoad) error {
+	if l.read != nil {
+		return l.read(l.dst)
+	}
 	p, err := s.values.ReadAll(l.dst[:0], l.ext)
 	if err != nil {
 		return err

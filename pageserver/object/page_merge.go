@@ -31,7 +31,7 @@ func (m *merger) takePages(w *keyWriter, e *timeline.MergeEntry, entry *Entry) e
 	if !w.set.Pages {
 		return errNoPages
 	}
-	c := pageCarrier{ctx: m.ctx, tx: w.tx, file: entry.pages, reader: pageReader{s: m.s, src: e.Source}}
+	c := pageCarrier{ctx: m.ctx, tx: w.tx, entry: entry, file: entry.pages, reader: pageReader{s: m.s, src: e.Source}}
 	c.reader.file = &c.file
 	if e.Ours != nil {
 		ours, err := asObject(*e.Ours)
@@ -46,7 +46,8 @@ func (m *merger) takePages(w *keyWriter, e *timeline.MergeEntry, entry *Entry) e
 			if err := entry.goesOn(w.set, ours, w.tx.BranchLSN()); err != nil {
 				return err
 			}
-			entry.pages.id, entry.Versioned = c.to, false
+			entry.movePages(c.to)
+			entry.Versioned = false
 			w.tx.Put(layers.NamespaceObjects, w.key, entry.append(nil), nil)
 			return nil
 		}
@@ -55,7 +56,7 @@ func (m *merger) takePages(w *keyWriter, e *timeline.MergeEntry, entry *Entry) e
 	if err := c.all(e.Source); err != nil {
 		return err
 	}
-	entry.pages.id = c.to
+	entry.movePages(c.to)
 	return w.put(entry, nil)
 }
 
@@ -99,15 +100,16 @@ func (m *merger) carryPages(w *keyWriter, source *timeline.View, f *found, lsn w
 		return err
 	}
 	if there != nil && there.head.pages.paged() {
+		entry.movePages(there.head.pages.id)
 		entry.pages = there.head.pages
 	} else {
-		c := pageCarrier{ctx: m.ctx, tx: w.tx, file: entry.pages, to: m.s.newFileID(w.tx.LSN()), reader: pageReader{s: m.s, src: source}}
+		c := pageCarrier{ctx: m.ctx, tx: w.tx, entry: entry, file: entry.pages, to: m.s.newFileID(w.tx.LSN()), reader: pageReader{s: m.s, src: source}}
 		c.reader.file = &c.file
 		if err := c.all(source); err != nil {
 			return err
 		}
 		entry.pages.keep(lsn)
-		entry.pages.id = c.to
+		entry.movePages(c.to)
 	}
 	entry.made = lsn
 	w.tx.Put(layers.NamespaceVersions, stamped(w.versions(), lsn), entry.append(nil), nil)
@@ -119,6 +121,7 @@ func (m *merger) carryPages(w *keyWriter, source *timeline.View, f *found, lsn w
 type pageCarrier struct {
 	ctx    context.Context
 	tx     *timeline.Tx
+	entry  *Entry     // of the source, perhaps locked
 	reader pageReader // of the source
 	file   pageFile
 	to     fileID
@@ -180,6 +183,12 @@ func (c *pageCarrier) put(user []byte, rec *layers.Record) error {
 	if c.buf == nil {
 		c.buf = make([]byte, c.file.pageBytes())
 	}
+	if crypt := c.entry.crypt; crypt != nil && c.reader.seal == nil {
+		if err := c.reader.s.openKey(crypt, nil); err != nil { // a customer's key has no deltas
+			return err
+		}
+		c.reader.seal = c.entry.pageSeal()
+	}
 	clear(c.buf)
 	if err := c.reader.fill(c.buf, page<<c.file.shift); err != nil {
 		return err
@@ -187,6 +196,10 @@ func (c *pageCarrier) put(user []byte, rec *layers.Record) error {
 	if err := c.reader.run(c.ctx); err != nil {
 		return err
 	}
-	c.tx.Put(layers.NamespacePages, key, nil, layers.AppendInlineBody(nil, trimZeros(c.buf)))
+	p, meta := trimZeros(c.buf), []byte(nil)
+	if c.reader.seal != nil && len(p) > 0 {
+		meta, p = c.reader.seal.seal(page, layers.KindValue, nil, p)
+	}
+	c.tx.Put(layers.NamespacePages, key, meta, layers.AppendInlineBody(nil, p))
 	return c.tx.MakeRoom()
 }

@@ -198,19 +198,24 @@ func TestMergePages(t *testing.T) {
 		versioning Versioning
 		tune       []func(*timeline.Options)
 		keeps      bool
+		encrypted  bool
 	}{
-		{"plain", Unversioned, nil, true},
-		{"staged", Unversioned, []func(*timeline.Options){small, staged}, true},
-		{"versions", Enabled, []func(*timeline.Options){small}, true},
-		{"versions staged", Enabled, []func(*timeline.Options){small, staged}, true},
-		{"suspended", Suspended, []func(*timeline.Options){small, staged}, true},
-		{"collected", Unversioned, []func(*timeline.Options){small, staged, gone}, false},
-		{"versions collected", Enabled, []func(*timeline.Options){small, gone}, false},
+		{"plain", Unversioned, nil, true, false},
+		{"staged", Unversioned, []func(*timeline.Options){small, staged}, true, false},
+		{"versions", Enabled, []func(*timeline.Options){small}, true, false},
+		{"versions staged", Enabled, []func(*timeline.Options){small, staged}, true, false},
+		{"suspended", Suspended, []func(*timeline.Options){small, staged}, true, false},
+		{"collected", Unversioned, []func(*timeline.Options){small, staged, gone}, false, false},
+		{"versions collected", Enabled, []func(*timeline.Options){small, gone}, false, false},
+		{"encrypted", Unversioned, []func(*timeline.Options){small, staged}, true, true},
+		{"encrypted versions", Enabled, []func(*timeline.Options){small, staged}, true, true},
+		{"encrypted suspended collected", Suspended, []func(*timeline.Options){small, gone}, false, true},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			m := &merging{t: t, fs: storefs.NewMem(), tune: c.tune, rng: rand.New(rand.NewPCG(seeds.For(t), 2)), sides: map[string]*mergeSide{}}
 			m.harness = open(t, m.fs, c.tune...)
+			m.o.EncryptAll = c.encrypted
 			m.bucket("home")
 			if c.versioning == Suspended {
 				m.versioning("home", Enabled)
@@ -243,6 +248,7 @@ func TestMergePages(t *testing.T) {
 				case 2:
 					m.fs = m.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: m.rng.IntN(101), RNG: m.rng})
 					m.harness = open(t, m.fs, c.tune...)
+					m.o.EncryptAll = c.encrypted
 				}
 				if m.rng.IntN(3) > 0 {
 					m.bring(dev, home)
@@ -366,9 +372,10 @@ func TestMergePagesConflict(t *testing.T) {
 // A revert, and an undelete, bring back what was written in place, of whatever size, where that was deleted, replaced and
 // written on.
 func TestRevertAndUndeletePages(t *testing.T) {
-	for _, v := range []Versioning{Unversioned, Enabled, Suspended} {
+	for i, v := range []Versioning{Unversioned, Enabled, Suspended, Unversioned, Enabled, Suspended} {
 		t.Run(fmt.Sprint(v), func(t *testing.T) {
 			h := start(t, small, staged)
+			h.o.EncryptAll = i >= 3
 			if v == Suspended {
 				h.versioning("home", Enabled)
 			}
@@ -450,9 +457,10 @@ func TestMergeFirstPages(t *testing.T) {
 // One commit copies and renames what was written in place, whatever becomes of it there, and where the bucket keeps
 // versions these keep what they were.
 func TestCommitPages(t *testing.T) {
-	for _, v := range []Versioning{Unversioned, Enabled, Suspended} {
+	for i, v := range []Versioning{Unversioned, Enabled, Suspended, Unversioned, Enabled, Suspended} {
 		t.Run(fmt.Sprint(v), func(t *testing.T) {
 			h := start(t, small)
+			h.o.EncryptAll = i >= 3
 			h.bucket("other")
 			if v == Suspended {
 				h.versioning("home", Enabled)

@@ -1,11 +1,11 @@
 package object
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"stemma/layers"
@@ -19,11 +19,13 @@ type PageRead struct {
 	At  wal.LSN // zero: the tip, the same for all reads of a batch
 	Off uint64
 	Len uint64 // what lies behind the end of the object is left out
+	// CustomerKey opens what is encrypted under it. It does not go over the wire.
+	CustomerKey *CustomerKey
 }
 
 // PageReadResult answers a PageRead.
 type PageReadResult struct {
-	// Err is what concerns this read alone: ErrKeyTooLong, ErrNoSuchKey, ErrKeyRequired (a customer's), timeline.ErrFuture and ErrNoSuchBucket (of the LSN), *BelowHorizonError, ErrCorrupt,
+	// Err is what concerns this read alone: ErrKeyTooLong, ErrNoSuchKey, ErrKeyRequired (a customer's), ErrKeyNotApplicable, ErrWrongKey, timeline.ErrFuture and ErrNoSuchBucket (of the LSN), *BelowHorizonError, ErrCorrupt,
 	// layers.ErrCorrupt.
 	Err  error
 	Data []byte
@@ -83,14 +85,14 @@ type pageBatch struct {
 
 // pageTarget is an object at an LSN.
 type pageTarget struct {
-	key string
-	at  wal.LSN
+	key      string
+	at       wal.LSN
+	customer *CustomerKey
 }
 
 type pageTargetReader struct {
 	reader  pageReader
 	entry   *Entry
-	at      wal.LSN // of the view
 	err     error
 	results []*PageReadResult
 }
@@ -112,32 +114,30 @@ func (b *pageBatch) view(at wal.LSN) (*timeline.View, error) {
 	return v, err
 }
 
-func (b *pageBatch) target(key string, at wal.LSN) *pageTargetReader {
-	t := pageTarget{key, at}
+func (b *pageBatch) target(t pageTarget) *pageTargetReader {
 	r := b.readers[t]
 	if r == nil {
 		r = &pageTargetReader{}
-		r.err = b.open(r, key, at)
+		r.err = b.open(r, t)
 		b.readers[t] = r
 		b.order = append(b.order, r)
 	}
 	return r
 }
 
-func (b *pageBatch) open(r *pageTargetReader, key string, at wal.LSN) error {
-	v, err := b.view(at)
+func (b *pageBatch) open(r *pageTargetReader, t pageTarget) error {
+	v, err := b.view(t.at)
 	if err != nil {
 		return err
 	}
 	var rec layers.Record
-	if r.entry, rec, err = b.s.find(v, key, 0); err != nil {
+	if r.entry, rec, err = b.s.find(v, t.key, 0); err != nil {
 		return err
 	}
-	r.reader = pageReader{s: b.s, src: v, file: &r.entry.pages}
-	r.at = v.LSN()
-	if r.entry.crypt != nil {
-		return b.s.unlock(r.entry, nil)
+	if err := b.s.unlock(r.entry, t.customer); err != nil {
+		return err
 	}
+	r.reader = b.s.newPageReader(v, r.entry)
 	if !r.entry.pages.paged() {
 		return r.reader.overBody(r.entry, rec.Body)
 	}
@@ -145,7 +145,7 @@ func (b *pageBatch) open(r *pageTargetReader, key string, at wal.LSN) error {
 }
 
 func (b *pageBatch) plan(in *PageRead, out *PageReadResult) {
-	r := b.target(in.Key, in.At)
+	r := b.target(pageTarget{in.Key, in.At, in.CustomerKey})
 	if out.Err = r.err; r.err != nil {
 		return
 	}
@@ -154,10 +154,6 @@ func (b *pageBatch) plan(in *PageRead, out *PageReadResult) {
 		return
 	}
 	n := min(in.Len, r.entry.Size-in.Off)
-	if r.entry.crypt != nil {
-		out.Data, out.Err = b.unsealed(in.Key, r.at, in.Off, n)
-		return
-	}
 	out.Data = make([]byte, n)
 	if r.entry.pages.paged() {
 		out.Err = r.reader.fill(out.Data, in.Off)
@@ -165,18 +161,6 @@ func (b *pageBatch) plan(in *PageRead, out *PageReadResult) {
 		out.Err = r.reader.fillBase(out.Data, in.Off)
 	}
 	r.results = append(r.results, out)
-}
-
-// unsealed reads bytes of an encrypted object, at once.
-func (b *pageBatch) unsealed(key string, at wal.LSN, off, n uint64) ([]byte, error) {
-	o, err := b.s.Get(b.ctx, b.bucket, key, &GetInput{At: at, Range: fmt.Sprintf("bytes=%d-%d", off, off+n-1)})
-	if err != nil {
-		return nil, err
-	}
-	defer o.Body.Close()
-	p := make([]byte, n)
-	_, err = io.ReadFull(o.Body, p)
-	return p, err
 }
 
 // run carries out all reads. One that fails fails those of its object at its LSN.
@@ -205,10 +189,12 @@ func (r *pageReader) overBody(e *Entry, body layers.Body) error {
 		return nil
 	}
 	r.base.runs = []run{{len: e.Size}}
-	if body.Tag() == layers.BodyInline {
-		return nil
+	if e.crypt != nil {
+		if err := r.s.sealBase(r.base, e); err != nil {
+			return err
+		}
 	}
-	return r.s.listExtents(r.base)
+	return r.s.openBase(r.base, r.seal)
 }
 
 // PageRange are the bytes [Off, Off+Len) of an object.
@@ -321,15 +307,19 @@ type CloneInput struct {
 	Off               uint64
 	Len               uint64 // zero: to the end
 	Cond              Conditions
+	// SSE and CustomerKey encrypt the clone, as those of a CopyInput do; SrcCustomerKey opens the source.
+	SSE                         SSE
+	CustomerKey, SrcCustomerKey *CustomerKey
 }
 
 // Clone makes bytes of an object an object of its own, by handle, which is written in
-// place. Errors: those of Copy, and *RangeError.
+// place. Where it is encrypted under another key, they are written anew, and holes stay.
+// Errors: those of Copy, and *RangeError.
 func (s *Service) Clone(ctx context.Context, bucket, key string, in *CloneInput) (*PageResult, error) {
 	if err := checkKey(key); err != nil {
 		return nil, err
 	}
-	src, err := s.openSource(ctx, in.SrcBucket, in.SrcKey, &GetInput{At: in.SrcAt})
+	src, err := s.openSource(ctx, in.SrcBucket, in.SrcKey, &GetInput{At: in.SrcAt, CustomerKey: in.SrcCustomerKey})
 	if err != nil {
 		return nil, fmt.Errorf("clone: %w", err)
 	}
@@ -345,21 +335,23 @@ func (s *Service) Clone(ctx context.Context, bucket, key string, in *CloneInput)
 	e := *src.entry
 	e.uploadID, e.LSN, e.made, e.renamed, e.inherited, e.Versioned, e.Lock = uploadID{}, 0, 0, renameToken{}, inheritance{}, false, Lock{}
 	e.Checksum, e.PartsCount, e.Parts, e.parts = Checksum{}, 0, nil, partTable{}
-	if want, err := s.defaultSSE(ctx, bucket); err != nil {
-		return nil, err
-	} else if e.crypt != nil || want.Kind != NoSSE {
-		return nil, fmt.Errorf("clone: encrypted objects, and buckets that encrypt: %w", ErrNotInPlace)
-	}
-	if !src.paged() {
-		err = s.clonePlain(ctx, src, &e, in.Off, n)
-	} else {
-		src.flat, err = s.copyPages(ctx, src.views, &e, in.Off, n)
-	}
-	if err != nil {
+	var stays bool
+	if e.crypt, stays, err = s.copyCrypt(ctx, bucket, &CopyInput{SSE: in.SSE, CustomerKey: in.CustomerKey, SrcCustomerKey: in.SrcCustomerKey}, src.entry.crypt); err != nil {
 		return nil, fmt.Errorf("clone: %w", err)
 	}
 	sc := getScratch()
 	defer sc.put()
+	switch {
+	case src.paged():
+		src.flat, err = s.copyPages(ctx, src.views, src.entry, &e, in.Off, n)
+	case stays:
+		err = s.cloneBody(ctx, src, &e, in.Off, n)
+	default:
+		err = s.cloneAnew(ctx, sc, src, &e, in.Off, n)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("clone: %w", err)
+	}
 	sc.key = append(sc.key[:0], key...)
 	if err := s.commitEntry(ctx, sc, bucket, &in.Cond, &e, nil); err != nil {
 		return nil, fmt.Errorf("clone: %w", err)
@@ -367,30 +359,74 @@ func (s *Service) Clone(ctx context.Context, bucket, key string, in *CloneInput)
 	return &PageResult{LSN: e.LSN, ETag: e.ETag, Size: e.Size, PageBytes: 1 << e.pages.shift, File: e.File()}, nil
 }
 
-// clonePlain makes bytes of an ordinary object the base of e.
-func (s *Service) clonePlain(ctx context.Context, src *source, e *Entry, off, n uint64) error {
+// beginClone makes e a file of n bytes that has a base, and returns that, all of which is one run from body on.
+func (s *Service) beginClone(src *source, e *Entry, n, body uint64) *pageBase {
 	e.Size = n
 	e.pages = pageFile{id: s.newFileID(s.store.Visible()), shift: shiftOf(DefaultPageBytes), base: n}
-	if n == 0 {
+	if e.crypt != nil {
+		e.crypt.bodyFirst = false
+	}
+	if n > 0 {
+		e.base = &pageBase{runs: []run{{len: n, body: body}}}
+	}
+	src.flat = &flattened{} // closed with it
+	return e.base
+}
+
+// cloneBody makes bytes of an ordinary object the base of e, which has the same data key, if any.
+func (s *Service) cloneBody(ctx context.Context, src *source, e *Entry, off, n uint64) error {
+	b := s.beginClone(src, e, n, off)
+	if b == nil {
 		return nil
 	}
-	b := &pageBase{runs: []run{{len: n}}}
-	if src.body.Tag() == layers.BodyInline {
-		p, err := (&pageBase{body: src.body}).inline(off, n)
-		if err != nil {
+	whole := &pageBase{body: src.body}
+	if e.crypt != nil {
+		if err := s.sealBase(whole, src.entry); err != nil {
 			return err
 		}
-		b.body = layers.AppendInlineBody(nil, p)
-	} else {
-		if err := s.load(src); err != nil {
-			return err
-		}
-		src.flat = &flattened{}
 		var err error
-		if b.body, err = s.appendBody(ctx, &src.flat.st, nil, slice(src.ext, off, n)); err != nil {
+		if b.sealed, err = newSealedBody(whole.sealed.streams, b.runs); err != nil {
 			return err
 		}
 	}
-	e.base = b
-	return nil
+	switch inline := src.body.Tag() == layers.BodyInline; {
+	case inline && e.crypt != nil:
+		b.body = src.body
+		return nil
+	case inline:
+		p, err := whole.inline(off, n)
+		b.runs[0].body, b.body = 0, layers.AppendInlineBody(nil, p)
+		return err
+	}
+	if err := s.listExtents(whole); err != nil {
+		return err
+	}
+	ext, err := whole.moved(b)
+	if err == nil {
+		b.body, err = s.appendBody(ctx, &src.flat.st, nil, ext)
+	}
+	return err
+}
+
+// cloneAnew makes bytes of an ordinary object, encrypted under the data key of e, its base.
+func (s *Service) cloneAnew(ctx context.Context, sc *scratch, src *source, e *Entry, off, n uint64) error {
+	b := s.beginClone(src, e, n, 0)
+	if b == nil {
+		return nil
+	}
+	r, err := s.rewrite(ctx, sc, &src.flat.st, src, off, n, &incoming{
+		maximum: int64(maxObjectBytes), algorithm: CRC64NVME, inlineBelow: s.o.MaxInlineBytes, crypt: e.crypt,
+	})
+	if err != nil {
+		return err
+	}
+	if b.sealed, err = newSealedBody([]sealedStream{{size: n}}, b.runs); err != nil {
+		return err
+	}
+	if r.ext == nil {
+		b.body = bytes.Clone(r.body) // which lies in the scratch
+		return nil
+	}
+	b.body, err = s.appendBody(ctx, &src.flat.st, nil, r.ext)
+	return err
 }

@@ -23,7 +23,7 @@ type pageStream struct {
 	s     *Service
 	ctx   context.Context
 	from  *timeline.Leased
-	file  pageFile
+	entry *Entry // unlocked
 	off   uint64 // of what is read next
 	left  uint64
 	buf   []byte
@@ -31,13 +31,13 @@ type pageStream struct {
 	err   error  // sticky
 }
 
-// openPages returns the bytes [off, off+n) of an object that is written in place.
+// openPages returns the bytes [off, off+n) of an object that is written in place, and unlocked.
 // What fits a window is read at once.
-func (s *Service) openPages(ctx context.Context, v *timeline.View, file *pageFile, off, n uint64) (*Reader, error) {
+func (s *Service) openPages(ctx context.Context, v *timeline.View, e *Entry, off, n uint64) (*Reader, error) {
 	if n <= pageWindowBytes {
 		buf := make([]byte, n)
 		if n > 0 {
-			if err := s.readPages(ctx, v, file, buf, off); err != nil {
+			if err := s.readPages(ctx, v, e, buf, off); err != nil {
 				return nil, err
 			}
 		}
@@ -47,12 +47,12 @@ func (s *Service) openPages(ctx context.Context, v *timeline.View, file *pageFil
 	if err != nil {
 		return nil, err
 	}
-	return &Reader{values: &pageStream{s: s, ctx: context.WithoutCancel(ctx), from: from, file: *file, off: off, left: n}}, nil
+	return &Reader{values: &pageStream{s: s, ctx: context.WithoutCancel(ctx), from: from, entry: e, off: off, left: n}}, nil
 }
 
 // readPages reads the bytes of an object from off on into dst, which is zeros.
-func (s *Service) readPages(ctx context.Context, src pageSource, file *pageFile, dst []byte, off uint64) error {
-	r := pageReader{s: s, src: src, file: file}
+func (s *Service) readPages(ctx context.Context, src pageSource, e *Entry, dst []byte, off uint64) error {
+	r := s.newPageReader(src, e)
 	if err := r.fill(dst, off); err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (p *pageStream) next() error {
 		p.buf = make([]byte, pageWindowBytes)
 	}
 	// Windows end where pages do.
-	n := min(p.left, pageWindowBytes-p.off%max(p.file.pageBytes(), 1))
+	n := min(p.left, pageWindowBytes-p.off%p.entry.pages.pageBytes())
 	if p.err = p.load(p.buf[:n]); p.err != nil {
 		return p.err
 	}
@@ -87,7 +87,7 @@ func (p *pageStream) load(dst []byte) error {
 	}
 	defer v.Close()
 	clear(dst)
-	return p.s.readPages(p.ctx, v, &p.file, dst, p.off)
+	return p.s.readPages(p.ctx, v, p.entry, dst, p.off)
 }
 
 // Read implements io.Reader.

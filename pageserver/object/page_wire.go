@@ -125,6 +125,7 @@ var pageStatuses = []error{
 	3: timeline.ErrFuture,
 	4: layers.ErrCorrupt,
 	5: timeline.ErrNoSuchBucket,
+	6: ErrKeyRequired,
 }
 
 // ErrHistoryGone says of a read from the wire that its LSN cannot be read any more.

@@ -18,7 +18,7 @@ import (
 //
 // Errors: ErrKeyTooLong, ErrNoSuchKey, ErrPreconditionFailed, *OffsetError,
 // ErrPageSize, ErrInvalidPageOp, ErrEntityTooLarge, ErrNotInPlace, those of Put for
-// what is created, timeline.ErrNoSuchBucket and ErrBatchTooLarge, those of a commit.
+// what is created, ErrKeyRequired, ErrKeyNotApplicable and ErrWrongKey, timeline.ErrNoSuchBucket and ErrBatchTooLarge, those of a commit.
 func (s *Service) WritePages(ctx context.Context, bucket, key string, in *PageInput) (*PageResult, error) {
 	if err := checkKey(key); err != nil {
 		return nil, err
@@ -80,9 +80,11 @@ type pageWrite struct {
 	set    *Settings
 	entry  *Entry
 	file   *pageFile // of entry
+	seal   *pageSeal // nil: the pages are in the clear
 	opened bool      // by this write: there are no pages yet
 	// created says that there was no object.
 	created bool
+	locked  []byte // the sealed fields of what was there
 	reader  pageReader
 	// partial are pages of which a part is read and a part is written.
 	partial []partialPage
@@ -97,6 +99,7 @@ type partialPage struct {
 // pageValue is a full page to be written.
 type pageValue struct {
 	page uint64
+	meta []byte
 	data []byte
 }
 
@@ -133,6 +136,7 @@ func (w *pageWrite) run(tx *timeline.Tx) (err error) {
 	if err := w.describe(); err != nil {
 		return err
 	}
+	w.seal = w.entry.pageSeal()
 	edits := newPageEdits(w.file.shift, w.entry.Size)
 	for i := range w.in.Ops {
 		edits.add(&w.in.Ops[i])
@@ -141,7 +145,8 @@ func (w *pageWrite) run(tx *timeline.Tx) (err error) {
 		return fmt.Errorf("%d bytes: %w", edits.size, ErrEntityTooLarge)
 	}
 	w.entry.Size, w.file.base = edits.size, min(w.file.base, edits.least)
-	w.reader = pageReader{s: w.s, src: tx, file: w.file, base: base}
+	w.reader = w.s.newPageReader(tx, w.entry)
+	w.reader.base = base
 	if err := w.writeHoles(edits); err != nil {
 		return err
 	}
@@ -160,6 +165,7 @@ func (w *pageWrite) run(tx *timeline.Tx) (err error) {
 		kw := keyWriter{s: w.s, tx: tx, set: w.set, holds: &w.moved, key: w.key}
 		return kw.put(w.entry, nil)
 	}
+	w.lock()
 	tx.Put(layers.NamespaceObjects, w.key, w.entry.append(nil), nil)
 	return nil
 }
@@ -176,6 +182,9 @@ func (w *pageWrite) open() (*pageBase, error) {
 		c := w.in.Create
 		w.created = true
 		w.entry = &Entry{Headers: c.Headers, UserMeta: c.UserMeta, StorageClass: c.StorageClass}
+		if w.entry.crypt, err = w.newCrypt(); err != nil {
+			return nil, err
+		}
 	case err != nil:
 		return nil, err
 	case w.in.Create != nil && w.in.Create.Exclusive:
@@ -185,12 +194,15 @@ func (w *pageWrite) open() (*pageBase, error) {
 			return nil, fmt.Errorf("object %q at %d: %w", w.key, rec.LSN, err)
 		}
 	}
+	if err := w.unlock(); err != nil {
+		return nil, err
+	}
 	if err := w.admit(); err != nil {
 		return nil, err
 	}
 	e := w.entry
-	if e.crypt != nil || w.s.defaultOf(w.set).Kind != NoSSE {
-		return nil, fmt.Errorf("encrypted objects, and buckets that encrypt: %w", ErrNotInPlace)
+	if e.crypt == nil && w.s.defaultOf(w.set).Kind != NoSSE {
+		return nil, fmt.Errorf("it is in the clear, and the bucket encrypts; copy it onto itself first: %w", ErrNotInPlace)
 	}
 	w.goOn()
 	w.file = &e.pages
@@ -204,23 +216,69 @@ func (w *pageWrite) open() (*pageBase, error) {
 	if n == 0 {
 		n = DefaultPageBytes
 	}
+	b := &pageBase{body: rec.Body}
+	if e.Size > 0 {
+		b.runs = []run{{len: e.Size}}
+		if rec.Body.Tag() != layers.BodyInline {
+			if err := w.moved.add(w.s, rec.Body); err != nil {
+				return nil, err
+			}
+		}
+		if e.crypt != nil {
+			if err := w.s.sealBase(b, e); err != nil {
+				return nil, err
+			}
+		}
+	}
 	e.pages = pageFile{id: w.s.newFileID(w.tx.LSN()), shift: shiftOf(n), base: e.Size}
 	e.Checksum, e.PartsCount, e.Parts, e.parts, e.uploadID = Checksum{}, 0, nil, partTable{}, uploadID{}
 	w.opened = true
-	b := &pageBase{body: rec.Body}
+	if e.crypt != nil {
+		e.crypt.bodyFirst = false
+	}
 	if e.Size == 0 {
 		return b, nil
 	}
-	b.runs = []run{{len: e.Size}}
-	if rec.Body.Tag() != layers.BodyInline {
-		if err := w.moved.add(w.s, rec.Body); err != nil {
-			return nil, err
-		}
-		if err := w.s.listExtents(b); err != nil {
-			return nil, err
+	return b, w.s.openBase(b, e.pageSeal())
+}
+
+// newCrypt returns the encryption of an object that is created; nil if it is to be in the clear.
+func (w *pageWrite) newCrypt() (*crypt, error) {
+	want := w.in.SSE
+	switch {
+	case want.Kind != NoSSE:
+	case w.in.CustomerKey != nil:
+		want.Kind = SSEC
+	default:
+		if want = w.s.defaultOf(w.set); want.Kind == NoSSE {
+			return nil, nil
 		}
 	}
-	return b, nil
+	return w.s.newCrypt(want, w.in.CustomerKey)
+}
+
+// unlock opens what of the entry is encrypted. What was sealed stays as it is where a write changes none of it: so no
+// number of writes wears the key of the fields out.
+func (w *pageWrite) unlock() error {
+	if w.created {
+		return nil
+	}
+	c := w.entry.crypt
+	if c != nil {
+		w.locked = c.locked
+	}
+	if want := w.in.SSE; want.Kind != NoSSE && w.s.sameSSE(c, want) != nil {
+		return fmt.Errorf("it is not encrypted so: %w", ErrNotInPlace)
+	}
+	return w.s.unlock(w.entry, w.in.CustomerKey)
+}
+
+// lock is the inverse of unlock, of an entry that the write has not given other fields.
+func (w *pageWrite) lock() {
+	describes := slices.ContainsFunc(w.in.Ops, func(o PageOp) bool { return o.Kind == PageMeta })
+	if w.locked != nil && !w.opened && !describes {
+		w.entry.crypt.locked = w.locked
+	}
 }
 
 // describeOnly carries out changes of nothing but metadata. It is not done if there is no object, but is to be one.
@@ -239,7 +297,7 @@ func (w *pageWrite) describeOnly() (done bool, err error) {
 	if w.entry, err = f.entry(); err != nil {
 		return false, err
 	}
-	if err := w.s.unlock(w.entry, nil); err != nil { // what is wanted of it may be its ETag
+	if err := w.unlock(); err != nil { // what is wanted of it may be its ETag
 		return false, err
 	}
 	if err := w.admit(); err != nil {
@@ -337,20 +395,34 @@ func (w *pageWrite) writeEdit(page uint64, e *pageEdit, size uint64) error {
 		w.put(page, full)
 		return nil
 	}
+	if w.seal != nil && w.entry.crypt.Kind == SSEC { // who carries pages without the key could not write such a page in full
+		return w.writePartial(page, inPage, e)
+	}
 	under, err := w.under(page)
 	if err != nil {
 		return err
 	}
 	body := e.pieces.append([]byte{byte(layers.BodyInline)})
 	if over, ok := under.over(len(body)-1, w.file.pageBytes()); ok && len(body) <= w.s.o.MaxInlineBytes {
-		w.tx.Delta(layers.NamespacePages, w.file.id.pageKey(page), over.append(nil), body)
+		meta := over.append(nil)
+		if w.seal != nil {
+			var sealed []byte
+			meta, sealed = w.seal.seal(page, layers.KindDelta, meta, body[1:])
+			copy(body[1:], sealed)
+		}
+		w.tx.Delta(layers.NamespacePages, w.file.id.pageKey(page), meta, body)
 		return nil
 	}
+	return w.writePartial(page, inPage, e)
+}
+
+// writePartial plans to write a page in full of which a part, or a part of its first inPage bytes, is changed.
+func (w *pageWrite) writePartial(page, inPage uint64, e *pageEdit) error {
 	full := make([]byte, max(inPage, e.pieces[len(e.pieces)-1].end()))
 	if err := w.reader.fill(full, page<<w.file.shift); err != nil {
 		return err
 	}
-	w.partial = append(w.partial, partialPage{pageValue{page, full}, e.pieces})
+	w.partial = append(w.partial, partialPage{pageValue{page: page, data: full}, e.pieces})
 	return nil
 }
 
@@ -366,11 +438,15 @@ func (w *pageWrite) under(page uint64) (deltaStack, error) {
 	} else if err != nil {
 		return deltaStack{}, err
 	}
-	return decodeDeltaStack(&rec)
+	return decodeDeltaStack(&rec, w.seal != nil)
 }
 
 func (w *pageWrite) put(page uint64, full []byte) {
-	w.values = append(w.values, pageValue{page, trimZeros(full)})
+	v := pageValue{page: page, data: trimZeros(full)}
+	if w.seal != nil && len(v.data) > 0 {
+		v.meta, v.data = w.seal.seal(page, layers.KindValue, nil, v.data)
+	}
+	w.values = append(w.values, v)
 }
 
 // maxPagesInline is how many bytes of full pages one commit takes along in the log:
@@ -389,7 +465,7 @@ func (w *pageWrite) writeValues() error {
 	for _, v := range w.values {
 		if len(v.data) < minPagePart || len(v.data) < w.s.o.MaxInlineBytes && total <= maxPagesInline {
 			body := layers.AppendInlineBody(make([]byte, 0, 1+len(v.data)), v.data)
-			w.tx.Put(layers.NamespacePages, w.file.id.pageKey(v.page), nil, body)
+			w.tx.Put(layers.NamespacePages, w.file.id.pageKey(v.page), v.meta, body)
 			continue
 		}
 		if out == nil {
@@ -416,7 +492,7 @@ func (w *pageWrite) writeValues() error {
 		for left := uint64(len(v.data)); left > 0 && n < len(ext); n++ {
 			left -= ext[n].Len
 		}
-		w.tx.Put(layers.NamespacePages, w.file.id.pageKey(v.page), nil, layers.AppendExtentsBody(nil, ext[:n]))
+		w.tx.Put(layers.NamespacePages, w.file.id.pageKey(v.page), v.meta, layers.AppendExtentsBody(nil, ext[:n]))
 		ext = ext[n:]
 	}
 	return nil

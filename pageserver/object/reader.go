@@ -66,19 +66,9 @@ func (s *Service) newSealedReader(e *Entry, b layers.Body, ext []layers.Extent, 
 	if n == 0 && e.Size > 0 {
 		return &Reader{}, nil
 	}
-	streams := []sealedStream{{size: e.Size}}
-	if e.PartsCount > 0 {
-		parts, err := s.loadParts(e, ext)
-		if err != nil {
-			return nil, err
-		}
-		streams = make([]sealedStream, len(parts))
-		for i := range parts {
-			streams[i] = sealedStream{part: parts[i].Number, size: parts[i].Size}
-		}
-		if e.crypt.bodyFirst {
-			streams[0].part = 0
-		}
+	streams, err := s.sealedStreams(e, ext)
+	if err != nil {
+		return nil, err
 	}
 	have := length(ext)
 	u, err := newUnsealer(e.crypt.key, streams, off, n, func(off, n uint64) (io.ReadCloser, error) {
@@ -91,6 +81,28 @@ func (s *Service) newSealedReader(e *Entry, b layers.Body, ext []layers.Extent, 
 		return nil, err
 	}
 	return &Reader{values: u}, nil
+}
+
+// sealedStreams returns what the body of an entry, which is unlocked and encrypted, is made of.
+func (s *Service) sealedStreams(e *Entry, ext []layers.Extent) ([]sealedStream, error) {
+	if e.PartsCount == 0 {
+		return []sealedStream{{size: e.Size}}, nil
+	}
+	parts, err := s.loadParts(e, ext)
+	if err == nil && len(parts) == 0 {
+		err = corrupt("%d parts without a table", e.PartsCount)
+	}
+	if err != nil {
+		return nil, err
+	}
+	streams := make([]sealedStream, len(parts))
+	for i := range parts {
+		streams[i] = sealedStream{part: parts[i].Number, size: parts[i].Size}
+	}
+	if e.crypt.bodyFirst {
+		streams[0].part = 0
+	}
+	return streams, nil
 }
 
 // Bytes returns all of the body that was not read yet, without a copy, if it is

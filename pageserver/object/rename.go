@@ -130,7 +130,11 @@ func (r *renaming) run(tx *timeline.Tx) (done wal.LSN, err error) {
 	}
 	along := set.replaces(f) // no version is left that has the pages
 	if e.pages.paged() && !along {
-		if r.copied, err = s.copyPages(r.ctx, within(tx), e, 0, e.Size); err != nil {
+		if err := s.unlock(e, nil); err != nil {
+			return 0, err
+		}
+		from := *e
+		if r.copied, err = s.copyPages(r.ctx, within(tx), &from, e, 0, e.Size); err != nil {
 			return 0, err
 		}
 		e.putBase(tx)

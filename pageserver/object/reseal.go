@@ -178,7 +178,7 @@ func (w *resealing) reseal(ctx context.Context, d *resealDue) error {
 		if err != nil {
 			return err
 		}
-		c.bodyFirst = e.crypt.bodyFirst
+		c.bodyFirst, c.sealedFor = e.crypt.bodyFirst, e.crypt.sealedFor
 		e.crypt, done = c, true
 		return nil
 	})

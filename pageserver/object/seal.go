@@ -43,6 +43,7 @@ func newDataKey() *dataKey {
 const (
 	purposeBody   = "stemma body"
 	purposePart   = "stemma part"
+	purposePage   = "stemma page"
 	purposeFields = "stemma fields"
 	purposeTable  = "stemma parts table"
 	purposeETag   = "stemma etag"

@@ -69,6 +69,8 @@ type crypt struct {
 	// bodyFirst says that the first part is sealed as a body of its own is, since it was one
 	// before something was appended to it.
 	bodyFirst bool
+	// sealedFor is the file that the pages were sealed for, of an entry whose pages were carried to another file; zero: their own.
+	sealedFor fileID
 	// locked are the fields of the meta that are encrypted; nil once they were opened.
 	locked []byte
 	key    *dataKey // nil: not opened
@@ -84,7 +86,8 @@ const (
 	cryptBucketKey  = 1 << 0
 	cryptBodyFirst  = 1 << 1
 	cryptFieldsKey  = 1 << 2
-	cryptFlagsKnown = cryptBucketKey | cryptBodyFirst | cryptFieldsKey
+	cryptSealedFor  = 1 << 3
+	cryptFlagsKnown = cryptBucketKey | cryptBodyFirst | cryptFieldsKey | cryptSealedFor
 )
 
 // small returns the key of what is encrypted beside the body.
@@ -96,7 +99,7 @@ func (c *crypt) small() *dataKey {
 }
 
 // append appends the record: kind, flags, id, sealed data key; with SSE-KMS key id and context, with
-// SSE-C the sealed key of the fields if there is one.
+// SSE-C the sealed key of the fields if there is one; the file that pages were sealed for, if that is another.
 func (c *crypt) append(dst []byte) []byte {
 	flags := byte(0)
 	if c.BucketKey {
@@ -108,6 +111,9 @@ func (c *crypt) append(dst []byte) []byte {
 	if c.sealedFields != nil {
 		flags |= cryptFieldsKey
 	}
+	if c.sealedFor != (fileID{}) {
+		flags |= cryptSealedFor
+	}
 	dst = append(append(dst, byte(c.Kind), flags), c.id[:]...)
 	dst = append(binary.AppendUvarint(dst, uint64(len(c.sealed))), c.sealed...)
 	if c.Kind == SSEKMS {
@@ -115,6 +121,9 @@ func (c *crypt) append(dst []byte) []byte {
 	}
 	if c.sealedFields != nil {
 		dst = append(binary.AppendUvarint(dst, uint64(len(c.sealedFields))), c.sealedFields...)
+	}
+	if c.sealedFor != (fileID{}) {
+		dst = append(dst, c.sealedFor[:]...)
 	}
 	return dst
 }
@@ -131,7 +140,7 @@ func decodeCrypt(p []byte) (*crypt, error) {
 		return nil, corrupt("encryption record begins with % x", p[:2])
 	}
 	copy(c.id[:], p[2:])
-	twoKeys := p[1]&cryptFieldsKey != 0
+	twoKeys, moved := p[1]&cryptFieldsKey != 0, p[1]&cryptSealedFor != 0
 	var ok bool
 	if c.sealed, p, ok = takeSealedKey(p[2+len(c.id):]); !ok {
 		return nil, corrupt("bad data key")
@@ -150,6 +159,12 @@ func decodeCrypt(p []byte) (*crypt, error) {
 		if c.sealedFields, p, ok = takeSealedKey(p); !ok {
 			return nil, corrupt("bad key of the fields")
 		}
+	}
+	if moved {
+		if len(p) < len(c.sealedFor) || fileID(p) == (fileID{}) {
+			return nil, corrupt("bad file of sealed pages")
+		}
+		c.sealedFor, p = fileID(p), p[len(c.sealedFor):]
 	}
 	if len(p) > 0 {
 		return nil, corrupt("%d bytes behind an encryption record", len(p))
@@ -393,7 +408,9 @@ func (e *Entry) openLocked() error {
 	if err != nil {
 		return err
 	}
-	e.ETag, c.locked = c.masked(e.ETag), nil
+	if c.locked = nil; !e.pages.paged() { // the ETag of pages is no MD5
+		e.ETag = c.masked(e.ETag)
+	}
 	return nil
 }
 

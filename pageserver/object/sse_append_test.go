@@ -136,31 +136,3 @@ func TestAppendEncryptedRefused(t *testing.T) {
 		t.Errorf("something was committed: %d, before %d", now, before)
 	}
 }
-
-// A server that encrypts all writes no page in the clear, not even of what was written in
-// place before.
-func TestNoPagesWhereAllIsEncrypted(t *testing.T) {
-	h := start(t)
-	write := func(key string) error {
-		_, err := h.WritePages(h.ctx, "home", key, &PageInput{
-			Ops: []PageOp{{Kind: PageWrite, Data: []byte("page")}}, Create: &PageCreate{},
-		})
-		return err
-	}
-	if err := write("paged"); err != nil {
-		t.Fatal(err)
-	}
-	h.put("home", "plain", []byte("hello"))
-	h.o.EncryptAll = true
-	for _, key := range []string{"paged", "plain", "new"} {
-		if err := write(key); !errors.Is(err, ErrNotInPlace) {
-			t.Errorf("%s: %v", key, err)
-		}
-	}
-	if _, err := h.append("paged", 4, []byte("x")); !errors.Is(err, ErrAppendClear) {
-		t.Errorf("append: %v", err)
-	}
-	if _, err := h.Clone(h.ctx, "home", "clone", &CloneInput{SrcBucket: "home", SrcKey: "paged"}); !errors.Is(err, ErrNotInPlace) {
-		t.Errorf("clone: %v", err)
-	}
-}

@@ -92,7 +92,7 @@ func (s *Service) copyBody(ctx context.Context, sc *scratch, st *stored, bucket 
 	e.crypt = crypt
 	if stays && src.paged() {
 		e.Checksum = Checksum{} // the first write in place would outdate it
-		src.flat, err = s.copyPages(ctx, src.views, e, 0, e.Size)
+		src.flat, err = s.copyPages(ctx, src.views, src.entry, e, 0, e.Size)
 		return nil, err
 	}
 	if stays {

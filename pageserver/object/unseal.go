@@ -62,49 +62,68 @@ type unsealer struct {
 	err    error
 }
 
-// newUnsealer returns the bytes [off, off+n) of a body. open returns a range of its
-// sealed bytes. Errors: those of open, ErrCorrupt for a range that is not there.
-func newUnsealer(key *dataKey, streams []sealedStream, off, n uint64, open func(off, n uint64) (io.ReadCloser, error)) (*unsealer, error) {
+// sealedRange says what of a body made of sealed streams a range of its bytes needs.
+type sealedRange struct {
+	streams []sealedStream // those that are read
+	// block is the first one that is read, of the first of streams, skip what of it is not asked for. last is the
+	// last one, of the last of streams.
+	block, skip, last uint64
+	begin, end        uint64 // the sealed bytes
+	// saltApart says that the salt of the first of streams lies at salt, before begin.
+	saltApart bool
+	salt      uint64
+}
+
+// locateSealed says what the bytes [off, off+n) of a body need. Errors: ErrCorrupt for a range that is not there.
+func locateSealed(streams []sealedStream, off, n uint64) (r sealedRange, err error) {
 	var stored uint64
 	for len(streams) > 1 && off >= streams[0].size {
 		off -= streams[0].size
 		stored += streams[0].stored()
 		streams = streams[1:]
 	}
-	u := &unsealer{key: key, left: n, streams: streams}
+	r.streams = streams
 	first := &streams[0]
-	u.block = first.blockAt(off)
-	u.skip = off - first.blockStart(u.block)
-	begin, end, need := stored+first.storedStart(u.block), stored, off+n
+	r.block = first.blockAt(off)
+	r.skip = off - first.blockStart(r.block)
+	r.begin, r.end = stored+first.storedStart(r.block), stored
+	if first.salted() {
+		if r.salt, r.saltApart = stored, r.block > 0; !r.saltApart {
+			r.begin = stored
+		}
+	}
+	need := off + n
 	toEnd := need == totalSize(streams) // empty streams at the end are verified, too
 	for i := range streams {
 		st := &streams[i]
 		if need > st.size || toEnd && i < len(streams)-1 {
 			need -= st.size
-			end += st.stored()
+			r.end += st.stored()
 			continue
 		}
-		u.streams = streams[:i+1]
-		if u.last = sealedBlocks(st.size, st.salted()) - 1; need < st.size {
-			u.last = st.blockAt(max(need, 1) - 1)
+		r.streams = streams[:i+1]
+		if r.last = sealedBlocks(st.size, st.salted()) - 1; need < st.size {
+			r.last = st.blockAt(max(need, 1) - 1)
 		}
-		end += st.storedStart(u.last + 1)
-		need = 0
-		break
+		r.end += st.storedStart(r.last + 1)
+		return r, nil
 	}
-	if need > 0 {
-		return nil, fmt.Errorf("range ends %d bytes past the sealed body: %w", need, ErrCorrupt)
+	return r, fmt.Errorf("range ends %d bytes past the sealed body: %w", need, ErrCorrupt)
+}
+
+// newUnsealer returns the bytes [off, off+n) of a body. open returns a range of its
+// sealed bytes. Errors: those of open, ErrCorrupt for a range that is not there.
+func newUnsealer(key *dataKey, streams []sealedStream, off, n uint64, open func(off, n uint64) (io.ReadCloser, error)) (*unsealer, error) {
+	r, err := locateSealed(streams, off, n)
+	if err != nil {
+		return nil, err
 	}
-	var err error
-	if first.salted() {
-		if u.block > 0 {
-			err = u.beginAt(stored, open)
-		} else {
-			begin = stored
-		}
+	u := &unsealer{key: key, left: n, streams: r.streams, block: r.block, skip: r.skip, last: r.last}
+	if r.saltApart {
+		err = u.beginAt(r.salt, open)
 	}
 	if err == nil {
-		u.src, err = open(begin, end-begin)
+		u.src, err = open(r.begin, r.end-r.begin)
 	}
 	if err != nil {
 		return nil, err

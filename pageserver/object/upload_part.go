@@ -193,7 +193,7 @@ func (s *Service) sourcePart(ctx context.Context, st *stored, u *uploadRecord, s
 		rec.md5 = copiedPartSum(src.entry.ETag, uint64(src.entry.LSN), off, n)
 	}
 	if src.paged() {
-		flat, err := s.flatten(ctx, &src.entry.pages, src.views, off, n, true)
+		flat, err := s.flatten(ctx, src.entry, src.views, off, n, true, nil)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -3,6 +3,7 @@ package s3api
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -27,6 +28,26 @@ func (s *Server) Judge(ctx *fasthttp.RequestCtx, target auth.Target, proof *auth
 
 // judgedOperation stands for operations of other doors.
 var judgedOperation = &operation{name: "Native"}
+
+// Encryption returns what the headers of the request say: how to encrypt what it makes, a customer's key, and that of the source of a
+// copy. From then on decisions know of it. An error says what is wrong with them.
+func (j *Judge) Encryption() (want object.SSE, key, source *object.CustomerKey, err error) {
+	r := j.r
+	r.amzFields = r.fewFields[:0]
+	for name, value := range r.header().All() {
+		if lower := strings.ToLower(string(name)); hasSSEPrefix(lower) {
+			r.amzFields = append(r.amzFields, auth.Field{Name: lower, Value: string(value)})
+		}
+	}
+	if want, key, err = r.sse(); err == nil {
+		source, err = r.customerKey(sseCopySource)
+	}
+	var worded *apiError
+	if errors.As(err, &worded) {
+		err = errors.New(worded.text())
+	}
+	return want, key, source, err
+}
 
 // Base returns the context of what the request does: commits with it are those of the caller.
 func (j *Judge) Base(ctx context.Context) (context.Context, error) { return j.r.asCaller(ctx) }
