@@ -126,6 +126,7 @@ func serve(t *testing.T) *served {
 		Dir: "data", FS: storefs.NewMem(), Listen: "127.0.0.1:0", AdminListen: "127.0.0.1:0", MasterKeys: master,
 		RootKey: auth.Key{ID: "demo", Secret: "demo-secret"}, Logger: slog.New(slog.DiscardHandler),
 	}}
+	s.options.Store.WALSegmentBytes = 16 << 20 // the least that takes the largest commits
 	s.start()
 	t.Cleanup(s.stop)
 	if s.Client, err = client.New(client.Options{Endpoint: s.endpoint, AccessKey: "demo", SecretKey: "demo-secret"}); err != nil {

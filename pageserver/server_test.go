@@ -57,7 +57,7 @@ func options(fs vfs.FS, lines *logLines) Options {
 	return Options{
 		Dir: "data", FS: fs, RootKey: rootKey, MasterKeys: masterKeys, Listen: "127.0.0.1:0", AdminListen: "127.0.0.1:0",
 		Logger: slog.New(slog.NewTextHandler(lines, &slog.HandlerOptions{Level: slog.LevelWarn})),
-		Store:  timeline.Options{WALSegmentBytes: 16 << 20}, // zeroing the usual ones is most of a start under the race detector
+		Store:  timeline.Options{WALSegmentBytes: 4 << 20}, // zeroing the usual ones is most of a start under the race detector
 	}
 }
 

@@ -67,7 +67,7 @@ func small(o *timeline.Options) {
 func open(t testing.TB, fs vfs.FS, tune ...func(*timeline.Options)) *harness {
 	t.Helper()
 	// No horizon by itself: a test that says that nothing was committed means it.
-	o := timeline.Options{FS: fs, Dir: "data", WALSegmentBytes: 16 << 20, Logger: slog.New(&watch{t: t}), HorizonEvery: time.Hour}
+	o := timeline.Options{FS: fs, Dir: "data", WALSegmentBytes: 4 << 20, Logger: slog.New(&watch{t: t}), HorizonEvery: time.Hour}
 	for _, f := range tune {
 		f(&o)
 	}
