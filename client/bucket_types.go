@@ -19,6 +19,14 @@ type Bucket struct {
 	Source      *Origin           `json:"source,omitempty"` // of a fork
 	Quota       *Quota            `json:"quota,omitempty"`
 	Snapshots   []SnapshotRule    `json:"snapshots,omitempty"`
+	// Disk is absent in lists, of a bucket that was just made, and where a quota says how many bytes there may be.
+	Disk *Disk `json:"disk,omitempty"`
+}
+
+// Disk is the file system that all buckets share, in bytes.
+type Disk struct {
+	Bytes int64 `json:"bytes"`
+	Free  int64 `json:"free"`
 }
 
 // SnapshotRule has snapshots taken of a bucket at regular times, and deletes them again. Durations are such as 90m or 24h.

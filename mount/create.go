@@ -108,13 +108,27 @@ func (n *node) unmade() bool {
 	return n.unmadeLocked()
 }
 
-// ensureMade has an object made for a file, or for all files right in a directory, if there is none yet. FS.tree is held.
+// neverMade forgets a file that was closed and could not be made. It reports whether the node is one.
+func (n *node) neverMade() bool {
+	if n == nil {
+		return false
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.handles > 0 || !n.unmadeLocked() {
+		return false
+	}
+	n.dropLocked()
+	return true
+}
+
+// ensureMade has an object made for a file, or for all files below a directory, if there is none yet. FS.tree is held.
 func (n *node) ensureMade() syscall.Errno {
 	if n == nil {
 		return 0
 	}
 	for _, c := range n.m.dirtySince(time.Now()) {
-		if (c == n || c.parent == n) && c.unmade() {
+		if c.within(n) && c.unmade() {
 			if err := c.flushTreeLocked(); err != nil {
 				return errnoOf(err)
 			}
@@ -123,16 +137,14 @@ func (n *node) ensureMade() syscall.Errno {
 	return 0
 }
 
-// ensureAllMade does it for all files.
-func (m *FS) ensureAllMade() syscall.Errno {
-	for _, c := range m.dirtySince(time.Now()) {
-		if c.unmade() {
-			if err := c.flushTreeLocked(); err != nil {
-				return errnoOf(err)
-			}
+// within reports whether a node is another one, or below it. FS.tree is held.
+func (n *node) within(dir *node) bool {
+	for ; n != nil; n = n.parent {
+		if n == dir {
+			return true
 		}
 	}
-	return 0
+	return false
 }
 
 // makeLocked puts a file that has no object yet. What another client has made at its key meanwhile it replaces, as if that had been

@@ -17,9 +17,7 @@ import (
 func (n *node) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 	n.m.tree.RLock()
 	defer n.m.tree.RUnlock()
-	if errno := n.ensureMade(); errno != 0 {
-		return nil, errno
-	}
+	_ = n.ensureMade() // what cannot be made is not listed
 	s := &dirStream{n: n}
 	return s, s.fetchLocked()
 }
@@ -226,6 +224,10 @@ func (n *node) remove(name string, how func(key, name string, c *node) syscall.E
 		return errno
 	}
 	c := n.known(name)
+	if c.neverMade() {
+		n.altered(name)
+		return 0
+	}
 	if errno := c.ensureMade(); errno != 0 {
 		return errno
 	}

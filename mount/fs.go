@@ -79,6 +79,7 @@ type FS struct {
 	stop   chan struct{} // ends the worker
 
 	requests, commits, written atomic.Int64
+	room                       room
 
 	// tree orders who uses keys (shared) and who renames.
 	tree sync.RWMutex

@@ -393,10 +393,3 @@ func (n *node) describeLocked(set map[string]string) {
 }
 
 func (n *node) readOnly() bool { return n.at != 0 || n.m.frozen() }
-
-// Statfs implements fs.NodeStatfser. The server has no say in how much there is: a pebibyte, nothing used.
-func (n *node) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
-	const blocks = 1 << 38
-	*out = fuse.StatfsOut{Blocks: blocks, Bfree: blocks, Bavail: blocks, Files: blocks, Ffree: blocks, Bsize: 4096, Frsize: 4096, NameLen: 255}
-	return 0
-}

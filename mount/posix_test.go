@@ -11,12 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/minio/minio-go/v7/pkg/sse"
 	"golang.org/x/sys/unix"
 
 	"stemma/client"
+	"stemma/wal/storefs"
 )
 
 // Files and directories are made, written, renamed and removed as POSIX has it, and are objects meanwhile.
@@ -677,4 +679,41 @@ func TestReadAhead(t *testing.T) {
 	if n := m.requests(); n > size/(1<<20)+16 {
 		t.Errorf("%d requests", n)
 	}
+}
+
+// statfs shows the disk, or the quota of the bucket and what is left of it.
+func TestStatfs(t *testing.T) {
+	s := serve(t)
+	m := s.mount(Options{TTL: time.Millisecond})
+	shows := func(bytes, free, freeFiles uint64) {
+		t.Helper()
+		time.Sleep(5 * time.Millisecond)
+		var st unix.Statfs_t
+		m.ok(unix.Statfs(m.dir, &st))
+		if size := uint64(st.Bsize); st.Blocks*size != bytes || st.Bfree*size != free || st.Bavail*size != free || st.Ffree != freeFiles {
+			t.Errorf("%d bytes, %d free, %d files free, want %d, %d, %d", st.Blocks*size, st.Bfree*size, st.Ffree, bytes, free, freeFiles)
+		}
+	}
+	shows(1<<50, 1<<50, 1<<30) // memory does not say
+	s.options.FS.(*storefs.MemFS).TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 3 << 20, TotalBytes: 8 << 20, UsedBytes: 5 << 20})
+	shows(8<<20, 3<<20, 1<<30)
+	bytes, objects := int64(1<<20), int64(10)
+	if _, err := s.ChangeBucket(t.Context(), "data", client.BucketChange{QuotaBytes: &bytes, QuotaObjects: &objects}); err != nil {
+		t.Fatal(err)
+	}
+	shows(1<<20, 1<<20, 10)
+	m.write("f", strings.Repeat("x", 960<<10))
+	shows(1<<20, 64<<10, 9)
+	for name, size := range map[string]int{"large": 1 << 20, "small": 100 << 10} { // of which one is not even made
+		m.fails(os.WriteFile(m.path(name), make([]byte, size), 0o600), syscall.EDQUOT)
+		if got := m.names(""); !strings.HasPrefix(got, "f") {
+			t.Error(got)
+		}
+		m.ok(os.Remove(m.path(name)))
+	}
+	bytes = 16 << 10 // less than there is
+	if _, err := s.ChangeBucket(t.Context(), "data", client.BucketChange{QuotaBytes: &bytes}); err != nil {
+		t.Fatal(err)
+	}
+	shows(16<<10, 0, 9)
 }

@@ -47,11 +47,7 @@ func (n *node) Rename(_ context.Context, name string, newParent fs.InodeEmbedder
 // ensureRenamable has objects made for what is renamed and replaced.
 func (n *node) ensureRenamable(to *node, name, newName string) syscall.Errno {
 	for _, c := range []*node{n.known(name), to.known(newName)} {
-		errno := c.ensureMade()
-		if c != nil && c.dir {
-			errno = n.m.ensureAllMade()
-		}
-		if errno != 0 {
+		if errno := c.ensureMade(); errno != 0 {
 			return errno
 		}
 	}

@@ -107,6 +107,14 @@ type Bucket struct {
 	Source      *Origin           `json:"source,omitempty"` // of a fork
 	Quota       *Quota            `json:"quota,omitempty"`
 	Snapshots   []SnapshotRule    `json:"snapshots,omitempty"`
+	// Disk is absent in lists, of a bucket that was just made, and where a quota says how many bytes there may be.
+	Disk *Disk `json:"disk,omitempty"`
+}
+
+// Disk is the file system that all buckets share, in bytes.
+type Disk struct {
+	Bytes int64 `json:"bytes"`
+	Free  int64 `json:"free"`
 }
 
 // Quota is what a bucket may hold at most, and what of that it does.
@@ -300,7 +308,19 @@ func (a *admin) bucket(ctx context.Context, _ *adminRequest, name string) (any, 
 	if err == nil && b.Quota != nil {
 		b.Quota.Used, err = a.quotaUsage(ctx, name)
 	}
+	if b.Quota == nil || b.Quota.MaxBytes == 0 {
+		b.Disk = a.server.diskRoom()
+	}
 	return b, err
+}
+
+// diskRoom says how much room the disk has; nil: it does not say.
+func (s *Server) diskRoom() *Disk {
+	u, err := s.disk.GetDiskUsage(s.o.Dir)
+	if err != nil {
+		return nil
+	}
+	return &Disk{Bytes: int64(u.TotalBytes), Free: int64(u.AvailBytes)}
 }
 
 // quotaUsage returns what counts for the quota of a bucket; nil: it is not counted yet, or cannot be now.

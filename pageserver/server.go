@@ -107,6 +107,7 @@ type Server struct {
 	o     Options
 	log   *slog.Logger
 	fs    *storefs.FS // nil when Options.FS was given
+	disk  vfs.FS      // that the store lies on
 	store *timeline.Store
 	s3    *s3api.Server
 	admin *admin
@@ -192,6 +193,7 @@ func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 		}
 		fs = s.fs
 	}
+	s.disk = fs
 	so := s.o.Store
 	so.FS, so.Dir, so.Logger = fs, s.o.Dir, s.log
 	so.RefuseExpiry, so.MarkAttributes = object.RefuseExpiry, object.HasSnapshotRules
