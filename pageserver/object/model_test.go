@@ -386,7 +386,7 @@ func testModel(t *testing.T, encrypts bool) {
 		weight int
 		run    func()
 	}{
-		{30, m.stepPut}, {24, m.stepDelete}, {8, m.stepCopy}, {8, m.stepUpload}, {14, m.stepPages}, {3, m.stepFork},
+		{30, m.stepPut}, {24, m.stepDelete}, {8, m.stepCopy}, {6, m.stepRename}, {8, m.stepPick}, {8, m.stepUpload}, {14, m.stepPages}, {3, m.stepFork},
 		{1, m.stepReopen}, {2, func() { m.flush() }}, {40, m.stepRead}, {8, m.stepList},
 		{1, m.stepVersioning}, {8, m.stepRelabel}, {4, m.stepQuota}, {8, m.stepUsage}, {30, m.stepReadVersion}, {6, m.stepListVersions},
 	}
