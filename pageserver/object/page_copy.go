@@ -46,14 +46,16 @@ type flattener struct {
 	sealer *sealer             // into writer, if they are encrypted
 	blocks *pageBase           // base of the source, once pieces have sealed blocks of it
 	runs   int                 // of those pieces
-	zeros  []layers.Extent     // a value of zeros, once it is needed
+	holes  bool                // some piece is a hole
 }
 
 // flatPiece are bytes of the object: handles, or n literal bytes.
 type flatPiece struct {
 	off uint64
 	n   uint64
-	ext []layers.Extent // nil: literal
+	ext []layers.Extent // nil: literal, unless
+	// hole says that they are zeros, of a window at most.
+	hole bool
 	// body is, of a piece whose handles are those of sealed blocks, where it begins in what the base opens to.
 	body uint64
 }
@@ -203,13 +205,8 @@ func (f *flattener) hole(from, to uint64) error {
 	if from >= to || !f.solid {
 		return nil
 	}
-	if f.zeros == nil {
-		var err error
-		if f.zeros, err = f.s.writeValue(f.ctx, &f.out.st, make([]byte, pageWindowBytes)); err != nil {
-			return err
-		}
-	}
-	f.pieces = append(f.pieces, flatPiece{off: from, n: to - from, ext: slice(f.zeros, 0, to-from)})
+	f.holes = true
+	f.pieces = append(f.pieces, flatPiece{off: from, n: to - from, hole: true})
 	return nil
 }
 
@@ -326,10 +323,20 @@ func (f *flattener) finish() error {
 	if f.to != nil {
 		return f.finishSealed(literal)
 	}
+	var zeros []layers.Extent
+	if f.holes { // only now: nobody waits for a writer while they have another
+		var err error
+		if zeros, err = f.s.writeValue(f.ctx, &f.out.st, make([]byte, pageWindowBytes)); err != nil {
+			return err
+		}
+	}
 	out := f.out
 	for _, p := range f.pieces {
 		ext := p.ext
-		if ext == nil {
+		switch {
+		case p.hole:
+			ext = slice(zeros, 0, p.n)
+		case ext == nil:
 			ext = slice(literal, 0, p.n)
 			literal = cutFront(literal, p.n)
 		}

@@ -2,6 +2,7 @@ package object
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sync/errgroup"
 
 	"stemma/internal/seeds"
 	"stemma/layers"
@@ -620,4 +622,34 @@ func TestMergePagesAgain(t *testing.T) {
 	change("home", 5, "lost")
 	change("dev", 100_000, "won")
 	merge(1 << 8) // anew
+}
+
+// Parts that are copied of what has holes do not wait for each other's writers, however many there are at once.
+func TestCopyPartsOfHoles(t *testing.T) {
+	h := start(t)
+	h.write("home", "k", 100, []byte("some"))
+	h.write("home", "k", 2<<20, []byte("more"))
+	want := make([]byte, 2<<20+4)
+	copy(want[100:], "some")
+	copy(want[2<<20:], "more")
+	ctx, cancel := context.WithTimeout(h.ctx, time.Minute)
+	defer cancel()
+	var group errgroup.Group
+	for i := range 100 {
+		key := fmt.Sprint("copy", i)
+		u := h.upload("home", key, UploadInput{})
+		group.Go(func() error {
+			p, err := h.CopyPart(ctx, "home", key, u.ID, 1, &CopyPartInput{SrcBucket: "home", SrcKey: "k"})
+			if err == nil {
+				_, err = h.CompleteUpload(ctx, "home", key, u.ID, &CompleteInput{Parts: []CompletePart{{Number: 1, ETag: p.ETag.String()}}, Size: -1})
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		h.want("home", fmt.Sprint("copy", i), 0, want)
+	}
 }
