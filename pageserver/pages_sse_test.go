@@ -58,6 +58,8 @@ func TestPagesWithCustomerKey(t *testing.T) {
 	if status != 200 || err != nil || !errors.Is(results[0].Err, object.ErrKeyRequired) || !errors.Is(results[1].Err, object.ErrNoSuchKey) {
 		t.Errorf("%d %v %+v", status, err, results)
 	}
+	c.fails(400, "InvalidArgument", "POST", "/v1/buckets/disk/pages:read", object.AppendPageReads(nil, nil), with...)
+	c.fails(400, "InvalidArgument", "POST", "/v1/pages:stream", nil, append(with, "Connection", "Upgrade", "Upgrade", "stemma-pages/1")...)
 	stream := openStream(t, streamClient(t, s, "encrypts"))
 	read, err := stream.ReadPages(ctx, "disk", []native.PageRead{{Key: "img", Len: 1}})
 	if err != nil || !native.IsCode(read[0].Err, "InvalidRequest") {

@@ -110,6 +110,9 @@ func (p *pagesRequest) openStream() error {
 	if err := p.known(); err != nil {
 		return err
 	}
+	if err := p.keyless(); err != nil {
+		return err
+	}
 	h := &p.http.Request.Header
 	if !h.ConnectionUpgrade() || string(h.Peek("Upgrade")) != streamProtocol {
 		return &AdminError{Code: "InvalidRequest", Message: "want Connection: Upgrade and Upgrade: " + streamProtocol}

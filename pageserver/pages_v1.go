@@ -131,6 +131,9 @@ func (a *admin) servePagesErr(ctx *fasthttp.RequestCtx) error {
 	p.bucket, path, _ = strings.Cut(path, "/")
 	method := string(ctx.Method())
 	if path == "pages:read" {
+		if err := p.keyless(); err != nil {
+			return err
+		}
 		if method != "POST" {
 			return &AdminError{Code: "MethodNotAllowed", Message: method + " is not for pages:read"}
 		}
@@ -159,6 +162,15 @@ func (a *admin) servePagesErr(ctx *fasthttp.RequestCtx) error {
 		return p.clone()
 	}
 	return &AdminError{Code: "MethodNotAllowed", Message: method + " is not for an object"}
+}
+
+// keyless refuses headers of encryption, where there is no use for them.
+func (p *pagesRequest) keyless() error {
+	want, key, source, err := p.judge.Encryption()
+	if err != nil || want != (object.SSE{}) || key != nil || source != nil {
+		return invalid("pages:read and streams take no headers of encryption")
+	}
+	return nil
 }
 
 // known refuses parameters that are not named.

@@ -149,9 +149,9 @@ func serveDevice(t *testing.T, c *client.Client, size uint64) *nbdServed {
 }
 
 // diskServer starts a server that has a bucket "disks", and returns a client whose connections dial makes.
-func diskServer(t *testing.T, dial func(ctx context.Context, network, address string) (net.Conn, error)) *client.Client {
+func diskServer(t *testing.T, dial func(ctx context.Context, network, address string) (net.Conn, error), args ...string) *client.Client {
 	t.Helper()
-	p := start(t, t.TempDir())
+	p := start(t, t.TempDir(), args...)
 	c, err := client.New(client.Options{Endpoint: p.admin, AccessKey: testAccess, SecretKey: testSecret, HTTP: &http.Client{Transport: &http.Transport{DialContext: dial}}})
 	if err != nil {
 		t.Fatal(err)
@@ -164,9 +164,14 @@ func diskServer(t *testing.T, dial func(ctx context.Context, network, address st
 
 // Random reads, writes, trims, flushes and writes with FUA are what a plain image
 // makes of them; when the server of the device dies, the object is as it was flushed last.
-func TestNBD(t *testing.T) {
+func TestNBD(t *testing.T) { testNBD(t) }
+
+// They are where all is encrypted, too.
+func TestNBDEncrypted(t *testing.T) { testNBD(t, "--encrypt") }
+
+func testNBD(t *testing.T, args ...string) {
 	const size = 3<<20 + 512
-	api := diskServer(t, nil)
+	api := diskServer(t, nil, args...)
 	rng := rand.New(rand.NewPCG(1, 7))
 	image, flushed := make([]byte, size), make([]byte, size)
 	var lsn client.LSN

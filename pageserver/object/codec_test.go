@@ -48,6 +48,8 @@ func samples() map[string][]byte {
 		"object_sse_s3": lockedEntry(SSES3).append(nil), "object_sse_kms": lockedEntry(SSEKMS).append(nil),
 		"upload_sse_c":        (&uploadRecord{algorithm: CRC32, crypt: lockedCrypt(SSEC)}).append(nil),
 		"object_sse_c_fields": withFieldsKey(lockedEntry(SSEC)).append(nil),
+		"object_pages_sse_s3": lockedPages(SSES3).append(nil),
+		"object_pages_sse_c":  sealedFor(withFieldsKey(lockedPages(SSEC))).append(nil),
 		"object_access":       (&Entry{Size: 5, StorageClass: StandardIA, ETag: ETag{Sum: [16]byte{5}}, Access: access}).append(nil),
 		"object_inherited":    (&Entry{Size: 5, LSN: 1, ETag: ETag{Sum: [16]byte{5}}, Access: access, inherited: inheritance{base: 300, size: 4}}).append(nil),
 		"object_empty_acl":    (&Entry{Access: Access{ACL: ACL{}}}).append(nil),
@@ -67,6 +69,16 @@ func lockedCrypt(k SSEKind) *crypt {
 
 func withFieldsKey(e *Entry) *Entry {
 	e.crypt.sealedFields = bytes.Repeat([]byte{5}, 70)
+	return e
+}
+
+// lockedPages is what was written in place.
+func lockedPages(k SSEKind) *Entry {
+	return &Entry{Size: 300, pages: pageFile{id: fileID{1, 11: 2}, shift: 12, base: 200}, crypt: lockedCrypt(k)}
+}
+
+func sealedFor(e *Entry) *Entry {
+	e.crypt.sealedFor = fileID{7, 11: 8}
 	return e
 }
 

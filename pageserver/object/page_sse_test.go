@@ -3,6 +3,7 @@ package object
 import (
 	"bytes"
 	"crypto/md5"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -763,5 +764,38 @@ func TestMergeSealedDeltas(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A record that was sealed once opens for ever, and so does a base.
+func TestSealedPageGolden(t *testing.T) {
+	seal := &pageSeal{&dataKey{1, 31: 2}, fileID{3, 11: 4}}
+	for text, c := range map[string]struct {
+		kind         layers.Kind
+		meta, sealed string
+	}{
+		"page":  {layers.KindValue, "3a9e1e6945c616724e4ba08a583e8fb822e5885036c18a3f5dba5575c33ea306", "b7fe0c81"},
+		"delta": {layers.KindDelta, "0105772842628ddbcd1152baffe77ad3153d48b8ccf119ac1dc3093986453eb389f3", "9e0e6bd0f1"},
+	} {
+		meta, err := hex.DecodeString(c.meta)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sealed, err := hex.DecodeString(c.sealed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := seal.open(5, c.kind, meta, sealed); err != nil || string(got) != text {
+			t.Errorf("%s: %q, %v", text, got, err)
+		}
+	}
+	base := appendSealedRuns(nil, []sealedStream{{size: 70_000}, {part: copiedPart, size: 300}}, []run{{off: 1, len: 200, body: 70_050}, {off: 5000, len: 65_536, body: 4000}})
+	if got := hex.EncodeToString(base); got != "020200f0a204914eac0201c801a2a304bf25808004a01f" {
+		t.Errorf("base %s", got)
+	}
+	b, runs, err := decodeSealedRuns(base)
+	// Of the first stream both blocks, and all of the second, with its salt: one span.
+	if err != nil || len(runs) != 2 || !slices.Equal(b.spans, []storedSpan{{0, 70_032 + 16 + 300 + 16, 0}}) {
+		t.Errorf("%v, %v, %v", runs, b.spans, err)
 	}
 }

@@ -152,6 +152,9 @@ func AppendPageResults(dst []byte, results []PageReadResult) []byte {
 		if errors.As(r.Err, &gone) {
 			status = 2
 		}
+		if errors.Is(r.Err, ErrCorrupt) { // of this package
+			status = 4
+		}
 		for s, err := range pageStatuses {
 			if err != nil && errors.Is(r.Err, err) {
 				status = byte(s)
