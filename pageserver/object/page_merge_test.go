@@ -653,3 +653,61 @@ func TestCopyPartsOfHoles(t *testing.T) {
 		h.want("home", fmt.Sprint("copy", i), 0, want)
 	}
 }
+
+// Versions that a fork has made in place and then replaced come along with their ids and ETags, once; what both had before stays one.
+func TestMergeVersionsOfPages(t *testing.T) {
+	for _, encrypted := range []bool{false, true} {
+		t.Run(fmt.Sprint(encrypted), func(t *testing.T) {
+			h := start(t, small, staged)
+			h.o.EncryptAll = encrypted
+			h.versioning("home", Enabled)
+			first, second := random(1, 200<<10), random(2, 300<<10)
+			h.write("home", "k", 0, first)
+			common := h.newest("home", "k")
+			h.fork("home", "dev")
+			h.put("dev", "k", []byte("replaced"))
+			h.write("dev", "k", 0, second) // it takes the place of what was put
+			h.write("dev", "k", 7, []byte("a delta"))
+			copy(second[7:], "a delta")
+			made := h.newest("dev", "k")
+			h.put("dev", "k", []byte("the last"))
+			tag := func(bucket string, id VersionID) ETag {
+				t.Helper()
+				o, err := h.Head(h.ctx, bucket, "k", &GetInput{Version: id})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return o.ETag
+			}
+			merge := func() {
+				t.Helper()
+				if _, err := h.Merge(h.ctx, &MergeInput{Source: Point{Bucket: "dev"}, Target: "home"}); err != nil {
+					t.Fatal(err)
+				}
+				h.noOrphans("home")
+				h.wantBody("home", "k", made, string(second))
+				h.wantBody("home", "k", common, string(first))
+				if a, b := tag("home", made), tag("dev", made); a != b {
+					t.Errorf("ETag %v, want %v", a, b)
+				}
+			}
+			merge()
+			h.want("home", "k", 0, []byte("the last"))
+			if _, err := h.SetTags(h.ctx, "dev", "k", made, []Field{{"k", "v"}}); err != nil {
+				t.Fatal(err)
+			}
+			h.del("dev", "k")
+			merge()
+			h.wantAbsent("home", "k", 0)
+			o, err := h.Head(h.ctx, "home", "k", &GetInput{Version: made})
+			if err != nil || len(o.Tags) != 1 {
+				t.Errorf("%+v, %v", o, err)
+			}
+			h.delete("dev", DeleteKey{Key: "k", Version: made})
+			if _, err := h.DeleteBucket(h.ctx, "dev", timeline.DeleteOptions{Force: true}); err != nil {
+				t.Fatal(err)
+			}
+			h.wantBody("home", "k", made, string(second))
+		})
+	}
+}
