@@ -90,8 +90,13 @@ func (m *Model) Reread() error {
 	return m.checker().Everything(1)
 }
 
-// findValue returns the file and offset of a byte of a stored value.
+// findValue returns the file and offset of a byte of a stored value, of a segment that was not
+// rewritten: in one that was it lies elsewhere.
 func (m *Model) findValue() (name string, off int64, err error) {
+	files, err := m.disk.List(AreaValues)
+	if err != nil {
+		return "", 0, err
+	}
 	for _, bucket := range m.oracle.Names() {
 		v, err := m.store.View(context.Background(), bucket, 0)
 		if err != nil {
@@ -110,7 +115,10 @@ func (m *Model) findValue() (name string, off int64, err error) {
 			if err != nil {
 				return "", 0, err
 			}
-			return fmt.Sprintf("%016x.val", uint64(ext[0].Segment)), int64(ext[0].Offset + ext[0].Length/2), nil
+			name := layers.ValueFileName(layers.FileNum(ext[0].Segment), 0)
+			if _, ok := files[name]; ok {
+				return name, int64(ext[0].Offset + ext[0].Length/2), nil
+			}
 		}
 	}
 	return "", 0, fmt.Errorf("no stored value")
