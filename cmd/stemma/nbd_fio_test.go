@@ -28,9 +28,12 @@ func TestNBDFio(t *testing.T) {
 		d.nbd = startNBD(t, d.p, d.socket, "--bucket", d.bucket, "--key", "disk.img", "--size", "33554432")
 	}
 	attach()
+	dir := t.TempDir() // fio leaves files where it runs
 	fio := func(args ...string) *exec.Cmd {
-		return exec.CommandContext(t.Context(), "fio", append([]string{"--name=job", "--ioengine=nbd", "--uri=nbd+unix:///?socket=" + url.QueryEscape(d.socket), "--size=32m",
+		cmd := exec.CommandContext(t.Context(), "fio", append([]string{"--name=job", "--ioengine=nbd", "--uri=nbd+unix:///?socket=" + url.QueryEscape(d.socket), "--size=32m",
 			"--rw=randwrite", "--bsrange=4k-64k", "--iodepth=16", "--verify=crc32c", "--verify_fatal=1", "--randseed=7"}, args...)...)
+		cmd.Dir = dir
+		return cmd
 	}
 	ok := func(out []byte, err error) {
 		t.Helper()
