@@ -231,8 +231,8 @@ func (s *Service) readSealed(b *pageBase, dst []byte, off uint64) error {
 	if off > c.size() || n > c.size()-off {
 		return corrupt("base of pages of %d bytes ends before %d", c.size(), off+n)
 	}
-	i := c.streamOf(off)
-	u, err := newUnsealer(c.key, c.streams[i:], off-c.plain[i], n, func(off, n uint64) (io.ReadCloser, error) {
+	streams, i := c.around(off, n)
+	u, err := newUnsealer(c.key, streams, off-c.plain[i], n, func(off, n uint64) (io.ReadCloser, error) {
 		at, err := c.at(c.stored[i]+off, n)
 		if err != nil {
 			return nil, err

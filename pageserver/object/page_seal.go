@@ -1,6 +1,7 @@
 package object
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
@@ -124,12 +125,7 @@ func newSealedBody(streams []sealedStream, runs []run) (*sealedBody, error) {
 		}
 		spans = append(spans, touched...)
 	}
-	slices.SortFunc(spans, func(x, y storedSpan) int {
-		if x.from < y.from {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(spans, func(x, y storedSpan) int { return cmp.Compare(x.from, y.from) })
 	var at uint64
 	for _, s := range spans {
 		if k := len(b.spans) - 1; k >= 0 && s.from <= b.spans[k].to {
@@ -161,13 +157,23 @@ func (b *sealedBody) streamOf(off uint64) int {
 	return min(i, len(b.streams)-1)
 }
 
+// around returns the streams that [off, off+n) needs, and the number of the first. Unless it ends where all do, the last of them has bytes
+// behind it, so that nobody takes it for the end.
+func (b *sealedBody) around(off, n uint64) (streams []sealedStream, first int) {
+	first = b.streamOf(off)
+	if off+n == b.size() {
+		return b.streams[first:], first
+	}
+	return b.streams[first : b.streamOf(off+n)+1], first
+}
+
 // touched returns what of the sealed streams [off, off+n) needs. Errors: ErrCorrupt.
 func (b *sealedBody) touched(off, n uint64) ([]storedSpan, error) {
 	if off > b.size() || n > b.size()-off {
 		return nil, corrupt("base of pages of %d bytes ends before %d", b.size(), off+n)
 	}
-	i := b.streamOf(off)
-	r, err := locateSealed(b.streams[i:], off-b.plain[i], n)
+	streams, i := b.around(off, n)
+	r, err := locateSealed(streams, off-b.plain[i], n)
 	if err != nil {
 		return nil, err
 	}
