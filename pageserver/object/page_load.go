@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"stemma/layers"
@@ -156,8 +157,8 @@ func (r *pageReader) fillFull(dst []byte, rec *layers.Record, page, from uint64)
 	switch {
 	case from >= have:
 	case r.seal != nil:
-		lock := bytes.Clone(rec.Meta)
-		r.loads = append(r.loads, valueLoad{dst: dst, read: func(dst []byte) error { return r.readFull(dst, lock, page, from, ext) }})
+		lock, kept := bytes.Clone(rec.Meta), slices.Clone(ext)
+		r.loads = append(r.loads, valueLoad{dst: dst, read: func(dst []byte) error { return r.readFull(dst, lock, page, from, kept) }})
 	default:
 		r.fillExtents(dst, slice(ext, from, min(uint64(len(dst)), have-from)))
 	}
