@@ -30,6 +30,10 @@ func (f *flattened) close() {
 // maxCopiedExtents is from how many pieces on the bytes are copied, not handles.
 const maxCopiedExtents = layers.MaxExtents / 4
 
+// crowdedPieces is from how many pieces on zeros at the ends of pages count as bytes, unless holes do anyway: so pages that lie
+// side by side are one run, of which there can be maxBaseRuns.
+const crowdedPieces = maxBaseRuns / 2
+
 // flattener makes a flattened. Pieces come in order.
 type flattener struct {
 	s     *Service
@@ -59,6 +63,10 @@ type flatPiece struct {
 	// body is, of a piece whose handles are those of sealed blocks, where it begins in what the base opens to.
 	body uint64
 }
+
+func (p *flatPiece) literal() bool { return p.ext == nil && !p.hole }
+
+func (f *flattener) crowded() bool { return !f.solid && len(f.pieces) >= crowdedPieces }
 
 // pageViews has read look at the pages of an object, for a moment.
 type pageViews func(read func(pageSource) error) error
@@ -152,6 +160,9 @@ func (f *flattener) page(r *pageReader, rec *layers.Record, page, start, end uin
 		}
 		ext = slice(ext, start-page<<f.file.shift, end-start)
 		n := length(ext)
+		if n < end-start && f.crowded() {
+			return f.literal(r, start, end)
+		}
 		if n > 0 {
 			f.pieces = append(f.pieces, flatPiece{off: start, n: n, ext: ext})
 		}
@@ -169,7 +180,9 @@ func (f *flattener) literal(r *pageReader, start, end uint64) error {
 	if err := r.run(f.ctx); err != nil {
 		return err
 	}
-	p = trimZeros(p)
+	if q := trimZeros(p); len(q) == 0 || !f.crowded() {
+		p = q
+	}
 	if err := f.write(start, p); err != nil {
 		return err
 	}
@@ -196,7 +209,12 @@ func (f *flattener) write(off uint64, p []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	f.pieces = append(f.pieces, flatPiece{off: off, n: uint64(len(p))})
+	n := uint64(len(p))
+	if k := len(f.pieces) - 1; k >= 0 && f.pieces[k].literal() && f.pieces[k].off+f.pieces[k].n == off {
+		f.pieces[k].n += n // so that there is not one of each page
+		return nil
+	}
+	f.pieces = append(f.pieces, flatPiece{off: off, n: n})
 	return nil
 }
 

@@ -311,3 +311,41 @@ func TestPagesAppendAndRename(t *testing.T) {
 		t.Error("renamed what is not there")
 	}
 }
+
+// Pages that lie side by side are copied however many of them end in zeros, and none of them takes memory of its own.
+func TestCopyManyShortPages(t *testing.T) {
+	if testing.Short() {
+		t.Skip("copies 65,636 pages twice")
+	}
+	h := start(t)
+	const pages = maxBaseRuns + 100
+	want := make([]byte, pages<<12)
+	ops := make([]PageOp, pages)
+	for i := range ops {
+		ops[i] = PageOp{Kind: PageWrite, Off: uint64(i) << 12, Data: random(uint64(i), 60)}
+		copy(want[ops[i].Off:], ops[i].Data)
+	}
+	want = want[:len(want)-1<<12+60]
+	for key, sse := range map[string]SSE{"clear": {}, "sealed": {Kind: SSES3}} {
+		for some := range slices.Chunk(ops, 10_000) {
+			if _, err := h.WritePages(h.ctx, "home", key, &PageInput{Create: &PageCreate{}, Ops: some, SSE: sse}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := h.Copy(h.ctx, "home", "copy", &CopyInput{SrcBucket: "home", SrcKey: key, SSE: sse}); err != nil {
+			t.Fatal(key, err)
+		}
+		h.want("home", "copy", 0, want)
+	}
+
+	f := flattener{s: h.Service, ctx: h.ctx, out: &flattened{}}
+	defer f.out.close()
+	for i := range 10 {
+		if err := f.write(uint64(i)<<12, random(uint64(i), 1<<12)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(f.pieces) != 1 {
+		t.Errorf("%d pieces", len(f.pieces))
+	}
+}
