@@ -73,7 +73,7 @@ func (n *node) existing(ctx context.Context, name string, out *fuse.EntryOut) (*
 }
 
 // A new file that is opened to be written from its beginning on, and not exclusively, is known to this mount alone until it is
-// written back, at its close at the latest: so it is one commit. Whatever looks at keys has it made before: listings, renames, removals.
+// written back, at its close at the latest: so it is one commit. Whatever looks at keys has it made before: listings, renames, removals; and fsync of its directory.
 
 // canWait reports whether a new file may be made later. Who may not make files in the directory is told at once: the first one is
 // made at once.

@@ -73,8 +73,16 @@ func TestNewFiles(t *testing.T) {
 	}
 
 	for name, do := range map[string]func(name string) error{
-		"listed":  func(string) error { _, err := os.ReadDir(m.path("d")); return err },
-		"synced":  func(name string) error { return f.Sync() },
+		"listed": func(string) error { _, err := os.ReadDir(m.path("d")); return err },
+		"synced": func(name string) error { return f.Sync() },
+		"held by its directory": func(string) error {
+			d, err := os.Open(m.path("d"))
+			if err != nil {
+				return err
+			}
+			defer d.Close()
+			return d.Sync()
+		},
 		"renamed": func(name string) error { return os.Rename(m.path(name), m.path("d/elsewhere")) },
 		"carried": func(string) error { return os.Rename(m.path("d"), m.path("e")) },
 		"kept": func(string) error {

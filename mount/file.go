@@ -148,8 +148,18 @@ func (h *handle) Flush(context.Context) syscall.Errno {
 	return errnoOf(h.n.flush())
 }
 
-// Fsync implements fs.NodeFsyncer, of directories too. On return what was written is durable.
-func (n *node) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno { return errnoOf(n.flush()) }
+// Fsync implements fs.NodeFsyncer, of directories too. On return what was written is durable, and so are the new files of a directory.
+func (n *node) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
+	if n.dir {
+		n.m.tree.RLock()
+		errno := n.ensureMade()
+		n.m.tree.RUnlock()
+		if errno != 0 {
+			return errno
+		}
+	}
+	return errnoOf(n.flush())
+}
 
 // Release implements fs.FileReleaser.
 func (h *handle) Release(context.Context) syscall.Errno {
