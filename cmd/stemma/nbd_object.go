@@ -92,8 +92,11 @@ func (o *nbdObject) try(ctx context.Context, do func(context.Context, *client.Pa
 	trying, cancel := context.WithTimeout(ctx, nbdTryTimeout)
 	defer cancel()
 	err = do(trying, s)
-	if trying.Err() != nil { // it does not answer
+	switch {
+	case trying.Err() != nil: // it does not answer
 		_ = s.Close()
+	case client.IsCode(err, "RequestTimeTooSkewed"): // it has ended, since it was signed long ago: another is signed anew
+		err = errors.New(err.Error())
 	}
 	return err
 }

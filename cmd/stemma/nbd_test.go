@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -387,5 +388,48 @@ func TestNBDListensOnLoopbackOnly(t *testing.T) {
 			ln.Close()
 			t.Errorf("listens on %q", a)
 		}
+	}
+}
+
+// A stream of another key than the root's ends a quarter of an hour after it was signed. The request that it ends with is sent again, over a new one.
+func TestNBDStreamTooOld(t *testing.T) {
+	frame := func(kind, id byte, body ...byte) []byte {
+		p := wire.LittleEndian.AppendUint32(nil, uint32(2+len(body)))
+		return append(append(p, kind, id), body...)
+	}
+	var streams atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		n := streams.Add(1)
+		conn, r, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: stemma-pages/1\r\n\r\n")
+		var head [4]byte
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			return
+		}
+		if _, err := io.CopyN(io.Discard, r, int64(wire.LittleEndian.Uint32(head[:]))); err != nil {
+			return
+		}
+		if n == 1 {
+			_, _ = conn.Write(frame(5, 0, []byte(`{"code": "RequestTimeTooSkewed", "message": "too old"}`)...))
+			return
+		}
+		_, _ = conn.Write(frame(3, 1, append([]byte{1, 0, 9, 4, 4}, "data"...)...))
+		_, _ = io.Copy(io.Discard, r)
+	}))
+	defer server.Close()
+	c, err := client.New(client.Options{Endpoint: server.URL, AccessKey: "editor", SecretKey: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := nbdObject{c: c, bucket: "disk", key: "k", patience: time.Minute}
+	defer o.close()
+	p, err := o.read(t.Context(), 0, 4)
+	if string(p) != "data" || err != nil || streams.Load() != 2 {
+		t.Errorf("%q, %v, of %d streams", p, err, streams.Load())
 	}
 }
