@@ -108,6 +108,11 @@ func (m *FS) Stats() Stats {
 // waits for that. Errors: those of the server, and what the kernel says.
 func Mount(ctx context.Context, c *client.Client, dir string, o Options) (*FS, error) {
 	o.fill()
+	if info, err := os.Stat(dir); err != nil { // the kernel would mount on a file, too
+		return nil, fmt.Errorf("mount: %w", err)
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("mount %s: %w", dir, syscall.ENOTDIR)
+	}
 	m := &FS{c: c, o: o, stop: make(chan struct{}), uid: uint32(os.Getuid()), gid: uint32(os.Getgid()), started: time.Now()}
 	m.mu.dirty = make(map[*node]time.Time)
 	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))

@@ -60,9 +60,12 @@ func newMount() *cobra.Command {
 
 // mountError says what to do about an error of the kernel.
 func mountError(err error) error {
+	var path *os.PathError
 	switch {
 	case errors.Is(err, syscall.ENOTCONN):
 		return fmt.Errorf("%w; a mount that was killed is there: umount it first", err)
+	case errors.Is(err, os.ErrNotExist) && errors.As(err, &path) && path.Op == "stat":
+		return fmt.Errorf("%w; make the directory first", err)
 	case errors.Is(err, os.ErrPermission), errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%w; mounting wants /dev/fuse, and root or fusermount3", err)
 	}

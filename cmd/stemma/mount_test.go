@@ -75,6 +75,18 @@ func TestMountCommand(t *testing.T) {
 		t.Fatal(stderr)
 	}
 	dir, stop := mountBucket(t, p)
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("kept"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for on, want := range map[string]string{file: "not a directory", file + "-none": "make the directory first"} {
+		if code, _, stderr := runCLI(t, "mount", "data", on); code != exitFail || !strings.Contains(stderr, want) {
+			t.Errorf("mount on %s: exit %d, %q; want %q", on, code, stderr, want)
+		}
+	}
+	if p, err := os.ReadFile(file); string(p) != "kept" || err != nil {
+		t.Errorf("the file that was no place to mount: %q, %v", p, err)
+	}
 	f, err := os.Create(filepath.Join(dir, "f"))
 	if err != nil {
 		t.Fatal(err)
