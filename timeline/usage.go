@@ -31,6 +31,7 @@ type TimelineUsage struct {
 	Info
 	State TimelineState
 	// Logical is the sum of the bodies of the objects at the tip, inherited ones included.
+	// Pages of objects that are written in place are not in it; they are in the others.
 	Logical int64
 	// Exclusive is what deleting the timeline would free: what it alone needs,
 	// wherever it is stored.

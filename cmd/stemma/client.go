@@ -188,6 +188,7 @@ func (f *clientFlags) bucketRequest(ctx context.Context, method, bucket string, 
 			return fmt.Errorf("%d %s: unreadable answer: %w", status, http.StatusText(status), err)
 		}
 	}
+	e.StatusCode = status
 	return e
 }
 

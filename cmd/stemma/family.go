@@ -145,6 +145,9 @@ func newUndelete() *cobra.Command {
 			}
 			u, err := c.UndeletePrefixes(cmd.Context(), args[0], r)
 			return u, func(w io.Writer) {
+				if len(u.Objects) == 0 {
+					fmt.Fprintln(w, "nothing came back: none of it was deleted since the bucket can be read")
+				}
 				for _, o := range u.Objects {
 					fmt.Fprintf(w, "%s\t%d\t%d\n", o.Key, o.Size, o.LSN)
 				}

@@ -138,12 +138,20 @@ func printMerged(m *client.Merged) func(io.Writer) {
 		if m.Next != "" {
 			fmt.Fprintln(w, "... and more")
 		}
-		done := "nothing was committed"
+		done := fmt.Sprintf("nothing was committed, as of LSN %d", m.LSN)
 		if m.Committed {
 			done = fmt.Sprintf("committed at %d", m.LSN)
 		}
 		fmt.Fprintf(w, "%d put, %d deleted, %d the same, %d conflicts, %d kept, %d open; %s\n", m.Put, m.Deleted, m.Same, m.Conflicts, m.Kept, m.Open, done)
 	}
+}
+
+// mergeError says what to do about conflicts.
+func mergeError(err error) error {
+	if client.IsCode(err, "MergeConflict") {
+		return fmt.Errorf("%w; --dry-run shows all, and --strategy, --source-wins and --dest-wins decide them", err)
+	}
+	return err
 }
 
 func newMerge() *cobra.Command {
@@ -156,7 +164,7 @@ func newMerge() *cobra.Command {
 			}
 			r.Source, r.At = atPoint(args[0])
 			out, err := c.Merge(cmd.Context(), args[1], r)
-			return out, printMerged(out), err
+			return out, printMerged(out), mergeError(err)
 		})
 }
 
@@ -181,7 +189,7 @@ func newRebase() *cobra.Command {
 				r.Source = b.Source.Bucket
 			}
 			out, err := c.Rebase(cmd.Context(), args[0], r)
-			return out, printMerged(out), err
+			return out, printMerged(out), mergeError(err)
 		})
 }
 

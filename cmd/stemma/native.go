@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/minio/minio-go/v7"
 	"github.com/spf13/cobra"
 
 	"stemma/client"
@@ -119,11 +120,15 @@ const (
 
 // refusal returns the exit code of an error of the server; zero when it is none of those that have one.
 func refusal(err error) int {
-	var e *client.Error
-	if !errors.As(err, &e) {
-		return 0
+	var native *client.Error
+	var s3 minio.ErrorResponse
+	status := 0
+	if errors.As(err, &native) {
+		status = native.Status
+	} else if errors.As(err, &s3) {
+		status = s3.StatusCode
 	}
-	switch e.Status {
+	switch status {
 	case http.StatusConflict:
 		return exitConflict
 	case http.StatusPreconditionFailed:

@@ -19,7 +19,7 @@ func newNBD() *cobra.Command {
 	var f adminFlags
 	var d nbdDevice
 	var listen string
-	var size int64
+	var size byteSize
 	cmd := &cobra.Command{
 		Use:   "nbd",
 		Short: "Serve an object as a network block device",
@@ -29,8 +29,8 @@ func newNBD() *cobra.Command {
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o := &d.object
-			if o.bucket == "" || o.key == "" || size < 0 {
-				return usagef("nbd wants --bucket and --key, and no negative --size")
+			if o.bucket == "" || o.key == "" {
+				return usagef("nbd wants --bucket and --key")
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
@@ -56,7 +56,7 @@ func newNBD() *cobra.Command {
 	fl.StringVar(&d.object.bucket, "bucket", "", "bucket of the object")
 	fl.StringVar(&d.object.key, "key", "", "key of the object")
 	fl.StringVar(&listen, "listen", "127.0.0.1:10809", "loopback address, or unix:PATH")
-	fl.Int64Var(&size, "size", 0, "make the object, or grow it, to so many bytes")
+	fl.Var(&size, "size", "make the object, or grow it, to so many bytes, such as 10GiB")
 	fl.DurationVar(&d.object.patience, "patience", 30*time.Second, "for how long a request is repeated while the server is away or overloaded")
 	return cmd
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -31,11 +32,11 @@ func newLs() *cobra.Command {
 				if obj.Err != nil {
 					return fmt.Errorf("list %s: %w", args[0], errors.Join(obj.Err, out.Flush()))
 				}
-				when := ""
+				when, size := "", ""
 				if !obj.LastModified.IsZero() { // zero for a common prefix
-					when = obj.LastModified.UTC().Format("2006-01-02T15:04:05Z")
+					when, size = obj.LastModified.UTC().Format("2006-01-02T15:04:05Z"), strconv.FormatInt(obj.Size, 10)
 				}
-				fmt.Fprintf(out, "%20s %12d %s\n", when, obj.Size, strings.TrimPrefix(obj.Key, t.under))
+				fmt.Fprintf(out, "%20s %12s %s\n", when, size, strings.TrimPrefix(obj.Key, t.under))
 			}
 			return out.Flush()
 		},

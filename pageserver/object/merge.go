@@ -224,13 +224,13 @@ func (s *Service) newMerger(ctx context.Context, strategy MergeStrategy, overrid
 	}
 	var ok bool
 	if m.side, ok = strategy.side(); !ok {
-		return nil, fmt.Errorf("strategy %q: %w", strategy, ErrBadStrategy)
+		return nil, fmt.Errorf("strategy %q is none of fail, source-wins and dest-wins: %w", strategy, ErrBadStrategy)
 	}
 	for _, o := range overrides {
 		side, ok := o.Strategy.side()
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("strategy %q: %w", o.Strategy, ErrBadStrategy)
+			return nil, fmt.Errorf("strategy %q is none of fail, source-wins and dest-wins: %w", o.Strategy, ErrBadStrategy)
 		case o.Key != "" && o.Prefix != "":
 			return nil, fmt.Errorf("strategy for both key %q and prefix %q: %w", o.Key, o.Prefix, ErrBadStrategy)
 		case o.Key != "":

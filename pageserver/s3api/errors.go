@@ -60,7 +60,7 @@ var codes = map[string]struct {
 	"InternalError":                     {500, "We encountered an internal error. Please try again."},
 	"InvalidAccessKeyId":                {403, "The AWS Access Key Id you provided does not exist in our records."},
 	"InvalidArgument":                   {400, "Invalid Argument"},
-	"InvalidBucketName":                 {400, "The specified bucket is not valid."},
+	"InvalidBucketName":                 {400, "The specified bucket is not valid: a name has 3 to 63 lowercase letters, digits, dots and hyphens, and a letter or digit at both ends."},
 	"InvalidChunkSizeError":             {403, "The chunk size is not allowed."},
 	"InvalidDigest":                     {400, "The Content-MD5 you specified was invalid."},
 	"InvalidLocationConstraint":         {400, "The specified location-constraint is not valid"},
