@@ -52,10 +52,9 @@ const (
 // open finds the object, or makes it, and grows it to at least size.
 func (d *nbdDevice) open(ctx context.Context, size uint64) error {
 	d.room = semaphore.NewWeighted(nbdReadRoom)
-	// A write of nothing tells the size, and opens the object for writing in place.
-	w, err := d.object.write(ctx, []client.PageOp{{Kind: client.PageZero}}, client.PagesOptions{Create: size > 0})
-	if err == nil && w.Size < size {
-		w, err = d.object.write(ctx, []client.PageOp{{Kind: client.PageResize, Off: size}}, client.PagesOptions{})
+	w, err := d.grow(ctx, size)
+	for try := 1; client.IsCode(err, "PreconditionFailed") && try < nbdOvertaken; try++ {
+		w, err = d.grow(ctx, size)
 	}
 	switch {
 	case err != nil:
@@ -65,6 +64,16 @@ func (d *nbdDevice) open(ctx context.Context, size uint64) error {
 	}
 	d.size, d.lsn = w.Size, w.LSN
 	return nil
+}
+
+// grow tells the size of the object, and makes it at least size; as with commits, on the condition that the version is the one that is known.
+func (d *nbdDevice) grow(ctx context.Context, size uint64) (*client.PagesWritten, error) {
+	// A write of nothing tells the size, and opens the object for writing in place.
+	w, err := d.object.write(ctx, []client.PageOp{{Kind: client.PageZero}}, client.PagesOptions{Create: size > 0})
+	if err != nil || w.Size >= size {
+		return w, err
+	}
+	return d.object.write(ctx, []client.PageOp{{Kind: client.PageResize, Off: size}}, client.PagesOptions{IfLSN: w.LSN})
 }
 
 // read reads n bytes from off on: what the server has, and over it what waits.

@@ -311,8 +311,9 @@ func TestNBDManyAtOnce(t *testing.T) {
 	}
 }
 
-// lateLink has connections that hold the next write to the server back, and break for the device when that is made.
+// lateLink has connections that hold a write to the server back, the next one or one later, and break for the device when that is made.
 type lateLink struct {
+	before  atomic.Int32 // writes that pass once it is armed
 	armed   atomic.Bool
 	release chan struct{} // has what was held back sent
 	sent    chan error
@@ -330,7 +331,7 @@ type lateConn struct {
 }
 
 func (c *lateConn) Write(p []byte) (int, error) {
-	if !c.l.armed.CompareAndSwap(true, false) {
+	if !c.l.armed.Load() || c.l.before.Add(-1) >= 0 || !c.l.armed.CompareAndSwap(true, false) {
 		return c.Conn.Write(p)
 	}
 	c.late = true
@@ -379,6 +380,32 @@ func TestNBDLateCommit(t *testing.T) {
 	got, err := api.ReadRange(t.Context(), "disks", "a/disk.img", 0, 4090, 9)
 	if err != nil || string(got) != "the later" {
 		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A device that was made larger twice, since the first try got no answer, is not cut by that when it comes late.
+func TestNBDLateGrowth(t *testing.T) {
+	link := lateLink{release: make(chan struct{}), sent: make(chan error)}
+	api := diskServer(t, link.dial)
+	serveDevice(t, api, 1<<20)
+	link.before.Store(2) // the request for a stream, and the write of nothing
+	link.armed.Store(true)
+	d := nbdDevice{object: nbdObject{c: api, bucket: "disks", key: "a/disk.img", patience: time.Minute}}
+	defer d.object.close()
+	if err := d.open(t.Context(), 2<<20); err != nil || d.size != 2<<20 || link.armed.Load() {
+		t.Fatal(d.size, err)
+	}
+	grown := []client.PageOp{{Kind: client.PageResize, Off: 3 << 20}}
+	if _, err := api.WritePages(t.Context(), "disks", "a/disk.img", grown, client.PagesOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	close(link.release)
+	if err := <-link.sent; err != nil {
+		t.Fatal(err)
+	}
+	o, err := api.Look(t.Context(), "disks", "", "a/disk.img")
+	if err != nil || o.Keys[0].Object.Size != 3<<20 {
+		t.Errorf("%+v, %v", o, err)
 	}
 }
 
