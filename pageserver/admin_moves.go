@@ -136,6 +136,10 @@ func (a *admin) restore(ctx context.Context, r *adminRequest, name string) (any,
 func (a *admin) revertTo(ctx context.Context, in *object.RevertInput) (any, error) {
 	in.Strategy = object.MergeSourceWins
 	rep, err := a.server.objects.Revert(ctx, in)
+	if errors.Is(err, timeline.ErrBadRange) && in.From <= a.server.store.Now() && in.IfTargetLSN == 0 {
+		// Nothing was committed since From: all is as it was.
+		rep, err = &object.MergeReport{MergeResult: timeline.MergeResult{LSN: a.server.store.Visible()}}, nil
+	}
 	if err != nil {
 		return nil, wordedMove(err)
 	}

@@ -92,6 +92,10 @@ func TestAdminRestore(t *testing.T) {
 	if mustAsk(t, s, "POST", "/v1/buckets/main/restore", `{"at":"good","prefixes":["d/"],"dry_run":true}`, &merged); merged.Committed || merged.Put != 1 {
 		t.Errorf("%+v", merged)
 	}
+	mustAsk(t, s, "POST", "/v1/buckets/main/restore", `{"at":"-1ns","keys":["a"]}`, &merged) // nothing was committed since
+	if merged.Committed || merged.Put+merged.Deleted != 0 || merged.LSN != s.store.Visible() {
+		t.Errorf("a restore to when all was as it is: %+v", merged)
+	}
 	mustAsk(t, s, "POST", "/v1/buckets/main/restore", `{"at":"good","keys":["a"]}`, &merged)
 	wantBodies(t, s, "main", "a=1 c=2")
 	if mustAsk(t, s, "POST", "/v1/buckets/main/undelete", `{"at":"good","prefixes":[""]}`, &merged); merged.Put != 1 {
