@@ -181,7 +181,7 @@ func (w *pageWrite) open() (*pageBase, error) {
 		}
 		c := w.in.Create
 		w.created = true
-		w.entry = &Entry{Headers: c.Headers, UserMeta: c.UserMeta, StorageClass: c.StorageClass}
+		w.entry = &Entry{Headers: c.Headers, UserMeta: slices.Clone(c.UserMeta), StorageClass: c.StorageClass}
 		if w.entry.crypt, err = w.newCrypt(); err != nil {
 			return nil, err
 		}
