@@ -172,10 +172,16 @@ func TestAdministration(t *testing.T) {
 		t.Fatal(err)
 	}
 	put("work", "k0", 200_000)
+	for _, size := range []uint64{30_000, 50_000} { // written in place: its record has no body
+		ops := []object.PageOp{{Kind: object.PageResize, Off: size}}
+		if _, err := s.objects.WritePages(ctx, "work", "k1", &object.PageInput{Ops: ops}); err != nil {
+			t.Fatal(err)
+		}
+	}
 
 	var u UsageAnswer
 	mustAsk(t, s, "GET", "/v1/usage", "", &u)
-	if len(u.Timelines) != 2 || u.Timelines[0].Logical != 1_000_000 || u.Timelines[1].Logical != 1_100_000 || u.Timelines[1].Exclusive < 200_000 ||
+	if len(u.Timelines) != 2 || u.Timelines[0].Logical != 1_000_000 || u.Timelines[1].Logical != 1_050_000 || u.Timelines[1].Exclusive < 200_000 ||
 		u.Timelines[1].Source != "data" || u.Timelines[0].Shared < 900_000 || u.Live == 0 || u.LSN == 0 {
 		t.Errorf("%+v", u)
 	}

@@ -196,7 +196,7 @@ func (s *Server) open(set *metrics.Set, verifier *auth.Verifier) error {
 	s.disk = fs
 	so := s.o.Store
 	so.FS, so.Dir, so.Logger = fs, s.o.Dir, s.log
-	so.RefuseExpiry, so.MarkAttributes = object.RefuseExpiry, object.HasSnapshotRules
+	so.RefuseExpiry, so.MarkAttributes, so.ObjectBytes = object.RefuseExpiry, object.HasSnapshotRules, object.RecordedSize
 	if so.Now == nil {
 		so.Now = s.o.Now
 	}

@@ -61,6 +61,9 @@ type Options struct {
 	// MarkAttributes, if set, tells by the attributes of a bucket whether Store.Marked returns it.
 	// It answers the same for ever, and quickly: it is called while names and buckets are locked.
 	MarkAttributes func(attrs []byte) bool
+	// ObjectBytes returns how large an object is that a record of NamespaceObjects describes, for
+	// TimelineUsage.Logical. Default: as large as its body.
+	ObjectBytes func(r *layers.Record) (uint64, error)
 	// CollectEvery is the shortest time between two background collections of
 	// garbage. Default 1 s; negative: none in the background.
 	CollectEvery time.Duration
@@ -87,6 +90,9 @@ func (o *Options) setDefaults() error {
 	}
 	if o.Uptime == nil {
 		o.Uptime = bootTime
+	}
+	if o.ObjectBytes == nil {
+		o.ObjectBytes = func(r *layers.Record) (uint64, error) { return r.Body.Len() }
 	}
 	def := func(v *int64, d int64) {
 		if *v == 0 {

@@ -30,8 +30,8 @@ type Usage struct {
 type TimelineUsage struct {
 	Info
 	State TimelineState
-	// Logical is the sum of the bodies of the objects at the tip, inherited ones included.
-	// Pages of objects that are written in place are not in it; they are in the others.
+	// Logical is the sum of the sizes of the objects at the tip, inherited ones included, by
+	// Options.ObjectBytes.
 	Logical int64
 	// Exclusive is what deleting the timeline would free: what it alone needs,
 	// wherever it is stored.
@@ -331,7 +331,7 @@ func (z *sizes) record(r *layers.Record) error {
 	}
 	var bytes int64
 	if r.Kind == layers.KindValue {
-		n, err := r.Body.Len()
+		n, err := z.census.s.opts.ObjectBytes(r)
 		if err != nil {
 			return fmt.Errorf("record %s at %d: %w", r.Key, r.LSN, err)
 		}
@@ -377,7 +377,7 @@ func (z *sizes) begin(key layers.Key) error {
 	if err != nil || !ok {
 		return err
 	}
-	n, err := r.Body.Len()
+	n, err := z.census.s.opts.ObjectBytes(&r)
 	z.hidden = int64(n)
 	return err
 }
@@ -461,7 +461,7 @@ func (z *sizes) passInherited(key layers.Key) error {
 		if !ok {
 			continue
 		}
-		n, err := r.Body.Len()
+		n, err := z.census.s.opts.ObjectBytes(r)
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"stemma/layers"
 	"stemma/wal"
 )
 
@@ -368,6 +369,16 @@ func uvarintLen(n int) int {
 		l++
 	}
 	return l
+}
+
+// RecordedSize returns the size of the object that a record describes, as listings show it. It is made
+// for timeline.Options.ObjectBytes. Errors: ErrCorrupt.
+func RecordedSize(r *layers.Record) (uint64, error) {
+	var h metaHead
+	if _, err := h.decode(r.Meta, true); err != nil {
+		return 0, err
+	}
+	return h.size, nil
 }
 
 // decodeEntry decodes all of an object's meta but what is encrypted, which
