@@ -69,7 +69,6 @@ type diskTest struct {
 	bucket string
 	socket string
 	nbd    *exec.Cmd
-	stamps uint64
 }
 
 // serve starts the server, at the address that it had.
@@ -252,7 +251,6 @@ type diskRegion struct {
 	base  []byte // what it had before
 	now   []byte // after all of ops
 	ops   []diskOp
-	first int // of ops that were not acknowledged yet: all before are
 	acked int // behind the newest of ops that is acknowledged
 	least int // of ops that are durable
 	rng   *rand.Rand
