@@ -89,7 +89,7 @@ var modelMustDo = []string{
 // Random operations, crashes and failures, one at a time, against the oracle. The engine's own goroutines make two runs
 // of a seed differ, so a rare thing may be left out by all of them: then more seeds run until all has been done.
 func TestModel(t *testing.T) {
-	const maxSeeds = 12
+	const maxSeeds = 24 // the rarest of it is done by each third
 	whole := *modelSteps == 0 && *modelSeed == 0 && !testing.Short()
 	var all timelinetest.Coverage
 	todo := modelSeeds(t, 1, 2)

@@ -116,7 +116,7 @@ func (m *Model) stepSnapshot() error {
 func (m *Model) snapshotSettings() timeline.SnapshotSettings {
 	s := timeline.SnapshotSettings{Properties: m.properties(), Held: m.rng.IntN(6) == 0}
 	if m.rng.IntN(4) != 0 {
-		s.Name = fmt.Sprintf("snapshot %d", m.rng.IntN(30))
+		s.Name = fmt.Sprintf("snapshot %d", m.rng.IntN(8))
 	}
 	return s
 }
