@@ -359,6 +359,9 @@ func (m *Model) stepMerge() error {
 		op.How, op.To = howMerge, m.bucket()
 	case n < 17:
 		op.How, op.To = howPick, m.bucket()
+		if family && m.rng.IntN(4) != 0 { // else they are seldom related
+			op.Bucket, op.To = b.source.name, name
+		}
 	default:
 		op.How = howRevert
 	}
