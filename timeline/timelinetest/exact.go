@@ -3,6 +3,7 @@ package timelinetest
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"stemma/gc"
 	"stemma/layers"
@@ -411,6 +412,26 @@ func (n *needs) findTombstones() {
 			}
 		}
 	}
+}
+
+// whyMust says by which rules a tombstone may not go.
+func (n *needs) whyMust(p physical) string {
+	l := n.byID[p.id]
+	var why []string
+	for _, rule := range []struct {
+		name  string
+		holds bool
+	}{
+		{"inherited", n.inherits(l, p.key)},
+		{"in a difference", n.differenceMayShow(l, p.lsn)},
+		{"in one from where its bucket was moved", n.movedMayShow(l, p.lsn)},
+		{"in a merge into an ancestor", n.mergeNeeds(l, p.key)},
+	} {
+		if rule.holds {
+			why = append(why, rule.name)
+		}
+	}
+	return "needed as " + strings.Join(why, ", ")
 }
 
 // inherits reports whether l sees a value of k that it has not itself, by what

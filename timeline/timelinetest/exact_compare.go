@@ -105,7 +105,7 @@ func (n *needs) compare(found *present) error {
 	}
 	for p, why := range n.tombstones {
 		if why == must && found.points[p] != layers.KindTombstone && p.lsn >= n.byID[p.id].birth {
-			say(p, "is a tombstone that is lost")
+			say(p, "is a tombstone that is lost, %s", n.whyMust(p))
 		}
 	}
 	if err := n.compareRanges(found); err != nil {
