@@ -388,9 +388,5 @@ func (s *Store) Buckets(prefix, after string, limit int) []Info {
 		return limit <= 0 || len(found) < limit
 	})
 	s.tree.mu.RUnlock()
-	infos := make([]Info, len(found))
-	for i, b := range found {
-		infos[i] = s.info(b, b.at(visible).node)
-	}
-	return infos
+	return s.infos(found, visible)
 }

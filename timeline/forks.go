@@ -43,11 +43,7 @@ func (s *Store) Forks(source BucketID, prefix, after string, limit int) []Info {
 		return limit <= 0 || len(found) < limit
 	})
 	s.tree.mu.RUnlock()
-	infos := make([]Info, len(found))
-	for i, b := range found {
-		infos[i] = s.info(b, b.at(visible).node)
-	}
-	return infos
+	return s.infos(found, visible)
 }
 
 // Ancestor is a bucket that another descends from.

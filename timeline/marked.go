@@ -20,11 +20,7 @@ func (s *Store) Marked(after BucketID, limit int) []Info {
 		return limit <= 0 || len(found) < limit
 	})
 	s.tree.mu.RUnlock()
-	infos := make([]Info, len(found))
-	for i, b := range found {
-		infos[i] = s.info(b, b.at(visible).node)
-	}
-	return infos
+	return s.infos(found, visible)
 }
 
 // marksBucket reports whether a living bucket is a marked one for the next commit in order.

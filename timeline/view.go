@@ -43,6 +43,15 @@ func (s *Store) info(b *bucket, n *node) Info {
 	return i
 }
 
+// infos describes buckets as they are at visible.
+func (s *Store) infos(buckets []*bucket, visible wal.LSN) []Info {
+	infos := make([]Info, len(buckets))
+	for i, b := range buckets {
+		infos[i] = s.info(b, b.at(visible).node)
+	}
+	return infos
+}
+
 // View reads one bucket at one LSN. It keeps the layers that it reads from
 // being removed until it is closed. A View is not safe for concurrent use.
 type View struct {

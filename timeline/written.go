@@ -10,9 +10,9 @@ const writtenPage = 1000
 // may be among them or not.
 func (s *Store) WrittenBuckets() iter.Seq[Info] {
 	return func(yield func(Info) bool) {
-		var found []Info
 		for after, more := "", true; more; {
-			found, after, more = s.writtenAfter(found[:0], after)
+			var found []Info
+			found, after, more = s.writtenAfter(after)
 			for i := range found {
 				if !yield(found[i]) {
 					return
@@ -22,9 +22,9 @@ func (s *Store) WrittenBuckets() iter.Seq[Info] {
 	}
 }
 
-// writtenAfter looks at the next names above after, and appends those of written buckets. It
-// returns the last name it looked at, and whether there may be more.
-func (s *Store) writtenAfter(found []Info, after string) (_ []Info, last string, more bool) {
+// writtenAfter looks at the next names above after, and returns the written buckets of those,
+// the last name it looked at, and whether there may be more.
+func (s *Store) writtenAfter(after string) (found []Info, last string, more bool) {
 	var written []*bucket
 	looked := 0
 	s.tree.mu.RLock()
@@ -41,8 +41,5 @@ func (s *Store) writtenAfter(found []Info, after string) (_ []Info, last string,
 		return looked < writtenPage
 	})
 	s.tree.mu.RUnlock()
-	for _, b := range written {
-		found = append(found, s.info(b, b.at(visible).node))
-	}
-	return found, last, looked == writtenPage
+	return s.infos(written, visible), last, looked == writtenPage
 }
